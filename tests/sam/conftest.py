@@ -1,0 +1,146 @@
+"""Pairs of models with the same weights, ours and upstream's, and how far apart outputs are."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import pytest
+import segment_anything.modeling as upstream
+import torch
+from torch import Tensor, nn
+
+from sam.build import allocate_sam, fill_random
+from sam.configs import MODELS, ModelConfig
+from sam.image_encoder import ImageEncoderViT
+from sam.model import Sam
+
+
+class SamPair(NamedTuple):
+    ours: Sam
+    upstream: upstream.Sam
+
+
+class EncoderPair(NamedTuple):
+    ours: ImageEncoderViT
+    upstream: upstream.ImageEncoderViT
+
+
+class Precision(NamedTuple):
+    dtype: torch.dtype
+    tolerance: float  # of relative_distance
+
+
+@pytest.fixture(
+    params=[Precision(torch.float32, 1e-5), Precision(torch.float64, 1e-12)],
+    ids=["float32", "float64"],
+)
+def precision(request: pytest.FixtureRequest) -> Precision:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def distance() -> Callable[[Tensor, Tensor], float]:
+    return relative_distance
+
+
+@pytest.fixture(scope="session")
+def build_upstream() -> Callable[..., upstream.Sam]:
+    return upstream_sam
+
+
+@pytest.fixture(scope="session")
+def build_pair() -> Callable[..., SamPair]:
+    """Cached: a test must leave the pair as it is."""
+    return functools.cache(sam_pair)
+
+
+@pytest.fixture(scope="session")
+def build_encoders() -> Callable[..., EncoderPair]:
+    return encoder_pair
+
+
+@pytest.fixture
+def upstream_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Upstream's prompt encoder computes positions in float32, by name; here that is float64."""
+    wider = {**vars(torch), "float": torch.float64, "float32": torch.float64}
+    wider["empty"] = partial(torch.empty, dtype=torch.float64)
+    module = upstream.prompt_encoder
+    monkeypatch.setattr(module, "torch", types.SimpleNamespace(**wider))
+
+
+def relative_distance(ours: Tensor, theirs: Tensor) -> float:
+    """The larger of the relative L2 error and the relative largest error."""
+    assert ours.shape == theirs.shape
+    assert ours.dtype == theirs.dtype
+    if theirs.numel() == 0:
+        return 0.0
+    error, theirs = ours.detach().double() - theirs.detach().double(), theirs.detach().double()
+    return max(float(error.norm() / theirs.norm()), float(error.abs().max() / theirs.abs().max()))
+
+
+def sam_pair(
+    config: ModelConfig = MODELS["tiny"],
+    image_size: int = 128,
+    attention: str = "reference",
+    dtype: torch.dtype = torch.float32,
+) -> SamPair:
+    ours = allocate_sam(config, image_size, attention)
+    fill_boldly(ours)
+    theirs = upstream_sam(config, image_size)
+    theirs.load_state_dict(ours.state_dict())
+    return SamPair(ours.to(dtype), theirs.to(dtype))
+
+
+def encoder_pair(
+    config: ModelConfig, image_size: int, attention: str, dtype: torch.dtype = torch.float32
+) -> EncoderPair:
+    ours = allocate_sam(config, image_size, attention).image_encoder
+    fill_boldly(ours)
+    with torch.device("meta"):
+        theirs = upstream_encoder(config, image_size)
+    ours.to(dtype)
+    theirs.load_state_dict(ours.state_dict(), assign=True)
+    return EncoderPair(ours, theirs.eval())
+
+
+def fill_boldly(model: nn.Module) -> None:
+    """Random weights with large relative positions and qkv biases: an error in them must show."""
+    fill_random(model, seed=1)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "rel_pos" in name:
+                weight *= 2
+            if name.endswith("qkv.bias"):
+                weight *= 10
+
+
+def upstream_sam(config: ModelConfig, image_size: int) -> upstream.Sam:
+    """As upstream's _build_sam, but at any size."""
+    grid = (image_size // 16, image_size // 16)
+    return upstream.Sam(
+        upstream_encoder(config, image_size),
+        upstream.PromptEncoder(256, grid, (image_size, image_size), mask_in_chans=16),
+        upstream.MaskDecoder(
+            transformer_dim=256,
+            transformer=upstream.TwoWayTransformer(
+                depth=2, embedding_dim=256, num_heads=8, mlp_dim=2048
+            ),
+        ),
+    ).eval()
+
+
+def upstream_encoder(config: ModelConfig, image_size: int) -> upstream.ImageEncoderViT:
+    return upstream.ImageEncoderViT(
+        img_size=image_size,
+        embed_dim=config.embed_dim,
+        depth=config.depth,
+        num_heads=config.num_heads,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=14,
+        global_attn_indexes=config.global_blocks,
+    )
