@@ -1,0 +1,161 @@
+"""Peak memory of the forward calls of modules."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+
+class MemoryMeter(Protocol):
+    """Reads how much memory is held, and the most that was held since the last reset."""
+
+    source: str  # what is read, for a person
+
+    def held_bytes(self) -> int: ...
+    def peak_bytes(self) -> int: ...
+    def reset_peak(self) -> None: ...
+
+
+class CudaMeter:
+    """What torch's caching allocator has handed out on a GPU; exact, and without waiting."""
+
+    source = "torch's CUDA allocator"
+
+    def __init__(self, device: torch.device | str) -> None:
+        self.device = torch.device(device)
+
+    def held_bytes(self) -> int:
+        return torch.cuda.memory_allocated(self.device)
+
+    def peak_bytes(self) -> int:
+        return torch.cuda.max_memory_allocated(self.device)
+
+    def reset_peak(self) -> None:
+        torch.cuda.reset_peak_memory_stats(self.device)
+
+
+class ResidentMeter:
+    """This process's resident memory, from Linux's /proc.
+
+    It includes the interpreter and what the C allocator keeps for reuse, so it tells what a
+    process needs, and small modules by a page at best.
+    """
+
+    source = "resident memory of the process"
+
+    def held_bytes(self) -> int:
+        return self._status_bytes("VmRSS")
+
+    def peak_bytes(self) -> int:
+        return self._status_bytes("VmHWM")
+
+    def reset_peak(self) -> None:
+        Path("/proc/self/clear_refs").write_text("5")  # 5 resets VmHWM, see man 5 proc
+
+    @staticmethod
+    def _status_bytes(field: str) -> int:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(field + ":"):
+                return int(line.split()[1]) * 1024
+        raise RuntimeError(f"/proc/self/status has no {field}: this meter needs Linux.")
+
+
+def meter_for(device: torch.device | str) -> CudaMeter | ResidentMeter:
+    """The meter that reads this device's memory."""
+    device = torch.device(device)
+    return CudaMeter(device) if device.type == "cuda" else ResidentMeter()
+
+
+@dataclass(slots=True)
+class Watch:
+    """Memory during one call: what was held when it began, and the most since."""
+
+    held_bytes: int
+    peak_bytes: int
+
+
+class PeakMemory:
+    """Watches the peak memory of modules' forward calls while it is entered.
+
+    Args:
+        modules: Name and module; a module may contain another.
+        meter: Reads the memory of the device that the modules run on.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], meter: MemoryMeter) -> None:
+        self.modules = dict(modules)
+        self.meter = meter
+        self._handles: list[RemovableHandle] = []
+        self._open: list[Watch] = []
+        self._done: dict[str, list[Watch]] = {name: [] for name in self.modules}
+
+    def __enter__(self) -> Self:
+        try:
+            for name, module in self.modules.items():
+                self._hook(name, module)
+        except BaseException:
+            self._remove_hooks()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._remove_hooks()
+        self._open.clear()
+
+    def _hook(self, name: str, module: nn.Module) -> None:
+        def enter(module: nn.Module, inputs: Any) -> None:
+            self._pass_peak_on()
+            held = self.meter.held_bytes()
+            self._open.append(Watch(held, held))  # a meter that rounds may tell a peak below
+
+        def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+            self._pass_peak_on()
+            watch = self._open.pop()
+            if self._open:
+                self._open[-1].peak_bytes = max(self._open[-1].peak_bytes, watch.peak_bytes)
+            # After an error, torch calls an always_call hook inside its except block, with None.
+            if output is not None or sys.exception() is None:
+                self._done[name].append(watch)
+
+        # First, so that no other hook's error leaves this one uncalled, and `leave` without a call.
+        self._handles.append(module.register_forward_pre_hook(enter, prepend=True))
+        self._handles.append(module.register_forward_hook(leave, always_call=True))
+
+    def _pass_peak_on(self) -> None:
+        """Credit the peak so far to the innermost open call, and start a new one."""
+        if self._open:
+            self._open[-1].peak_bytes = max(self._open[-1].peak_bytes, self.meter.peak_bytes())
+        self.meter.reset_peak()
+
+    def _remove_hooks(self) -> None:
+        while self._handles:
+            self._handles.pop().remove()
+
+    def peak_bytes(self) -> dict[str, int]:
+        """The most memory held during any call, by module name; modules never called left out."""
+        return {
+            name: max(watch.peak_bytes for watch in watches)
+            for name, watches in self._done.items()
+            if watches
+        }
+
+    def rise_bytes(self) -> dict[str, int]:
+        """The most that a call added to what was held when it began, by module name."""
+        return {
+            name: max(watch.peak_bytes - watch.held_bytes for watch in watches)
+            for name, watches in self._done.items()
+            if watches
+        }
