@@ -1,0 +1,78 @@
+"""What each measured column means: its title, its unit, and how to show it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a column of a frame is shown; inside, all values are in base units.
+
+    scale: Factor from the base unit to the unit shown.
+    better: Which direction is an improvement, if any.
+    """
+
+    title: str
+    unit: str = ""
+    scale: float = 1.0
+    digits: int = 4  # significant ones
+    better: Literal["lower", "higher"] | None = None
+
+    @property
+    def heading(self) -> str:
+        return f"{self.title} [{self.unit}]" if self.unit else self.title
+
+    def show(self, value: float) -> str:
+        """The value in the shown unit; a missing one is a dash, never zero."""
+        scaled = math.nan if value is None else value * self.scale
+        if not math.isfinite(scaled):
+            return "-"
+        if scaled == int(scaled) and abs(scaled) < 10**self.digits:
+            return str(int(scaled))
+        exponent = math.floor(math.log10(abs(scaled)))
+        if exponent < -self.digits:  # which `digits` decimals would show as zero
+            return f"{scaled:.1e}"
+        decimals = max(0, self.digits - 1 - exponent)
+        return f"{scaled:.{min(decimals, self.digits)}f}"
+
+
+def milliseconds(title: str) -> Metric:
+    return Metric(title, "ms", 1e3, better="lower")
+
+
+def mebibytes(title: str) -> Metric:
+    return Metric(title, "MiB", 2.0**-20, better="lower")
+
+
+METRICS: dict[str, Metric] = {
+    "median_s": milliseconds("median"),
+    "low_s": milliseconds("95 % low"),
+    "high_s": milliseconds("95 % high"),
+    "q1_s": milliseconds("first quartile"),
+    "q3_s": milliseconds("third quartile"),
+    "mad_s": milliseconds("MAD"),
+    "p90_s": milliseconds("p90"),
+    "p99_s": milliseconds("p99"),
+    "min_s": milliseconds("min"),
+    "max_s": milliseconds("max"),
+    "n": Metric("n"),
+    "outliers": Metric("outliers"),
+    "image_s": milliseconds("per image"),
+    "images_per_s": Metric("images/s", better="higher"),
+    "first_forward_s": Metric("first forward", "s", better="lower"),
+    "wall_over_events": Metric("wall over events"),
+    "flops_per_image": Metric("per image", "GFLOP", 1e-9, 5),
+    "flops_per_s": Metric("achieved", "TFLOP/s", 1e-12, better="higher"),
+    "peak_bytes": mebibytes("peak memory"),
+    "rise_bytes": mebibytes("activations"),
+    "weights_bytes": mebibytes("weights"),
+    "reserved_bytes": mebibytes("reserved"),
+    "share": Metric("share", "%", 100.0, 3),
+    "total_s": milliseconds("total"),
+    "self_s": milliseconds("self"),
+    "flops": Metric("work", "GFLOP", 1e-9),
+    "wall_s": Metric("measuring took", "s"),
+}

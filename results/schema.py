@@ -1,0 +1,269 @@
+"""The form of a record, from what was asked (Case) to what was measured (Measurement).
+
+Every field carries its unit in its name and its meaning beside it. Times are raw samples in
+seconds; medians and intervals are computed when a record is read, so that a new statistic works
+on old records.
+
+History of SCHEMA_VERSION:
+    1: the first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
+
+SCHEMA_VERSION = 1
+
+Status = Literal[
+    "ok",
+    "oom",
+    "timeout",
+    "crashed",
+    "cuda_error",
+    "invalid",
+    "skipped",
+    "unsupported",
+    "interrupted",
+    "not_run",
+]
+STATUSES: tuple[Status, ...] = get_args(Status)
+# A resumed sweep offers these again; the others are answers, also where the answer is "does not
+# fit". not_run is never stored: it is what a planned case without a record is.
+RETRIED: tuple[Status, ...] = ("timeout", "crashed", "cuda_error", "interrupted", "not_run")
+FAILED: tuple[Status, ...] = ("timeout", "crashed", "cuda_error", "invalid")
+
+# The name of the whole image encoder among components and modules. As a module its self time is
+# what no other timed module accounts for.
+ENCODER = "image_encoder"
+PASSES = ("latency", "components", "modules", "memory", "flops")
+
+StopReason = Literal["converged", "plateau", "cap", "interrupted"]
+
+FILE_NAME = r"^[0-9A-Za-z][0-9A-Za-z._-]{0,79}$"  # ids are names of files and folders
+
+
+def seven_digits(seconds: float) -> float:
+    """A clock resolves no more, and records stay small."""
+    return float(f"{seconds:.7g}")
+
+
+Seconds = Annotated[
+    float, Field(ge=0, allow_inf_nan=False), PlainSerializer(seven_digits, when_used="json")
+]
+# A difference of two times, which noise can make negative.
+SignedSeconds = Annotated[
+    float, Field(allow_inf_nan=False), PlainSerializer(seven_digits, when_used="json")
+]
+Samples = tuple[Seconds, ...]
+# 64 bits, so that no record can hold a number that a table can't.
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Bytes = Count
+
+
+class Strict(BaseModel):
+    """Plain data: unknown fields and changes are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Case(Strict):
+    """One thing to measure; its fields are the identity of a result."""
+
+    model: str = Field(description="Model type.")
+    batch_size: int = Field(ge=1, le=1_000_000, description="Images in a forward.")
+    image_size: int = Field(ge=16, le=65_536, multiple_of=16, description="Pixels along an edge.")
+    precision: str = Field(description="Number format of weights and activations.")
+    attention: str = Field(description="How the image encoder's attention is computed.")
+    execution: str = Field(description="How the forward is run.")
+    device: str = Field(description="What it runs on, as torch names it.")
+    input: str = Field(description="What the images are.")
+    weights: str = Field(description="'random', or a file or folder of official checkpoints.")
+
+    @property
+    def case_id(self) -> str:
+        """A short name that follows from the fields alone."""
+        canonical = json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        """The fields for a person, in one line."""
+        return (
+            f"{self.model} b{self.batch_size} {self.image_size}px {self.precision} "
+            f"{self.attention} {self.execution} {self.device} {self.input}"
+        )
+
+    def family(self) -> tuple[str, ...]:
+        """What cases share that run in one worker with one model: all but batch size and input."""
+        return tuple(
+            f"{name}={value}"
+            for name, value in self.model_dump().items()
+            if name not in ("batch_size", "input")
+        )
+
+
+AXES: tuple[str, ...] = tuple(Case.model_fields)
+
+
+class TimingPlan(Strict):
+    """How a case is measured: the passes, the warm-up and the stopping rule."""
+
+    passes: tuple[str, ...] = Field(PASSES, description="What is measured, each on its own.")
+    warmup_s: float = Field(2.0, ge=0, le=3600, description="Least warm-up, in seconds.")
+    warmup_forwards: int = Field(3, ge=1, le=10_000, description="Least warm-up, in forwards.")
+    warmup_cap_s: float = Field(20.0, gt=0, le=3600, description="Most warm-up, in seconds.")
+    min_timed_s: float = Field(1.0, ge=0, le=3600, description="Least timed work, in seconds.")
+    max_timed_s: float = Field(15.0, gt=0, le=36_000, description="Most timed work, in seconds.")
+    min_forwards: int = Field(20, ge=1, le=100_000, description="Least timed forwards.")
+    min_slow_forwards: int = Field(
+        5, ge=1, le=100_000, description="The same, where a forward takes over a second."
+    )
+    max_forwards: int = Field(2_000, ge=1, le=100_000, description="Most timed forwards.")
+    target_interval: float = Field(
+        0.005, gt=0, lt=1, description="Half width of the median's 95 % interval that ends timing."
+    )
+    module_forwards: int = Field(32, ge=1, le=1_000, description="Forwards timed by module.")
+    module_depth: int = Field(
+        1, ge=1, le=2, description="1: blocks. 2: norm1, attn, norm2 and mlp of each block too."
+    )
+    case_timeout_s: float = Field(
+        900.0, gt=0, le=86_400, description="A case that takes longer ends as timeout, in seconds."
+    )
+    seed: int = Field(0, ge=0, lt=2**16, description="Of random weights and noise.")
+    images: str | None = Field(None, description="Folder of photographs for input 'images'.")
+
+
+class Latency(Strict):
+    """Whole forwards of the image encoder, with no hook and no profiler."""
+
+    forward_s: Samples = Field(min_length=1)
+    chunk_forwards: tuple[int, ...]  # forwards between two synchronises
+    chunk_wall_s: Samples  # wall time of each chunk, its synchronise included
+    stop_reason: StopReason
+    first_forward_s: Seconds  # with compilation, lazy loading and autotuning
+    warmup_s: Seconds
+    warmup_forwards: int = Field(ge=0)
+
+
+class ModuleTiming(Strict):
+    """One module's calls, in forwards that had hooks on."""
+
+    total_s: Samples  # timed children included
+    self_s: tuple[SignedSeconds, ...]
+    kind: str  # patch_embed, window, global, neck, encoder, norm, attn, mlp
+    flops: Count | None = None  # a whole call, at this batch size
+    peak_bytes: Bytes | None = None
+    rise_bytes: Bytes | None = None  # the peak above what was held when the call began
+
+
+class Memory(Strict):
+    """The most memory that a forward needed."""
+
+    source: str  # what was read
+    weights_bytes: Bytes
+    peak_bytes: Bytes
+    rise_bytes: Bytes  # peak above what was held before the forward
+    reserved_bytes: Bytes | None = None  # by torch's CUDA allocator
+    device_used_bytes: Bytes | None = None  # of the whole device, by any process
+    alloc_retries: Count | None = None
+
+
+class Output(Strict):
+    """What the forward returned, to see whether two runs computed the same."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    finite: bool
+    sha256: str  # of the first image's embedding, as float32
+
+
+class Measurement(Strict):
+    """What was measured of a case; a pass that was not asked for or can't be is None."""
+
+    latency: Latency | None = None
+    components_s: dict[str, Samples] | None = None
+    modules: dict[str, ModuleTiming] | None = None
+    memory: Memory | None = None
+    flops_per_image: Count | None = None  # of the image encoder; 2 FLOP = 1 MAC
+    parameters: Count | None = None  # of the image encoder
+    output: Output | None = None
+    weights: str  # "random, seed 0" or "sha256:..."
+    input_source: str  # the photographs, or the noise's seed
+    notes: dict[str, str] = {}  # pass: why it is missing, or what to know about it
+    flags: dict[str, bool | int | str] = {}  # torch's, as they were set
+
+
+class Gpu(Strict):
+    """One GPU of the machine."""
+
+    index: int
+    name: str
+    uuid: str
+    memory_bytes: Bytes
+    compute_capability: str
+
+
+class Environment(Strict):
+    """Where a record was made. Nothing here comes from environment variables but CUDA's own."""
+
+    hostname: str
+    os: str
+    cpu: str
+    cores: int
+    memory_bytes: Bytes
+    gpus: tuple[Gpu, ...]
+    driver: str | None
+    cuda: str | None
+    cudnn: str | None
+    torch: str
+    torchvision: str | None
+    python: str
+    sam_bench: str
+    git_commit: str | None
+    git_dirty: bool | None
+    cuda_visible_devices: str | None = None
+    notes: tuple[str, ...] = ()  # what could not be found out, and why
+
+
+class Record(Strict):
+    """What became of one case."""
+
+    schema_version: int = SCHEMA_VERSION
+    sweep_id: str = Field(pattern=FILE_NAME)
+    case_id: str = Field(pattern=FILE_NAME)
+    case: Case
+    plan: TimingPlan
+    status: Status
+    stage: str | None = None  # where it ended, if not ok
+    message: str | None = None  # why, in one line
+    stderr_tail: str | None = None
+    measurement: Measurement | None = None
+    environment: Environment
+    command: str  # that repeats the sweep
+    started_at: str  # UTC, ISO 8601
+    wall_s: Seconds  # of the whole case in its worker
+
+    @model_validator(mode="after")
+    def _is_of_one_piece(self) -> Self:
+        if self.case_id != self.case.case_id:
+            raise ValueError("case_id is not that of the case")
+        if self.status == "not_run" or (self.status == "ok" and self.measurement is None):
+            raise ValueError(f"a record without a measurement can't be '{self.status}'")
+        return self
+
+
+class SweepFile(Strict):
+    """What a sweep planned; its records lie beside it."""
+
+    schema_version: int = SCHEMA_VERSION
+    sweep_id: str = Field(pattern=FILE_NAME)
+    definition_sha256: str  # of cases, plan and machine: what a resumed sweep must share
+    command: str
+    created_at: str  # UTC, ISO 8601
+    plan: TimingPlan
+    cases: tuple[Case, ...]
+    environment: Environment

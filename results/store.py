@@ -1,0 +1,247 @@
+"""Records on disk: one JSON file a case, written whole, read strictly.
+
+STORE/<sweep_id>/sweep.json
+STORE/<sweep_id>/cases/<case_id>.json
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError
+
+from .schema import SCHEMA_VERSION, Record, SweepFile
+
+TEMPORARY = ".tmp"
+MAX_FILE_BYTES = 64 * 2**20
+
+Form = TypeVar("Form", bound=BaseModel)
+
+
+class StoreError(Exception):
+    """A store can't be read or written; the message says what to do."""
+
+
+class BrokenFileError(Exception):
+    """One file of a store can't be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file that was passed over."""
+
+    path: Path
+    reason: str
+
+
+@dataclass
+class Contents:
+    """What was read of a store."""
+
+    records: list[Record] = field(default_factory=list)
+    sweeps: list[SweepFile] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+class Store:
+    """A folder of sweeps.
+
+    Args:
+        path: Made at the first write.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def case_path(self, sweep_id: str, case_id: str) -> Path:
+        return self.path / sweep_id / "cases" / f"{case_id}.json"
+
+    def write_sweep(self, sweep: SweepFile) -> None:
+        write_whole(self.path / sweep.sweep_id / "sweep.json", to_json(sweep))
+
+    def write_record(self, record: Record) -> None:
+        """Store a record; one of the same case and sweep is replaced whole."""
+        write_whole(self.case_path(record.sweep_id, record.case_id), to_json(record))
+
+    def sweep_ids(self) -> list[str]:
+        """Ids of all sweeps, oldest first: an id begins with its time."""
+        try:
+            return sorted(entry.name for entry in self.path.iterdir() if is_sweep(entry))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(f"'{self.path}' must be a folder: {error.strerror}.") from error
+
+    def read(self, sweep_id: str | None = None) -> Contents:
+        """Read all sweeps, or one; files that can't be used are named in `problems`."""
+        contents, ids = Contents(), self.sweep_ids()
+        if sweep_id is not None and sweep_id not in ids:
+            raise StoreError(f"There is no sweep {ascii(sweep_id)[:80]} in '{self.path}'.")
+        for each in ids if sweep_id is None else [sweep_id]:
+            self._read_sweep(each, contents)
+        return contents
+
+    def _read_sweep(self, sweep_id: str, contents: Contents) -> None:
+        """Add a sweep and its records, in the order in which they were planned."""
+        folder = self.path / sweep_id
+        sweeps: list[SweepFile] = []
+        records: list[Record] = []
+        read_into(sweeps, folder / "sweep.json", SweepFile, contents.problems)
+        for path in case_files(folder / "cases", contents.problems):
+            read_into(records, path, Record, contents.problems)
+        planned = [case.case_id for sweep in sweeps for case in sweep.cases]
+        position = {case_id: index for index, case_id in enumerate(planned)}
+        records.sort(key=lambda record: position.get(record.case_id, len(position)))
+        contents.sweeps += sweeps
+        contents.records += records
+
+    @contextmanager
+    def lock(self, sweep_id: str) -> Iterator[None]:
+        """Hold a sweep for writing; StoreError where another process does."""
+        path = self.path / sweep_id / ".lock"
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("w")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StoreError(
+                    f"Another process is running sweep {sweep_id} in '{self.path}': wait for it, "
+                    "or name another store with --store."
+                ) from error
+            for left_over in path.parent.glob(f"cases/.*{TEMPORARY}"):  # of a killed writer
+                left_over.unlink(missing_ok=True)
+            yield
+
+
+def is_sweep(entry: Path) -> bool:
+    """Also where one of the two is missing or broken: reading names it."""
+    holds = os.path.lexists(entry / "sweep.json") or os.path.lexists(entry / "cases")
+    return holds and not entry.name.startswith(".")
+
+
+def case_files(folder: Path, problems: list[Problem]) -> list[Path]:
+    """A sweep's records; a folder that can't be listed is named, since its records are missed."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == ".json")
+    except FileNotFoundError:  # no case is done yet
+        return []
+    except OSError as error:
+        problems.append(Problem(folder, f"it can't be listed: {error.strerror}"))
+        return []
+
+
+def read_into(target: list[Form], path: Path, form: type[Form], problems: list[Problem]) -> None:
+    """Add a file's content to a list, or the reason why it can't be."""
+    try:
+        target.append(read_file(path, form))
+    except BrokenFileError as error:
+        problems.append(Problem(path, str(error)))
+
+
+def read_file(path: Path, form: type[Form]) -> Form:
+    """Read one JSON file strictly; BrokenFileError says what is wrong with it."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise BrokenFileError("it is not a regular file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise BrokenFileError(f"it has {status.st_size} bytes, more than {MAX_FILE_BYTES}")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BrokenFileError(f"it can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BrokenFileError("it is not UTF-8 text") from error
+    content = parse_json(text)
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise BrokenFileError(
+            f"its schema_version is {version!r:.100}, and this version reads {SCHEMA_VERSION}"
+        )
+    try:
+        # Strictly, so that "1" and true are no numbers; not from `content`, whose lists would have
+        # to be tuples.
+        return form.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise BrokenFileError(f"{place!r:.100}: {first['msg']}") from error
+
+
+def parse_json(text: str) -> Any:
+    """JSON without NaN, infinities, duplicate keys, deep nesting or endless numbers."""
+
+    def refuse_constant(name: str) -> Any:
+        raise BrokenFileError(f"{name} is not a number that JSON knows")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = dict(pairs)
+        if len(keys) != len(pairs):
+            raise BrokenFileError("a key stands twice")
+        return keys
+
+    try:
+        return json.loads(text, parse_constant=refuse_constant, object_pairs_hook=unique)
+    except RecursionError as error:
+        raise BrokenFileError("its brackets are nested too deep") from error
+    except ValueError as error:  # Python's own limit on a number's digits too
+        raise BrokenFileError(f"it is not JSON ({error})") from error
+
+
+def to_json(form: BaseModel) -> str:
+    try:
+        return form.model_dump_json() + "\n"
+    except PydanticSerializationError as error:  # half of a surrogate pair
+        raise StoreError(f"A record must hold text that UTF-8 can: {error}.") from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write so that a reader, or a crash at any moment, meets the old file or the new, never half.
+
+    Raises:
+        StoreError: Where the disk does not take it; the old file stays.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in this folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the operating system says into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"'{path}' can't be written: {error.strerror}. Name another store with --store, or "
+            "make room."
+        ) from error

@@ -1,0 +1,209 @@
+"""The form of a record: what it keeps through JSON, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from pydantic import ValidationError
+
+from results.schema import AXES, Case, Record, TimingPlan, seven_digits
+
+LATENCY = ("measurement", "latency")
+NECK = ("measurement", "modules", "neck")
+LEVELS = [
+    (), ("case",), ("plan",), ("environment",), ("environment", "gpus", 0), ("measurement",),
+    LATENCY, NECK, ("measurement", "memory"), ("measurement", "output"),
+]  # fmt: skip
+TIMES = [
+    ("wall_s",), (*LATENCY, "forward_s", 0), (*LATENCY, "chunk_wall_s", 1),
+    (*LATENCY, "first_forward_s"), (*LATENCY, "warmup_s"), (*NECK, "total_s", 0),
+    ("measurement", "components_s", "preprocess", 2),
+]  # fmt: skip
+COUNTS = [
+    ("measurement", "flops_per_image"), ("measurement", "parameters"),
+    ("measurement", "memory", "peak_bytes"), ("measurement", "memory", "alloc_retries"),
+    ("measurement", "modules", "blocks.0", "flops"), ("environment", "memory_bytes"),
+]  # fmt: skip
+WRONG_TYPES = [
+    (("case",), []), (("case", "batch_size"), "four"), (("case", "batch_size"), 4.5),
+    (("case", "model"), 4), (("case", "weights"), None), (("status",), "fine"),
+    (("measurement", "latency", "forward_s"), 0.5), (("wall_s",), "soon"), (("wall_s",), None),
+    (("measurement", "modules"), [1]), (("environment", "gpus"), "L4"),
+    (("schema_version",), "first"),
+]  # fmt: skip
+OUT_OF_RANGE = [
+    (("case", "batch_size"), 0), (("case", "batch_size"), 10**7), (("case", "image_size"), 1000),
+    (("case", "image_size"), 0), (("plan", "warmup_s"), -1.0), (("plan", "warmup_s"), math.nan),
+    (("plan", "case_timeout_s"), math.inf), (("plan", "min_forwards"), 0),
+    (("plan", "module_depth"), 3), (("measurement", "latency", "forward_s"), []),
+]  # fmt: skip
+
+
+@pytest.fixture
+def changed(make_record):
+    """Makes a full record's plain data with the value at a place set."""
+
+    def change(place, value):
+        data = json.loads(make_record().model_dump_json())
+        target = data
+        for key in place[:-1]:
+            target = target[key]
+        target[place[-1]] = value
+        return data
+
+    return change
+
+
+def through_json(form):
+    return type(form).model_validate(json.loads(form.model_dump_json()))
+
+
+def test_a_full_record_comes_back_from_json(make_record):
+    record = make_record()
+
+    assert through_json(record) == record
+
+
+@pytest.mark.parametrize("status", ["oom", "crashed", "skipped", "interrupted"])
+def test_a_record_without_a_measurement_comes_back_from_json(make_failure, status):
+    record = make_failure(status)
+
+    assert through_json(record) == record
+
+
+def test_a_sweep_file_comes_back_from_json(sweep):
+    assert through_json(sweep) == sweep
+
+
+def test_unchanged_plain_data_makes_the_record(make_record, changed):
+    assert Record.model_validate(changed(("wall_s",), 12.5)) == make_record()
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=str)
+def test_unknown_fields_are_refused(changed, level):
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        Record.model_validate(changed((*level, "surprise"), 1))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1e-9])
+@pytest.mark.parametrize("place", TIMES, ids=str)
+def test_a_time_must_be_finite_and_not_negative(changed, place, value):
+    with pytest.raises(ValidationError, match=r"finite number|greater than or equal to 0"):
+        Record.model_validate(changed(place, value))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_self_time_must_be_finite(changed, value):
+    with pytest.raises(ValidationError, match="finite number"):
+        Record.model_validate(changed((*NECK, "self_s"), [value]))
+
+
+def test_a_self_time_may_be_negative_by_noise(changed):
+    record = Record.model_validate(changed((*NECK, "self_s"), [-1e-7]))
+
+    assert through_json(record) == record
+
+
+@pytest.mark.parametrize("value", [-1, 2**63])
+@pytest.mark.parametrize("place", COUNTS, ids=str)
+def test_a_count_must_fit_63_bits(changed, place, value):
+    with pytest.raises(ValidationError, match=r"greater than or equal to 0|less than"):
+        Record.model_validate(changed(place, value))
+
+
+@pytest.mark.parametrize(("place", "value"), WRONG_TYPES, ids=str)
+def test_wrong_types_are_refused(changed, place, value):
+    with pytest.raises(ValidationError):
+        Record.model_validate(changed(place, value))
+
+
+@pytest.mark.parametrize(("place", "value"), OUT_OF_RANGE, ids=str)
+def test_values_out_of_range_are_refused(changed, place, value):
+    with pytest.raises(ValidationError):
+        Record.model_validate(changed(place, value))
+
+
+@pytest.mark.parametrize("field", ["case", "environment", "status", "plan", "wall_s"])
+def test_a_missing_field_is_refused(make_record, field):
+    data = make_record().model_dump(exclude={field})
+    with pytest.raises(ValidationError, match="Field required"):
+        Record.model_validate(data)
+
+
+def test_a_case_can_not_be_changed(make_case):
+    with pytest.raises(ValidationError, match="frozen"):
+        make_case().batch_size = 8
+
+
+def test_equal_cases_have_one_id(make_case):
+    shuffled = Case(**dict(reversed(make_case().model_dump().items())))
+
+    assert shuffled.case_id == make_case().case_id
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_cases_that_differ_in_any_field_have_different_ids(make_case, axis):
+    case = make_case()
+    other = make_case(**{axis: getattr(case, axis) * 2})
+
+    assert other.case_id != case.case_id
+
+
+def test_a_case_id_is_the_same_in_every_process_and_version(make_case):
+    """Should this fail, stored records have lost their identity: raise SCHEMA_VERSION."""
+    assert make_case().case_id == "7530ab29c8c707a8"
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_a_family_is_all_of_a_case_but_its_batch_size_and_input(make_case, axis):
+    case = make_case()
+    other = make_case(**{axis: getattr(case, axis) * 2})
+
+    assert (other.family() == case.family()) is (axis in ("batch_size", "input"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "stored"),
+    [(0.0123456789, 0.01234568), (123.456789, 123.4568), (1e-9, 1e-9), (0.0, 0.0), (0.5, 0.5)],
+)
+def test_times_are_stored_with_seven_digits(make_record, seconds, stored):
+    assert through_json(make_record(wall_s=seconds)).wall_s == stored
+
+
+def test_seven_digits_stay_within_half_a_unit_of_the_last():
+    times = [1.1**exponent for exponent in range(-200, 200)]
+
+    assert all(math.isclose(seven_digits(time), time, rel_tol=5e-7) for time in times)
+
+
+@pytest.mark.parametrize("form", [Case, TimingPlan])
+def test_every_field_that_is_a_flag_is_described(form):
+    undescribed = [name for name, field in form.model_fields.items() if not field.description]
+
+    assert undescribed == []
+
+
+def test_a_record_whose_id_is_not_its_case_s_is_refused(make_record):
+    content = json.loads(make_record().model_dump_json())
+    content["case"]["batch_size"] *= 2
+
+    with pytest.raises(ValidationError, match="case_id is not that of the case"):
+        Record.model_validate_json(json.dumps(content))
+
+
+@pytest.mark.parametrize("status", ["ok", "not_run"])
+def test_a_record_without_a_measurement_has_a_status_that_says_so(make_failure, status):
+    content = json.loads(make_failure().model_dump_json()) | {"status": status}
+
+    with pytest.raises(ValidationError, match="without a measurement"):
+        Record.model_validate_json(json.dumps(content))
+
+
+@pytest.mark.parametrize("sweep_id", ["../x", "a/b", "", ".hidden", "x" * 81, "a\0"])
+def test_a_sweep_id_that_is_no_file_name_is_refused(make_record, sweep_id):
+    content = json.loads(make_record().model_dump_json()) | {"sweep_id": sweep_id}
+
+    with pytest.raises(ValidationError, match="sweep_id"):
+        Record.model_validate_json(json.dumps(content))
