@@ -10,7 +10,7 @@ Torch is imported inside the functions, so that a command can list the variants 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # q, k, v: (B, N, L, D); rel_h: (B, N, L, H) and rel_w: (B, N, L, W), the bias of each query
 # for every key row and every key column. Returns (B, N, L, D).
 Attend = Callable[["Tensor", "Tensor", "Tensor", "Tensor", "Tensor"], "Tensor"]
+
+
+CPU_BIAS_BYTES = 16 * 2**20  # glibc keeps at most 32 MiB for reuse
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,44 @@ def attend_reference(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tens
 
 
 def attend_sdpa(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """Torch's fused attention, with the bias written out as an L x L mask."""
+    """Torch's fused attention, with the bias written out as an L x L mask.
+
+    On a CPU in pieces whose bias fits memory that the C allocator keeps: what is larger comes fresh
+    from the kernel in each call, and to fault its pages in took as long as half the attention.
+    """
+    import torch
+
+    if q.device.type != "cpu" or torch.compiler.is_compiling():
+        return attend_fused(q, k, v, rel_h, rel_w)
+    flat_q, flat_k, flat_v, flat_h, flat_w = (
+        tensor.flatten(0, 1).unsqueeze(0) for tensor in (q, k, v, rel_h, rel_w)
+    )
+    attended = q.new_empty(flat_q.shape)
+    for heads, queries in cpu_pieces(flat_q.shape[1], flat_q.shape[2], q.element_size()):
+        attended[:, heads, queries] = attend_fused(
+            flat_q[:, heads, queries],
+            flat_k[:, heads],
+            flat_v[:, heads],
+            flat_h[:, heads, queries],
+            flat_w[:, heads, queries],
+        )
+    return attended.view(q.shape)
+
+
+def attend_fused(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
     from torch.nn.functional import scaled_dot_product_attention
 
     bias = (rel_h.unsqueeze(-1) + rel_w.unsqueeze(-2)).flatten(-2)
     return scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
+
+def cpu_pieces(heads: int, length: int, item_bytes: int) -> Iterator[tuple[slice, slice]]:
+    """Groups of heads and bands of queries whose bias stays below CPU_BIAS_BYTES."""
+    band = max(1, min(length, CPU_BIAS_BYTES // (length * item_bytes)))
+    group = max(1, CPU_BIAS_BYTES // (band * length * item_bytes))
+    for first in range(0, heads, group):
+        for start in range(0, length, band):
+            yield slice(first, first + group), slice(start, start + band)
 
 
 ATTENTION: dict[str, AttentionVariant] = {

@@ -1,0 +1,107 @@
+"""Examining a machine: what it has, and whether a sweep's tools work on it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from results.schema import Environment
+from results.store import StoreError, write_whole
+
+from .environment import ProbeError, probe_environment
+from .inputs import InputError, read_photographs
+
+LEAST_FREE_BYTES = 2**30
+DELAYS_S = (0.02, 0.04, 0.08)  # the timer must tell 1 : 2 : 4
+LINEAR = 0.05  # a busy machine wakes late; a wrong clock is off by far more
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    is_fine: bool
+    detail: str
+
+
+def examine(store_path: Path) -> list[Finding]:
+    """Look at everything that a sweep needs."""
+    findings: list[Finding] = []
+    try:
+        environment = probe_environment()
+        findings += describe(environment)
+    except ProbeError as error:
+        findings.append(Finding("torch", False, str(error)))
+    for check in (check_clock, check_images_decode, check_load):
+        findings.append(check())
+    findings.append(check_store(store_path))
+    return findings
+
+
+def describe(environment: Environment) -> Iterator[Finding]:
+    """What the machine is; a missing GPU is a fact, not a fault."""
+    yield Finding("sam-bench", True, f"{environment.sam_bench}, commit {environment.git_commit}")
+    yield Finding("system", True, f"{environment.os}, Python {environment.python}")
+    gib = environment.memory_bytes / 2**30
+    yield Finding("cpu", True, f"{environment.cpu}, {environment.cores} cores, {gib:.0f} GiB")
+    versions = f"{environment.torch}, CUDA {environment.cuda}, cuDNN {environment.cudnn}"
+    yield Finding("torch", True, versions)
+    for gpu in environment.gpus:
+        detail = f"{gpu.name}, {gpu.memory_bytes / 2**30:.0f} GiB, {gpu.uuid}"
+        yield Finding(f"cuda:{gpu.index}", True, f"{detail}, driver {environment.driver}")
+    for note in environment.notes:
+        yield Finding("note", True, note)
+
+
+def check_clock(sleep: Callable[[float], None] = time.sleep) -> Finding:
+    """The clock must tell known delays apart in proportion."""
+    measured = []
+    for delay in DELAYS_S:
+        tries = []
+        for _ in range(3):
+            begin = time.perf_counter()
+            sleep(delay)
+            tries.append(time.perf_counter() - begin)
+        measured.append(min(tries))
+    slopes = [seconds / delay for seconds, delay in zip(measured, DELAYS_S, strict=True)]
+    is_fine = max(abs(slope - 1) for slope in slopes) <= LINEAR
+    shown = ", ".join(f"{seconds * 1e3:.1f}" for seconds in measured)
+    return Finding("clock", is_fine, f"delays of 20, 40, 80 ms were measured as {shown} ms")
+
+
+def check_images_decode() -> Finding:
+    try:
+        photographs = read_photographs(None)
+    except InputError as error:
+        return Finding("photographs", False, f"{error} Install sam-encoder-bench again.")
+    return Finding("photographs", not photographs.unreadable, photographs.source)
+
+
+def check_load() -> Finding:
+    """Other work on the machine makes times longer; say so."""
+    busy = psutil.cpu_percent(interval=0.5)
+    return Finding("load", True, f"{busy:.0f} % of the CPU is in use by others just now")
+
+
+def check_store(store_path: Path) -> Finding:
+    """The store's folder must take a file, and have room."""
+    try:
+        # What is there of it; a sweep makes the rest.
+        folder = next(filter(os.path.lexists, (store_path, *store_path.absolute().parents)))
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".doctor-") as scratch:
+            write_whole(Path(scratch) / "probe.json", "{}\n")
+        free = shutil.disk_usage(folder).free
+    except (OSError, StoreError) as error:
+        reason = getattr(error, "strerror", None) or error
+        return Finding("store", False, f"'{store_path}' can't be written: {reason}")
+    return Finding(
+        "store", free >= LEAST_FREE_BYTES, f"'{store_path}', {free / 2**30:.0f} GiB free"
+    )

@@ -1,0 +1,157 @@
+"""Finding out where a measurement is made. Run as a process of its own, it prints one JSON line,
+so that its caller need not load torch.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+from pydantic import ValidationError
+
+from results.schema import Environment, Gpu
+
+HERE = Path(__file__).parent
+PROBE_TIMEOUT_S = 120.0
+
+
+class ProbeError(Exception):
+    """The machine can't be described, which means that torch can't be loaded."""
+
+
+def probe_environment() -> Environment:
+    """Ask another process about this machine."""
+    command = [sys.executable, "-P", "-m", "benchmarking.environment"]
+    try:
+        answer = subprocess.run(
+            command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ProbeError(f"Loading torch took more than {PROBE_TIMEOUT_S:.0f} s.") from error
+    if answer.returncode != 0:
+        last = (answer.stderr.strip() or "no message").splitlines()[-1]
+        raise ProbeError(f"torch can't be loaded ({last}): install it again with pip.")
+    try:
+        return Environment.model_validate_json(answer.stdout.splitlines()[-1])
+    except (IndexError, ValidationError) as error:
+        raise ProbeError(
+            "The probe of this machine did not describe it: see what this prints: "
+            "python -m benchmarking.environment"
+        ) from error
+
+
+def describe_environment() -> Environment:
+    """Describe this machine, through torch and NVML."""
+    import torch
+
+    gpus, notes = describe_gpus()
+    driver, driver_note = nvml_driver() if gpus else (None, None)
+    commit, dirty = git_state()
+    cudnn = torch.backends.cudnn.version() if torch.cuda.is_available() else None
+    return Environment(
+        hostname=platform.node(),
+        os=os_name(),
+        cpu=cpu_name(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_bytes=psutil.virtual_memory().total,
+        gpus=tuple(gpus),
+        driver=driver,
+        cuda=torch.version.cuda,
+        cudnn=str(cudnn) if cudnn else None,
+        torch=torch.__version__,
+        torchvision=version_of("torchvision"),
+        python=platform.python_version(),
+        sam_bench=version_of("sam-encoder-bench") or "not installed",
+        git_commit=commit,
+        git_dirty=dirty,
+        cuda_visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        notes=tuple(note for note in (*notes, driver_note) if note),
+    )
+
+
+def describe_gpus() -> tuple[list[Gpu], list[str]]:
+    """The GPUs that torch can use, in its order, and why there are none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return [], ["torch sees no CUDA GPU"]
+    gpus = []
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        gpus.append(
+            Gpu(
+                index=index,
+                name=properties.name,
+                uuid=str(getattr(properties, "uuid", "unknown")),
+                memory_bytes=properties.total_memory,
+                compute_capability=f"{properties.major}.{properties.minor}",
+            )
+        )
+    return gpus, []
+
+
+def nvml_driver() -> tuple[str | None, str | None]:
+    """The driver's version from NVML, or why it can't be read."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        version = pynvml.nvmlSystemGetDriverVersion()
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        return None, f"NVML does not answer: {error}"
+    return version if isinstance(version, str) else version.decode(), None
+
+
+def os_name() -> str:
+    try:
+        return f"{platform.freedesktop_os_release()['PRETTY_NAME']}, Linux {platform.release()}"
+    except (OSError, KeyError):
+        return platform.platform()
+
+
+def cpu_name() -> str:
+    """The processor's marketing name, which Python's platform module does not tell on Linux."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def version_of(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def git_state() -> tuple[str | None, bool | None]:
+    """Commit of the checkout that this code runs from, and whether it has changes; None outside."""
+    commit = git("rev-parse", "HEAD")
+    if commit is None or git("ls-files", "--error-unmatch", __file__) is None:
+        return None, None  # installed from a wheel, perhaps into some other project's checkout
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    return commit, None if changes is None else bool(changes)
+
+
+def git(*arguments: str) -> str | None:
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(HERE), *arguments], capture_output=True, text=True, timeout=30,
+            check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+if __name__ == "__main__":
+    print(describe_environment().model_dump_json())

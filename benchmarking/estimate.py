@@ -1,0 +1,67 @@
+"""How long cases will take, roughly: for the plan and for a progress bar's remaining time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from results.schema import Case, Record, TimingPlan
+from sam.configs import MLP_RATIO, MODELS, PATCH_SIZE, WINDOW_SIDE
+
+# Guesses of FLOP/s for a device that no record tells of, low on purpose.
+GUESSED_FLOPS_PER_S = {"cpu": 5e10, "cuda": 2e13}
+WORKER_START_S = 6.0  # loading torch and building a model
+CASE_OVERHEAD_S = 2.0  # inputs, counting FLOPs, the output's digest
+
+
+def encoder_flops(case: Case) -> float:
+    """About what one image costs in the encoder: linear layers and attention products."""
+    config = MODELS[case.model]
+    tokens = (case.image_size // PATCH_SIZE) ** 2
+    linear = 2 * (4 + 2 * MLP_RATIO) * config.embed_dim**2 * tokens * config.depth
+    keys = len(config.global_blocks) * tokens + (config.depth - len(config.global_blocks)) * min(
+        tokens, WINDOW_SIDE**2
+    )
+    return linear + 4 * tokens * keys * config.embed_dim
+
+
+def measured_rates(records: Iterable[Record]) -> dict[tuple[str, ...], float]:
+    """FLOP/s that cases reached, by what a rate depends on most; later records win."""
+    rates = {}
+    for record in records:
+        latency = record.measurement.latency if record.measurement else None
+        # A store may hold models that this version does not know.
+        if latency is not None and record.case.model in MODELS:
+            forward_s = sorted(latency.forward_s)[len(latency.forward_s) // 2]
+            flops = encoder_flops(record.case) * record.case.batch_size
+            rates[rate_key(record.case)] = flops / max(forward_s, 1e-9)
+    return rates
+
+
+def rate_key(case: Case) -> tuple[str, ...]:
+    return (case.device, case.model, case.precision, case.attention, case.execution)
+
+
+def case_seconds(case: Case, plan: TimingPlan, rates: dict[tuple[str, ...], float]) -> float:
+    """Seconds that measuring a case will take."""
+    kind = case.device.partition(":")[0]
+    rate = rates.get(rate_key(case), GUESSED_FLOPS_PER_S[kind])
+    forward_s = encoder_flops(case) * case.batch_size / rate
+    warmup_s = min(
+        max(plan.warmup_s, plan.warmup_forwards * forward_s), plan.warmup_cap_s + forward_s
+    )
+    timed_s = forward_s + min(
+        max(plan.min_timed_s, plan.min_forwards * forward_s), plan.max_timed_s
+    )
+    hooked_s = min(plan.module_forwards * forward_s, plan.max_timed_s) + 3 * forward_s
+    passes = {"latency": warmup_s + timed_s, "modules": hooked_s, "components": hooked_s * 1.2,
+              "memory": forward_s}  # fmt: skip
+    return CASE_OVERHEAD_S + forward_s + sum(passes.get(name, 0.0) for name in plan.passes)
+
+
+def sweep_seconds(
+    cases: Iterable[Case], plan: TimingPlan, rates: dict[tuple[str, ...], float]
+) -> float:
+    """Seconds that a sweep will take, a worker's start for each family included."""
+    cases = list(cases)
+    families = len({case.family() for case in cases})
+    return families * WORKER_START_S + sum(case_seconds(case, plan, rates) for case in cases)

@@ -1,0 +1,336 @@
+"""Measuring one case: a pass for each question, each with nothing else switched on.
+
+Shapes: B images, S pixels along an edge.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from hooks import ForwardTimer, PeakMemory
+from results.schema import ENCODER, Case, Measurement, Memory, ModuleTiming, Output, TimingPlan
+from sam.build import allocate_sam
+from sam.configs import MODELS
+from sam.transforms import ResizeLongestSide
+
+from .execution import EXECUTIONS
+from .inputs import (
+    Photographs,
+    Pixels,
+    noise_batches,
+    noise_photographs,
+    photograph_batches,
+    read_photographs,
+)
+from .rig import Rig
+from .timing import collected_garbage, limited, time_forwards
+
+Forward = Callable[[Tensor], Tensor]
+Report = Callable[[str], None]
+
+
+def measure_case(case: Case, plan: TimingPlan, rig: Rig, report: Report) -> Measurement:
+    """Run the passes that the plan names.
+
+    Args:
+        case: What to measure; its family is the rig's.
+        plan: The passes, warm-up and stopping rule.
+        rig: The model.
+        report: Told the name of each stage as it begins.
+    """
+    report("inputs")
+    photographs = (
+        noise_photographs(case.image_size, plan.seed)
+        if case.input == "noise"
+        else read_photographs(Path(plan.images) if plan.images else None)
+    )
+    with torch.inference_mode():
+        batches = make_batches(case, plan, rig, photographs)
+        measured: dict[str, Any] = {}
+        notes = dict(rig.notes)
+        if photographs.unreadable:
+            notes["input"] = "passed over: " + " ".join(photographs.unreadable)
+        for name in plan.passes:
+            report(name)
+            reason = why_not(name, case)
+            if reason is None:
+                measured |= PASS_FUNCTIONS[name](case, plan, rig, batches, photographs)
+            else:
+                notes[name] = f"unsupported: {reason}"
+        report("output")
+        output = describe_output(rig.encode(batches[0]))
+    return Measurement(
+        **measured,
+        parameters=sum(weight.numel() for weight in rig.model.image_encoder.parameters()),
+        output=output,
+        weights=rig.weights,
+        input_source=photographs.source,
+        notes=notes,
+        flags=torch_flags(),
+    )
+
+
+def why_not(name: str, case: Case) -> str | None:
+    """Why a pass can't be run on a case, or None where it can."""
+    return EXECUTIONS[case.execution].hides_modules if name == "modules" else None
+
+
+def make_batches(case: Case, plan: TimingPlan, rig: Rig, photographs: Photographs) -> list[Tensor]:
+    """Normalised (B, 3, S, S) inputs on the device, in the encoder's type, for rotation."""
+    if case.input == "noise":
+        size = case.image_size
+        return noise_batches(case.batch_size, size, plan.seed, rig.device, rig.dtype)
+
+    def prepare(images: Sequence[Pixels]) -> Tensor:
+        # Allocated whole before the first image, so that a batch that can't fit fails at once.
+        shape = (len(images), 3, case.image_size, case.image_size)
+        batch = torch.empty(shape, device=rig.device, dtype=rig.dtype)
+        for index, image in enumerate(images):
+            resized = resize_images([image], case.image_size)
+            batch[index] = normalise(rig, copy_to_device(rig, resized))[0]
+        return batch
+
+    return photograph_batches(photographs, case.batch_size, prepare)
+
+
+def resize_images(images: Sequence[Pixels], image_size: int) -> list[Tensor]:
+    """On the host: (H, W, 3) uint8 each, to (3, H', W') uint8 whose longest side fits."""
+    transform = ResizeLongestSide(image_size)
+    return [torch.from_numpy(transform.apply_image(image)).permute(2, 0, 1) for image in images]
+
+
+def copy_to_device(rig: Rig, images: Sequence[Tensor]) -> list[Tensor]:
+    return [image.contiguous().to(rig.device) for image in images]
+
+
+def normalise(rig: Rig, images: Sequence[Tensor]) -> Tensor:
+    """On the device: normalise and pad, to (B, 3, S, S)."""
+    return torch.stack([rig.model.preprocess(image) for image in images])
+
+
+def latency_pass(
+    case: Case, plan: TimingPlan, rig: Rig, batches: list[Tensor], photographs: Photographs
+) -> dict[str, Any]:
+    """Whole forwards of the image encoder, with no hook and no profiler."""
+    return {"latency": time_forwards(rotating(rig.encode, batches), rig.clock, plan)}
+
+
+def rotating(forward: Forward, batches: list[Tensor]) -> Callable[[], Tensor]:
+    """A forward that takes another batch at each call."""
+    rotation = itertools.cycle(batches)
+    return lambda: forward(next(rotation))
+
+
+COMPONENTS = (
+    "preprocess",
+    "host_to_device_copy",
+    ENCODER,
+    "prompt_encoder",
+    "mask_decoder",
+    "postprocess",
+)
+
+
+def components_pass(
+    case: Case, plan: TimingPlan, rig: Rig, batches: list[Tensor], photographs: Photographs
+) -> dict[str, Any]:
+    """The whole way from decoded pixels to masks, one prompt an image, part by part."""
+    run_pipeline(case, rig, photographs)  # warms up what the latency pass did not run
+    samples: dict[str, list[float]] = {name: [] for name in COMPONENTS}
+    with collected_garbage():
+        for _ in limited(plan.module_forwards, plan.max_timed_s):
+            for name, seconds in run_pipeline(case, rig, photographs).items():
+                samples[name].append(seconds)
+    return {"components_s": {name: tuple(values) for name, values in samples.items()}}
+
+
+def run_pipeline(case: Case, rig: Rig, photographs: Photographs) -> dict[str, float]:
+    """Seconds of each component for one batch, with a foreground point in each image's middle."""
+    images = [photographs.images[i % len(photographs.images)] for i in range(case.batch_size)]
+    model, clock = rig.model, rig.clock
+    clock.synchronize()
+    marks = [clock.mark()]
+    resized = resize_images(images, case.image_size)
+    marks.append(clock.mark())
+    copied = copy_to_device(rig, resized)
+    marks.append(clock.mark())
+    normalised = normalise(rig, copied).to(rig.dtype)
+    marks.append(clock.mark())
+    embeddings = rig.encode(normalised)
+    marks.append(clock.mark())
+    sparse, dense = model.prompt_encoder(centre_points(resized, rig.device), None, None)
+    image_pe = model.prompt_encoder.get_dense_pe()
+    marks.append(clock.mark())
+    logits, _ = model.mask_decoder(embeddings, image_pe, sparse, dense, multimask_output=True)
+    marks.append(clock.mark())
+    for index, image in enumerate(images):
+        size = resized[index].shape[-2:]
+        one = logits[index : index + 1]
+        _ = model.postprocess_masks(one, size, image.shape[:2]) > model.mask_threshold
+    marks.append(clock.mark())
+    clock.synchronize()
+    spans = [clock.seconds(*pair) for pair in itertools.pairwise(marks)]
+    clock.release(*marks)
+    resize, copy, normalisation, *rest = spans
+    return dict(zip(COMPONENTS, (resize + normalisation, copy, *rest), strict=True))
+
+
+def centre_points(images: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Coordinates (B, 1, 2) as (x, y) and labels (B, 1): a foreground point in each middle."""
+    middles = [[[image.shape[-1] / 2, image.shape[-2] / 2]] for image in images]
+    coords = torch.tensor(middles, dtype=torch.float32)
+    return coords.to(device), torch.ones(len(images), 1, dtype=torch.int, device=device)
+
+
+def encoder_modules(encoder: nn.Module, depth: int) -> dict[str, nn.Module]:
+    """The modules that are timed: the encoder, its patch embedding, blocks and neck.
+
+    Args:
+        encoder: An ImageEncoderViT.
+        depth: 2 adds each block's norm1, attn, norm2 and mlp.
+    """
+    modules: dict[str, nn.Module] = {
+        ENCODER: encoder,
+        "patch_embed": encoder.get_submodule("patch_embed"),
+    }
+    for index, block in enumerate(encoder.get_submodule("blocks").children()):
+        modules[f"blocks.{index}"] = block
+        if depth > 1:
+            modules |= {f"blocks.{index}.{name}": part for name, part in block.named_children()}
+    return modules | {"neck": encoder.get_submodule("neck")}
+
+
+def kind_of(name: str, model: str) -> str:
+    """The class of a module by its name: what a person would group it with."""
+    parts = name.split(".")
+    if parts[0] != "blocks":
+        return "encoder" if name == ENCODER else name
+    if len(parts) == 3:
+        return parts[2].rstrip("12")  # norm1 and norm2 are of one kind
+    return "global" if int(parts[1]) in MODELS[model].global_blocks else "window"
+
+
+def modules_pass(
+    case: Case, plan: TimingPlan, rig: Rig, batches: list[Tensor], photographs: Photographs
+) -> dict[str, Any]:
+    """Each module's time in forwards with hooks on, its FLOPs, and its memory."""
+    modules = encoder_modules(rig.model.image_encoder, plan.module_depth)
+    forward = rotating(rig.encode, batches)
+    # Without the root, whose peak the memory pass takes without hooks.
+    inner = {name: module for name, module in modules.items() if name != ENCODER}
+    with PeakMemory(inner, rig.meter) as memory:
+        forward()
+    peaks, rises = memory.peak_bytes(), memory.rise_bytes()
+    with collected_garbage(), ForwardTimer(modules, rig.clock) as timer:
+        forward()  # the first with hooks pays for making them
+        timer.clear()
+        for _ in limited(plan.module_forwards, plan.max_timed_s):
+            forward()
+        total_s, self_s = timer.total_s(), timer.self_s()
+    flops = count_flops(case)
+    return {
+        "modules": {
+            name: ModuleTiming(
+                total_s=tuple(total_s[name]),
+                self_s=tuple(self_s[name]),
+                kind=kind_of(name, case.model),
+                flops=flops[name] * case.batch_size,
+                peak_bytes=peaks.get(name),
+                rise_bytes=rises.get(name),
+            )
+            for name in modules
+        }
+    }
+
+
+def memory_pass(
+    case: Case, plan: TimingPlan, rig: Rig, batches: list[Tensor], photographs: Photographs
+) -> dict[str, Any]:
+    """The peak of one forward, with no hook."""
+    weights = (*rig.model.parameters(), *rig.model.buffers())
+    held = rig.meter.held_bytes()
+    rig.meter.reset_peak()
+    rig.encode(batches[0])
+    rig.clock.synchronize()
+    peak = rig.meter.peak_bytes()
+    measured: dict[str, Any] = {}
+    if rig.device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(rig.device)
+        measured = {
+            "reserved_bytes": torch.cuda.max_memory_reserved(rig.device),
+            "device_used_bytes": total - free,
+            "alloc_retries": torch.cuda.memory_stats(rig.device).get("num_alloc_retries", 0),
+        }
+    return {
+        "memory": Memory(
+            source=rig.meter.source,
+            weights_bytes=sum(weight.nbytes for weight in weights),
+            peak_bytes=peak,
+            rise_bytes=max(0, peak - held),
+            **measured,
+        )
+    }
+
+
+def flops_pass(
+    case: Case, plan: TimingPlan, rig: Rig, batches: list[Tensor], photographs: Photographs
+) -> dict[str, Any]:
+    return {"flops_per_image": count_flops(case)[ENCODER]}
+
+
+def count_flops(case: Case) -> dict[str, int]:
+    """FLOPs of one image by module, counted on the meta device; 2 FLOP = 1 MAC."""
+    encoder = allocate_sam(
+        MODELS[case.model], case.image_size, case.attention, device="meta"
+    ).image_encoder
+    counter = FlopCounterMode(display=False)
+    with counter:
+        encoder(torch.empty(1, 3, case.image_size, case.image_size, device="meta"))
+    root = type(encoder).__name__
+    counts = {
+        name.removeprefix(root).removeprefix("."): sum(operations.values())
+        for name, operations in counter.get_flop_counts().items()
+    }
+    # A module without a matrix product or convolution has no entry: it has no FLOPs.
+    names = encoder_modules(encoder, depth=2)
+    return {name: counts.get("" if name == ENCODER else name, 0) for name in names}
+
+
+def describe_output(embeddings: Tensor) -> Output:
+    """Shape, type, finiteness, and a digest of the first image's embedding as float32."""
+    first = embeddings[0].to(device="cpu", dtype=torch.float32).contiguous()
+    return Output(
+        shape=tuple(embeddings.shape),
+        dtype=str(embeddings.dtype).removeprefix("torch."),
+        finite=bool(embeddings.isfinite().all()),
+        sha256=hashlib.sha256(first.numpy().tobytes()).hexdigest(),
+    )
+
+
+def torch_flags() -> dict[str, bool | int | str]:
+    """The settings of torch that change a time or a result, as they were."""
+    return {
+        "matmul_allow_tf32": torch.backends.cuda.matmul.allow_tf32,
+        "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+PASS_FUNCTIONS: dict[str, Callable[..., dict[str, Any]]] = {
+    "latency": latency_pass,
+    "components": components_pass,
+    "modules": modules_pass,
+    "memory": memory_pass,
+    "flops": flops_pass,
+}

@@ -1,0 +1,89 @@
+"""Number formats that a model can be measured in.
+
+Torch is imported inside the functions, so that a command can list the formats at once.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+# 1,024 pixels do not fit into 8 or 11 bits of a coordinate's frequency.
+COORDINATES = r"positional_encoding_gaussian_matrix$"
+# With float32 positions the sum of all blocks stays float32 too: fp16 overflows in it, and in
+# the squares of the layer norms. Linear layers and attention run in fp16.
+RESIDUAL_AND_NORMS = r"image_encoder\.(pos_embed|blocks\.\d+\.norm\d\..*|neck\.[13]\..*)$"
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A number format.
+
+    dtype: Torch's name of the weights' type.
+    float32: Patterns of the weights that stay in float32.
+    tf32: Whether float32 matrix products may round their factors to TF32.
+    cuda_capability: The least compute capability of a GPU; None where any will do.
+    on_cpu: Whether a CPU can do it.
+    """
+
+    dtype: str
+    summary: str
+    float32: tuple[str, ...] = (COORDINATES,)
+    tf32: bool = False
+    cuda_capability: tuple[int, int] | None = None
+    on_cpu: bool = True
+
+
+def why_unsupported(name: str, device_type: str, capability: tuple[int, int] | None) -> str | None:
+    """Why a device can't do a precision, or None where it can.
+
+    Args:
+        name: A key of PRECISIONS.
+        device_type: "cpu" or "cuda".
+        capability: The GPU's compute capability.
+    """
+    precision = PRECISIONS[name]
+    if device_type == "cpu":
+        return None if precision.on_cpu else f"{name} needs a CUDA GPU; a CPU has none of it"
+    least = precision.cuda_capability
+    if least is not None and capability is not None and capability < least:
+        return (
+            f"{name} needs compute capability {least[0]}.{least[1]} (Ampere) or newer; this GPU "
+            f"has {capability[0]}.{capability[1]}"
+        )
+    return None
+
+
+def apply_precision(model: nn.Module, name: str) -> torch.dtype:
+    """Convert a model's weights in place and set torch's TF32 flags; return the inputs' type."""
+    import torch
+
+    precision = PRECISIONS[name]
+    dtype: torch.dtype = getattr(torch, precision.dtype)
+    kept = re.compile("|".join(f"(?:{pattern})" for pattern in precision.float32))
+    for weight_name, weight in (*model.named_parameters(), *model.named_buffers()):
+        if "pixel_" not in weight_name and not kept.search(weight_name):
+            weight.data = weight.data.to(dtype)
+    # Both flags are set in each case, since torch's defaults differ between the two.
+    torch.backends.cuda.matmul.allow_tf32 = precision.tf32
+    torch.backends.cudnn.allow_tf32 = precision.tf32
+    return dtype
+
+
+PRECISIONS: dict[str, Precision] = {
+    "fp32": Precision("float32", "float32 throughout, TF32 off"),
+    "tf32": Precision(
+        "float32", "float32, matrix products in TF32", tf32=True, cuda_capability=(8, 0),
+        on_cpu=False,
+    ),
+    "bf16": Precision("bfloat16", "bfloat16 throughout", cuda_capability=(8, 0)),
+    "fp16": Precision(
+        "float16", "float16, residual and norms of the image encoder in float32",
+        float32=(COORDINATES, RESIDUAL_AND_NORMS),
+    ),
+}  # fmt: skip

@@ -1,0 +1,158 @@
+"""What a person sees while a sweep runs: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from results.metrics import METRICS
+from results.schema import Case, Record, SweepFile, TimingPlan
+
+from .estimate import case_seconds, measured_rates
+from .report import harmless
+
+if TYPE_CHECKING:
+    from .runner import Watcher
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a person: 42 s, 3 min, 1 h 20 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+class Estimator:
+    """Tells the seconds that are left, and learns from the cases that end."""
+
+    def __init__(self, plan: TimingPlan) -> None:
+        self.plan = plan
+        self.rates: dict[tuple[str, ...], float] = {}
+
+    def learn(self, record: Record) -> None:
+        self.rates |= measured_rates([record])
+
+    def seconds(self, cases: Iterable[Case]) -> float:
+        return sum(case_seconds(case, self.plan, self.rates) for case in cases)
+
+
+class PlainWatcher:
+    """A line a case, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.left: list[Case] = []
+
+    def begin(self, sweep: SweepFile, left: list[Case]) -> None:
+        self.estimator, self.left, self.planned = Estimator(sweep.plan), list(left), len(left)
+        self._say(begin_line(sweep, left))
+
+    def case_begins(self, case: Case) -> None:
+        """Its line comes when it ends."""
+
+    def stage(self, name: str) -> None:
+        """Stages would be too many lines."""
+
+    def case_ends(self, record: Record) -> None:
+        self.left.remove(record.case)
+        self.estimator.learn(record)
+        done = self.planned - len(self.left)
+        rest = f", about {duration(self.estimator.seconds(self.left))} left" if self.left else ""
+        self._say(f"[{done}/{self.planned}] {case_line(record)}{rest}")
+
+    def end(self) -> None:
+        """The tables follow."""
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class BarWatcher(PlainWatcher):
+    """A progress bar with the time that is left, and a line above it for each case that ended."""
+
+    def begin(self, sweep: SweepFile, left: list[Case]) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[rest]}"),
+            console=self.console,
+            transient=True,
+        )
+        super().begin(sweep, left)
+        self.task = self.progress.add_task("starting", total=len(left), rest="")
+        self.progress.start()
+
+    def case_begins(self, case: Case) -> None:
+        super().case_begins(case)
+        rest = f"about {duration(self.estimator.seconds(self.left))} left"
+        self.label = f"{case.model} batch {case.batch_size} {case.precision} {case.attention}"
+        self.progress.update(self.task, description=escape(self.label), rest=rest)
+
+    def stage(self, name: str) -> None:
+        self.progress.update(self.task, description=escape(f"{self.label}: {name}"))
+
+    def case_ends(self, record: Record) -> None:
+        super().case_ends(record)
+        self.progress.advance(self.task)
+
+    def end(self) -> None:
+        self.progress.stop()
+
+
+def make_watcher(console: Console) -> Watcher:
+    return BarWatcher(console) if console.is_terminal else PlainWatcher(console)
+
+
+def begin_line(sweep: SweepFile, left: list[Case]) -> str:
+    total = len(sweep.cases)
+    if not left:
+        return f"All {total} cases of sweep {sweep.sweep_id} are measured (--fresh measures again)."
+    if len(left) < total:
+        return f"Sweep {sweep.sweep_id} goes on: {total - len(left)} of {total} cases are done."
+    return f"Sweep {sweep.sweep_id}: {total} cases."
+
+
+def case_line(record: Record) -> str:
+    """What became of a case, in one line."""
+    measurement = record.measurement
+    if record.status != "ok" or measurement is None or measurement.latency is None:
+        return harmless(f"{record.case.label}: {record.status} {record.message or ''}".rstrip())
+    from results.frames import case_row
+
+    row = case_row(record)
+    shown = {name: METRICS[name].show(row[name]) for name in ("image_s", "images_per_s")}
+    return f"{record.case.label}: {shown['image_s']} ms/image, {shown['images_per_s']} images/s"
+
+
+@contextmanager
+def byte_progress(
+    name: str, total_bytes: int, console: Console
+) -> Iterator[Callable[[int, int], None]]:
+    """A bar for a download; gives the function to call with the bytes so far and in all."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(escape(name), total=total_bytes)
+        yield lambda done_bytes, total: progress.update(task, completed=done_bytes, total=total)

@@ -1,0 +1,50 @@
+"""What a sweep and its worker say to each other: one JSON object a line.
+
+The sweep sends a Request a case; the worker answers with a Stage for each thing that it begins,
+and with one Outcome.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from results.schema import Case, Measurement, Seconds, Status, Strict, TimingPlan
+
+
+class Request(Strict):
+    """Measure this case."""
+
+    case: Case
+    plan: TimingPlan
+
+
+class Stage(Strict):
+    """The worker begins something; "ready" comes first, once torch is loaded."""
+
+    kind: Literal["stage"] = "stage"
+    name: str
+
+
+class Refusal(Strict):
+    """A person's file or setting can't be used: the sweep ends with this line."""
+
+    kind: Literal["refusal"] = "refusal"
+    message: str
+
+
+class Outcome(Strict):
+    """What became of a case."""
+
+    kind: Literal["outcome"] = "outcome"
+    status: Status
+    stage: str | None = None
+    message: str | None = None
+    stderr_tail: str | None = None
+    measurement: Measurement | None = None
+    wall_s: Seconds
+
+
+class Answer(Strict):
+    """One line of the worker."""
+
+    said: Stage | Refusal | Outcome

@@ -1,0 +1,69 @@
+"""A model of a case on its device, ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hooks import Clock, MemoryMeter, clock_for, meter_for
+from results.schema import Case, TimingPlan
+from sam.build import allocate_sam, fill_random
+from sam.checkpoints import fit_state_dict, read_weights
+from sam.configs import MODELS
+from sam.model import Sam
+
+from .execution import EXECUTIONS
+from .precision import apply_precision
+from .sweep import checkpoint_path
+
+
+@dataclass
+class Rig:
+    """A model on its device, ready to run, with what measures it.
+
+    encode: The image encoder as the case executes it.
+    """
+
+    model: Sam
+    encode: Callable[[Tensor], Tensor]
+    device: torch.device
+    dtype: torch.dtype
+    clock: Clock
+    meter: MemoryMeter
+    weights: str
+    notes: dict[str, str]
+
+
+def build_rig(case: Case, plan: TimingPlan) -> Rig:
+    """Build the model of a case with its weights, precision and execution."""
+    device = torch.device(case.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    model = allocate_sam(MODELS[case.model], case.image_size, case.attention)
+    weights, notes = load_weights(model, case, plan)
+    dtype = apply_precision(model, case.precision)
+    model.to(device)
+    return Rig(
+        model=model,
+        encode=EXECUTIONS[case.execution].prepare(model.image_encoder),
+        device=device,
+        dtype=dtype,
+        clock=clock_for(device),
+        meter=meter_for(device),
+        weights=weights,
+        notes=notes,
+    )
+
+
+def load_weights(model: Sam, case: Case, plan: TimingPlan) -> tuple[str, dict[str, str]]:
+    """Fill a model; return where the weights come from, and what a person should know."""
+    if case.weights == "random":
+        fill_random(model, plan.seed)
+        return f"random, seed {plan.seed}", {}
+    path = checkpoint_path(case.weights, case.model)
+    found = read_weights(path)
+    model.load_state_dict(fit_state_dict(path, found.state_dict, model, case.model))
+    return f"sha256:{found.sha256}", {"weights": "; ".join(found.notes)} if found.notes else {}

@@ -1,0 +1,141 @@
+"""The process that measures: reads requests from stdin, answers on what was stdout.
+
+It is the only part of a sweep that loads torch. Whatever else prints to stdout lands in stderr.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from results.schema import Status
+
+from .protocol import Answer, Outcome, Refusal, Request, Stage
+
+if TYPE_CHECKING:
+    from .rig import Rig
+
+PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
+CPU_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
+
+
+def main() -> None:
+    die_with_parent()
+    offer_to_oom_killer()
+    answers = take_stdout()
+
+    def say(said: Stage | Refusal | Outcome) -> None:
+        answers.write(Answer(said=said).model_dump_json() + "\n")
+        answers.flush()
+
+    from .rig import build_rig  # loads torch
+
+    say(Stage(name="ready"))
+    family, rig = None, None
+    for line in sys.stdin:
+        request = Request.model_validate_json(line)
+        if rig is None or family != request.case.family():
+            family, rig = request.case.family(), None  # the old model's memory goes first
+        try:
+            if rig is None:
+                say(Stage(name="build"))
+                rig = build_rig(request.case, request.plan)
+            said = attempt(request, rig, say)
+        except Exception as error:
+            said = failure(error, "build", 0.0)
+        say(said)
+        if isinstance(said, Refusal):
+            return
+
+
+def attempt(request: Request, rig: Rig, say: Callable[[Stage], None]) -> Refusal | Outcome:
+    """Measure a case; what goes wrong becomes its outcome."""
+    from .measure import measure_case
+
+    stage = "start"
+
+    def begin(name: str) -> None:
+        nonlocal stage
+        stage = name
+        say(Stage(name=name))
+
+    began = time.perf_counter()
+    try:
+        measurement = measure_case(request.case, request.plan, rig, begin)
+    except Exception as error:
+        return failure(error, stage, time.perf_counter() - began)
+    is_finite = measurement.output is None or measurement.output.finite
+    return Outcome(
+        status="ok" if is_finite else "invalid",
+        stage=None if is_finite else stage,
+        message=None if is_finite else "the output holds NaN or infinity",
+        measurement=measurement,
+        wall_s=time.perf_counter() - began,
+    )
+
+
+def failure(error: Exception, stage: str, wall_s: float) -> Refusal | Outcome:
+    """A person's mistake ends the sweep; anything else is what became of the case."""
+    if is_persons_mistake(error):
+        return Refusal(message=str(error))
+    traceback.print_exception(error)
+    status, message = classify(error)
+    return Outcome(status=status, stage=stage, message=message, wall_s=wall_s)
+
+
+def die_with_parent() -> None:
+    """Ask Linux to end this process when the sweep's dies, however it dies."""
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died in between
+        os._exit(1)
+
+
+def offer_to_oom_killer() -> None:
+    """Where memory runs out, this process is to go and no other: the sweep records it."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def take_stdout() -> TextIO:
+    """Keep stdout for answers, and send everything else that prints there to stderr."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
+def is_persons_mistake(error: Exception) -> bool:
+    """Whether the sweep was asked for with a file or setting that can't be used."""
+    from sam.checkpoints import CheckpointError
+
+    from .inputs import InputError
+    from .sweep import SweepError
+
+    return isinstance(error, CheckpointError | InputError | SweepError)
+
+
+def classify(error: Exception) -> tuple[Status, str]:
+    """The status that an error gives a case, and its first line."""
+    import torch
+
+    text = str(error).strip() or repr(error)
+    line = f"{type(error).__name__}: {text.splitlines()[0][:300]}"
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return "oom", line
+    if isinstance(error, RuntimeError) and any(phrase in text for phrase in CPU_OUT_OF_MEMORY):
+        return "oom", line
+    if "CUDA error" in text:
+        return "cuda_error", line
+    return "crashed", line
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,372 @@
+"""What sweeps are tested with: made records, scripted launchers, and a clock that stands still.
+
+Each `make_...` fixture gives a maker that takes changes.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from benchmarking import doctor
+from benchmarking import environment as environment_file
+from benchmarking.cli import main
+from benchmarking.environment import probe_environment
+from benchmarking.launchers import LAUNCHERS
+from benchmarking.protocol import Outcome
+from results.schema import (
+    AXES,
+    Case,
+    Environment,
+    Gpu,
+    Latency,
+    Measurement,
+    ModuleTiming,
+    Record,
+    SweepFile,
+    TimingPlan,
+)
+from results.store import Store
+
+SWEEP_ID = "20250102-030405-abcdef"
+SECRET = "hunter2-must-stay-here"
+SAM_BENCH = Path(sys.executable).with_name("sam-bench")
+# Long enough for Ctrl-C to come between the first case's end and the second's.
+UNHURRIED = (
+    "sweep -m tiny -s 64 -b 1,2,4 --input noise --warmup-s 0 --warmup-cap-s 0.5 --min-timed-s 1 "
+    "--max-timed-s 1.5 --min-forwards 6 --module-forwards 3"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Threads that wait for each other on busy cores make tiny forwards a hundred times slower."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")  # for workers
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def here():
+    """This machine, as one probe for all tests describes it, with a secret in the environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SECRET_TOKEN", SECRET)
+        return probe_environment()
+
+
+@pytest.fixture(scope="session")
+def secret():
+    return SECRET
+
+
+@pytest.fixture
+def environment():
+    """A machine without a GPU."""
+    return Environment(
+        hostname="host", os="Linux", cpu="a CPU", cores=8, memory_bytes=2**34, gpus=(),
+        driver=None, cuda="13.2", cudnn=None, torch="2.15.0", torchvision="0.29.2",
+        python="3.11.9", sam_bench="0.1.0", git_commit="0" * 40, git_dirty=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def make_gpu_environment(environment):
+    """Maker of a machine with a GPU for each compute capability."""
+
+    def make(*capabilities: str) -> Environment:
+        gpus = tuple(
+            Gpu(index=i, name="a GPU", uuid=f"GPU-{i}", memory_bytes=2**34, compute_capability=each)
+            for i, each in enumerate(capabilities)
+        )
+        return environment.model_copy(update={"gpus": gpus})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_case():
+    def make(**changes) -> Case:
+        fields = {
+            "model": "tiny",
+            "batch_size": 2,
+            "image_size": 64,
+            "precision": "fp32",
+            "attention": "reference",
+            "execution": "eager",
+            "device": "cpu",
+            "input": "noise",
+            "weights": "random",
+        }
+        return Case(**fields | changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_plan():
+    """Maker of plans that take no time."""
+
+    def make(**changes) -> TimingPlan:
+        fields = {
+            "warmup_s": 0.0,
+            "warmup_forwards": 1,
+            "warmup_cap_s": 0.5,
+            "min_timed_s": 0.0,
+            "max_timed_s": 0.5,
+            "min_forwards": 6,
+            "min_slow_forwards": 3,
+            "max_forwards": 8,
+            "module_forwards": 3,
+            "case_timeout_s": 120.0,
+        }
+        return TimingPlan(**fields | changes)
+
+    return make
+
+
+@pytest.fixture
+def make_record(make_case, environment):
+    """Maker of records; names of axes change the case, the others the record."""
+
+    def make(status="ok", **changes) -> Record:
+        case = make_case(**{axis: changes.pop(axis) for axis in AXES if axis in changes})
+        measurement = Measurement(
+            latency=Latency(
+                forward_s=(0.25,) * 8, chunk_forwards=(8,), chunk_wall_s=(2.0,),
+                stop_reason="converged", first_forward_s=1.0, warmup_s=1.0, warmup_forwards=4,
+            ),
+            components_s={"preprocess": (0.25,), "image_encoder": (0.75,)},
+            modules={
+                "image_encoder": ModuleTiming(total_s=(1.0,), self_s=(0.125,), kind="encoder"),
+                "blocks.0": ModuleTiming(total_s=(0.875,), self_s=(0.875,), kind="window"),
+            },
+            weights="random, seed 0",
+            input_source="noise, seed 0",
+        )  # fmt: skip
+        fields = {
+            "sweep_id": SWEEP_ID,
+            "case_id": case.case_id,
+            "case": case,
+            "plan": TimingPlan(),
+            "status": status,
+            "message": None if status == "ok" else f"why it is {status}",
+            "measurement": measurement if status == "ok" else None,
+            "environment": environment,
+            "command": "sam-bench sweep",
+            "started_at": "2025-01-02T03:04:05Z",
+            "wall_s": 12.5,
+        }
+        return Record(**fields | changes)
+
+    return make
+
+
+@pytest.fixture
+def make_store(tmp_path, make_case, environment):
+    """Maker of a store of these records, in tmp_path/runs, and of the cases not run yet."""
+
+    def make(*records: Record, not_run: tuple[Case, ...] = ()) -> Store:
+        store = Store(tmp_path / "runs")
+        for sweep_id in {record.sweep_id for record in records} or {SWEEP_ID}:
+            own = [record for record in records if record.sweep_id == sweep_id]
+            store.write_sweep(
+                SweepFile(
+                    sweep_id=sweep_id, definition_sha256="cd" * 32, command="sam-bench sweep",
+                    created_at="2025-01-02T03:04:00Z", plan=TimingPlan(),
+                    cases=(*(record.case for record in own), *not_run), environment=environment,
+                )
+            )  # fmt: skip
+            for record in own:
+                store.write_record(record)
+        return store
+
+    return make
+
+
+NOTHING = Measurement(weights="random, seed 0", input_source="noise, seed 0")
+
+
+class ScriptedLauncher:
+    """Answers by batch size: a status, or an error to raise; 'ok' where nothing is said.
+
+    Args:
+        script: Answers by batch size.
+        measurement: Of the cases that are ok.
+        before: Called with each case before it is answered.
+    """
+
+    def __init__(self, script=None, measurement=NOTHING, before=lambda case: None):
+        self.script, self.measurement, self.before = dict(script or {}), measurement, before
+        self.measured: list[Case] = []
+        self.is_closed = False
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        return [case.batch_size for case in self.measured]
+
+    def measure(self, case, plan, on_stage):
+        self.measured.append(case)
+        self.before(case)
+        on_stage("latency")
+        answer = self.script.get(case.batch_size, "ok")
+        if isinstance(answer, BaseException):
+            raise answer
+        measurement = self.measurement if answer == "ok" else None
+        return Outcome(status=answer, message=answer, measurement=measurement, wall_s=0.5)
+
+    def close(self):
+        self.is_closed = True
+
+
+@pytest.fixture(scope="session")
+def scripted_launcher():
+    return ScriptedLauncher
+
+
+class FakeClock:
+    """Stands still but for `now_s`; knows what it was asked, and the marks that are still out.
+
+    Args:
+        wait_s: What the host spends in each synchronise.
+    """
+
+    def __init__(self, wait_s: float = 0.0) -> None:
+        self.now_s = 0.0
+        self.wait_s = wait_s
+        self.log: list[str] = []
+        self.out = 0
+
+    def mark(self) -> float:
+        self.log.append("mark")
+        self.out += 1
+        return self.now_s
+
+    def seconds(self, start: float, end: float) -> float:
+        return end - start
+
+    def synchronize(self) -> None:
+        self.log.append("wait")
+        self.now_s += self.wait_s
+
+    def release(self, *marks: float) -> None:
+        self.out -= len(marks)
+
+    def now(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture(scope="session")
+def fake_clock():
+    return FakeClock
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    """A folder with one image."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    Image.new("RGB", (40, 30), (10, 20, 30)).save(folder / "one.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wait_until():
+    """Wait for what other processes do; fails where it does not happen at all."""
+
+    def wait(is_true, deadline_s: float = 60.0) -> None:
+        ends = time.monotonic() + deadline_s
+        while not is_true():
+            assert time.monotonic() < ends, "it did not happen"
+            time.sleep(0.02)
+
+    return wait
+
+
+# The command line
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch, here):
+    """Call the command in tmp_path, without looking at the machine again."""
+    monkeypatch.chdir(tmp_path)
+    for module in (environment_file, doctor):
+        monkeypatch.setattr(module, "probe_environment", lambda: here)
+
+    def call(line, *more):
+        return CliRunner().invoke(main, [*shlex.split(line), *map(str, more)])
+
+    return call
+
+
+@pytest.fixture
+def launcher(monkeypatch, scripted_launcher, make_record):
+    """Let sweeps be run by a scripted launcher; its `script` can be changed."""
+    scripted = scripted_launcher(measurement=make_record().measurement)
+    monkeypatch.setitem(LAUNCHERS, "local", lambda: scripted)
+    return scripted
+
+
+@pytest.fixture(scope="session")
+def mistake():
+    """Check that a call ended with exit code 2 and one line; give that line."""
+
+    def line(result):
+        code = result.exit_code if hasattr(result, "exit_code") else result.returncode
+        errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+        assert code == 2, (result.stdout, result.stderr)
+        assert len(errors) == 1
+        assert result.stderr.splitlines()[-1] == errors[0]
+        assert "Traceback" not in result.stderr
+        assert result.stdout == ""
+        return errors[0]
+
+    return line
+
+
+@pytest.fixture(scope="session")
+def run_process():
+    """Run `sam-bench` for true."""
+
+    def run(*arguments, cwd=None, **changes):
+        return subprocess.run(
+            [SAM_BENCH, *arguments],
+            cwd=cwd, env={**os.environ, **changes}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def true_sweep(tmp_path_factory, secret):
+    """A sweep of three cases for true: stopped by Ctrl-C after the first, then run again."""
+    folder = tmp_path_factory.mktemp("sweep")
+    command = [SAM_BENCH, *UNHURRIED.split()]
+    options = {
+        "cwd": folder, "env": {**os.environ, "OMP_NUM_THREADS": "1", "SECRET_TOKEN": secret},
+        "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True,
+    }  # fmt: skip
+    with subprocess.Popen(command, **options) as process:
+        next(line for line in process.stdout if line.startswith("[1/3]"))
+        process.send_signal(signal.SIGINT)
+        stopped = subprocess.CompletedProcess(command, 0, *process.communicate())
+    stopped.returncode = process.returncode
+    after = {each.case.batch_size: each.status for each in Store(folder / "runs").read().records}
+    finished = subprocess.run(command, check=False, **options)
+    return SimpleNamespace(
+        command=UNHURRIED, folder=folder, store=folder / "runs", stopped=stopped, after=after,
+        finished=finished,
+    )  # fmt: skip

@@ -1,0 +1,221 @@
+"""The command line: what it takes, what it says of itself, and what it refuses."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import click
+import pytest
+
+from benchmarking import cli
+from benchmarking.cli import asked_sweep, main
+from benchmarking.sweep import Sweep
+from results.schema import TimingPlan
+
+COMMANDS = list(main.commands)
+SWEEPING = [name for name, command in main.commands.items() if type(command) is cli.SweepCommand]
+FIELDS = {**Sweep.model_fields, **TimingPlan.model_fields}
+
+
+# Help
+
+
+def loaded_by(*arguments):
+    """Packages in a fresh interpreter after the command line ran."""
+    code = f"""
+import sys
+from benchmarking.cli import main
+main({list(arguments)}, standalone_mode=False)
+print(*sys.modules, file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
+    return {name.partition(".")[0] for name in done.stderr.split()}
+
+
+def test_help_imports_nothing_that_takes_time():
+    slow = {"torch", "numpy", "pandas", "pydantic", "PIL", "rich", "scipy", "dash", "results"}
+
+    assert loaded_by("--help") & slow == set()
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "choices"])
+def test_help_of_a_command_imports_neither_torch_nor_pandas(name):
+    assert loaded_by(name, "--help") & {"torch", "pandas", "dash", "scipy"} == set()
+
+
+def example(name=None):
+    """The words of the example at the end of a help text, without sam-bench itself."""
+    command = main.commands[name] if name else main
+    (line,) = re.findall(r"Example:\n\s+sam-bench (.*)", command.help)
+    return line
+
+
+@pytest.mark.parametrize("name", [None, *COMMANDS])
+def test_every_help_ends_in_an_example(invoke, name):
+    result = invoke(f"{name or ''} --help")
+
+    assert result.exit_code == 0
+    assert f"Example:\n    sam-bench {example(name)}\n" in result.stdout
+
+
+@pytest.mark.parametrize("name", [None, *COMMANDS])
+def test_every_example_can_be_typed(name):
+    command, *words = shlex.split(example(name))
+    with main.commands[command].make_context(command, words) as context:
+        if command in SWEEPING:
+            flags = {name: value for name, value in context.params.items() if name in FIELDS}
+            asked, _ = asked_sweep(None, context.params["quick"], flags)
+
+            assert asked != Sweep()
+
+    assert name in (None, command)
+
+
+@pytest.mark.parametrize("name", ["choices", "doctor", "export", "plan", "show"])
+def test_examples_that_measure_nothing_run(invoke, make_store, make_record, name):
+    make_store(make_record(batch_size=1), make_record("oom", batch_size=2))
+    result = invoke(example(name))
+
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_says_what_it_is(name):
+    command = main.commands[name]
+    options = [
+        each for each in command.get_params(click.Context(command)) if each.opts[0][0] == "-"
+    ]
+
+    assert [
+        each.name for each in options if not each.help and each.name not in ("by", "form")
+    ] == []
+
+
+# A field is a flag
+
+
+@pytest.mark.parametrize("command", SWEEPING)
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_field_is_a_flag_with_its_help_and_default(invoke, command, name):
+    text = " ".join(invoke(f"{command} --help").stdout.split())
+
+    assert f"--{name.replace('_', '-')} VALUE" in text
+    assert FIELDS[name].description in text
+
+
+@pytest.mark.parametrize("command", SWEEPING)
+def test_what_is_no_field_is_no_setting(command):
+    command = main.commands[command]
+    flags = {each.opts[-1] for each in command.get_params(click.Context(command))}
+    own = {
+        f"--{name}"
+        for name in ("config", "quick", "store", "fresh", "no-prune", "launcher", "help")
+    }
+    fields = {f"--{name.replace('_', '-')}" for name in FIELDS}
+
+    assert fields <= flags <= fields | own
+
+
+def test_plan_and_sweep_take_the_same_settings():
+    assert SWEEPING == ["sweep", "plan"]
+
+
+# Mistakes
+
+MISTAKES = {
+    "zero": ("sweep -b 0", "--batch-size must be between 1 and 1000000, got 0."),
+    "negative": ("sweep -b -1", "--batch-size must be whole numbers .*, got '-1'."),
+    "negative device": ("sweep --device cuda:-1", "--device must be .*, got 'cuda:-1'."),
+    "missing device": ("sweep --device cuda:99", "There is no device cuda:99"),
+    "model": ("sweep -m vit_x", "Unknown model 'vit_x'. Did you mean 'vit_b'?"),
+    "NaN": ("sweep --max-timed-s nan", "--max-timed-s must be a number, got 'nan'."),
+    "escape": ("sweep -m '\x1b[31m'", r"--model must be words, got '\\x1b\[31m'."),
+    "nothing can run": ("sweep -p tf32 --device cpu", "Nothing of this sweep can run: tf32 needs"),
+    "too many": ("plan --seed 65536", "--seed: must be less than 65536, got 65536."),
+    "3 million cases": (
+        f"sweep -b {','.join(map(str, range(1, 1001)))} -m tiny,vit_b,vit_l "
+        f"-s {','.join(map(str, range(16, 16_001, 16)))}",
+        "at most 20000 cases, and these axes make 3000000",
+    ),
+    "launcher": ("sweep -m tiny --launcher locale", "Unknown launcher 'locale'. .*'local'"),
+    "weights": ("sweep --weights gone.pth", "There are no weights at 'gone.pth'. Fetch them with"),
+    "weights too long": (f"sweep --weights {'n' * 5000}", "File name too long"),
+    "no images": ("sweep --images gone", "--images must name a folder of photographs"),
+    "folder without images": ("sweep --images .", "'.' has no image: put files in it that end in"),
+    "images that nothing reads": ("sweep --images . --input noise", "--input asks for none"),
+    "no config": ("sweep --config gone.toml", "--config must name a TOML file"),
+    "config is a folder": ("plan --config .", "--config must name a TOML file"),
+    "config too long": (f"sweep --config {'n' * 5000}", "can't be read: File name too long"),
+    "no store": ("show", "'runs' has no records: measure some with: sam-bench quickstart"),
+    "no store to export": ("export csv --store gone", "'gone' has no records"),
+    "view": ("show --by layer", "Invalid value for '--by'"),
+    "form": ("export xml", "Invalid value"),
+    "unknown download": ("download vit_x", "No official checkpoint of 'vit_x'. .*'vit_b'"),
+    "download without a file": ("download tiny", "No official checkpoint of 'tiny'."),
+    "command": ("swep", "No such command 'swep'."),
+    "option": ("sweep --batchsize 1", "No such option.*--batch-size"),
+    "value": ("sweep --batch-size", "requires an argument"),
+    "argument": ("download", "Missing argument 'MODEL'."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "line"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line_and_exit_code_2(invoke, launcher, words, line, mistake):
+    assert re.search(line, mistake(invoke(words)))
+    assert launcher.measured == []
+
+
+def test_a_mistake_of_a_true_process_is_one_line_and_exit_code_2(tmp_path, mistake, run_process):
+    assert mistake(run_process("sweep", "-b", "0", cwd=tmp_path)).endswith("got 0.")
+
+
+def test_an_echo_of_the_command_line_is_harmless_and_short(invoke, mistake):
+    line = mistake(invoke("sweep --config", "\x1b[31m\n" + "n" * 100_000))
+
+    assert line.isprintable()
+    assert len(line) < 1100
+
+
+def test_an_unknown_sweep_is_refused_with_those_that_are_there(
+    invoke, make_store, make_record, mistake
+):
+    store = make_store(make_record())
+
+    assert f"Known: {store.sweep_ids()[0]}." in mistake(invoke("show --sweep zzz"))
+
+
+@pytest.mark.parametrize("words", ["show", "export csv", "plan -m tiny", "sweep -m tiny"])
+@pytest.mark.parametrize("kind", ["file", "pipe", "link to itself", "root", "long name"])
+def test_a_store_that_can_be_none_is_refused(invoke, launcher, tmp_path, words, kind, mistake):
+    path = tmp_path / "runs"
+    if kind == "file":
+        path.touch()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link to itself":
+        path.symlink_to(path)
+    names = {"root": "/", "long name": "n" * 300}
+    result = invoke(words, "--store", names.get(kind, path))
+
+    assert re.search("must be a folder", mistake(result))
+    assert launcher.measured == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_store_that_is_read_only_is_refused(invoke, launcher, tmp_path, mistake):
+    (tmp_path / "runs").mkdir(mode=0o500)
+
+    assert "can't be written: Permission denied" in mistake(invoke("sweep -m tiny"))
+
+
+def test_a_store_below_a_file_is_refused(invoke, launcher, tmp_path, mistake):
+    (tmp_path / "file").touch()
+
+    assert "must be a folder" in mistake(invoke("sweep -m tiny --store file/runs"))

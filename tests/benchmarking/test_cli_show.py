@@ -1,0 +1,196 @@
+"""Showing and exporting records, whatever the store, the reader and the locale are like."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from benchmarking.cli import VIEW_NAMES
+
+SAM_BENCH = Path(sys.executable).with_name("sam-bench")
+
+
+def table_of(markdown):
+    """Cells of the rows of a Markdown table below its head; all lines have as many."""
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if "| ---" not in line]
+    assert len({len(row) for row in rows}) <= 1
+    return rows[1:]
+
+
+@pytest.fixture
+def mixed_store(make_store, make_record, make_case):
+    """A case that is ok, one that failed, one that was not run; all with names to escape."""
+    records = make_record(batch_size=1, weights="a|b,ü"), make_record("oom", batch_size=2)
+    return make_store(*records, not_run=(make_case(batch_size=4),))
+
+
+@pytest.mark.parametrize("by", VIEW_NAMES)
+@pytest.mark.parametrize("failed", [False, True], ids=["mixed", "only failures"])
+def test_json_csv_and_markdown_can_be_parsed(invoke, request, make_store, make_record, by, failed):
+    if failed:
+        make_store(make_record("oom"))
+    else:
+        request.getfixturevalue("mixed_store")
+    shown = {form: invoke(f"show --by {by} --format {form}") for form in ("json", "csv", "md")}
+    rows = json.loads(shown["json"].stdout)
+
+    assert {result.exit_code for result in shown.values()} == {0}
+    assert len(pd.read_csv(io.StringIO(shown["csv"].stdout))) == len(rows)
+    assert bool(table_of(shown["md"].stdout)) == bool(rows)
+
+
+def test_json_and_csv_are_in_base_units(invoke, mixed_store):
+    (row, failed) = json.loads(invoke("show --format json").stdout)
+    table = pd.read_csv(io.StringIO(invoke("show --format csv").stdout))
+
+    assert row["median_s"] == table["median_s"][0] == 0.25
+    assert failed["median_s"] is None
+
+
+def test_a_table_ends_with_the_reasons_and_the_count(invoke, mixed_store):
+    *_, reason, count = invoke("show").stdout.splitlines()
+
+    assert reason.startswith("oom: tiny b2 64px")
+    assert count == "3 cases planned: 1 ok, 1 oom, 1 not run"
+
+
+def test_a_broken_file_is_named_and_the_rest_is_shown(invoke, mixed_store):
+    path = mixed_store.case_path(mixed_store.sweep_ids()[0], "0123")
+    path.write_text("{")
+    result = invoke("show")
+
+    assert result.exit_code == 0
+    assert result.stderr.startswith(f"passed over {path.relative_to(Path.cwd())}: it is not JSON")
+    assert "1 ok" in result.stdout
+
+
+def test_counts_add_up_where_the_plan_is_broken(invoke, mixed_store):
+    (mixed_store.path / mixed_store.sweep_ids()[0] / "sweep.json").write_text("{")
+    count = invoke("show").stdout.splitlines()[-1]
+
+    assert count in ("2 cases planned: 1 ok, 1 oom", "2 cases planned: 1 oom, 1 ok")
+
+
+def test_the_newest_sweep_is_shown_and_all_where_asked(invoke, make_store, make_record):
+    names = "20250101-1", "20250102-2"
+    make_store(*(make_record(sweep_id=name) for name in names))
+    newest, all_of_them, first = (
+        {row["sweep_id"] for row in json.loads(invoke(f"show --format json {flag}").stdout)}
+        for flag in ("", "--sweep all", f"--sweep {names[0]}")
+    )
+
+    assert (newest, all_of_them, first) == ({names[1]}, set(names), {names[0]})
+
+
+@pytest.mark.parametrize("by", VIEW_NAMES)
+@pytest.mark.parametrize(("form", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])
+def test_an_export_is_the_table_in_base_units(invoke, mixed_store, by, form, read):
+    result = invoke(f"export {form} --by {by}")
+    shown = json.loads(invoke(f"show --by {by} --format json").stdout)
+    table = read(f"{by}s.{form}")
+
+    assert result.stdout == f"{len(table)} rows in {by}s.{form}\n"
+    assert list(table.columns) == list(shown[0])
+    assert len(table) == len(shown)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_an_export_overwrites_nothing(invoke, mixed_store, tmp_path, form, mistake):
+    (tmp_path / "mine").write_text("precious")
+    line = mistake(invoke(f"export {form} -o mine"))
+
+    assert "'mine' exists: name another file with --output" in line
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
+OUTPUTS = {
+    "folder": (".", "exists"),
+    "root": ("/", "exists"),
+    "no folder": ("gone/cases.csv", "can't be written: .*non-existent directory"),
+    "long name": ("n" * 300, "can't be written: File name too long"),
+    "link to itself": ("loop", "can't be written: .*Too many levels of symbolic links"),
+    "pipe": ("pipe", "exists"),
+}
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+@pytest.mark.parametrize(("name", "reason"), OUTPUTS.values(), ids=OUTPUTS)
+def test_an_export_to_what_is_no_new_file_is_refused(
+    invoke, mixed_store, tmp_path, form, name, reason, mistake
+):
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "pipe")
+
+    assert re.search(reason, mistake(invoke(f"export {form} -o {name}")))
+
+
+@pytest.mark.parametrize("words", ["doctor --store file", "doctor --store file/runs"])
+def test_a_doctor_that_finds_a_fault_ends_with_exit_code_5(invoke, tmp_path, words):
+    (tmp_path / "file").touch()
+    result = invoke(words)
+
+    assert result.exit_code == 5
+    assert "BAD store: " in result.stdout
+
+
+# For true
+
+
+@pytest.mark.parametrize("by", VIEW_NAMES)
+def test_views_of_a_true_store_can_be_parsed(true_sweep, invoke, by):
+    shown = {
+        form: invoke(f"show --by {by} --format {form} --store", true_sweep.store).stdout
+        for form in ("json", "csv", "md")
+    }
+    rows = json.loads(shown["json"])
+
+    assert {row["batch_size"] for row in rows} == {1, 2, 4}
+    assert len(pd.read_csv(io.StringIO(shown["csv"]))) == len(rows)
+    assert table_of(shown["md"])
+
+
+def test_what_no_module_of_a_true_store_accounts_for_has_a_row(true_sweep, invoke):
+    rows = json.loads(invoke("show --by module --format json --store", true_sweep.store).stdout)
+    blocks = [f"blocks.{index}" for index in range(4)]
+
+    assert [row["module"] for row in rows] == ["patch_embed", *blocks, "neck", "unattributed"] * 3
+
+
+PRINTING = ["--help", "choices", "show", "show --by module", "show --format json", "sweep"]
+
+
+@pytest.mark.parametrize("words", PRINTING)
+def test_a_reader_that_goes_away_early_gets_no_traceback(true_sweep, words):
+    words = true_sweep.command if words == "sweep" else words
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [SAM_BENCH, *words.split()],
+        cwd=true_sweep.folder, stdout=write, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(write)
+
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "locale",
+    [{"LANG": "C"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
+    ids=["LANG=C", "ASCII alone"],
+)
+@pytest.mark.parametrize("words", ["choices", "show", "show --format md", "show --format csv"])
+def test_a_locale_without_unicode_is_enough(mixed_store, tmp_path, words, locale, run_process):
+    done = run_process(*words.split(), cwd=tmp_path, **locale)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""

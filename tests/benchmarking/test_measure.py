@@ -1,0 +1,316 @@
+"""Passes over a tiny model, for true: what each measures, and how the numbers fit together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+from benchmarking import measure
+from benchmarking.execution import EXECUTIONS, prepare_eager
+from benchmarking.measure import (
+    COMPONENTS,
+    PASS_FUNCTIONS,
+    count_flops,
+    describe_output,
+    kind_of,
+    measure_case,
+)
+from benchmarking.precision import PRECISIONS
+from benchmarking.rig import build_rig
+from results.schema import ENCODER, PASSES, Measurement
+from sam.attention import ATTENTION
+
+# Where the measurement holds what a pass found.
+FIELDS = {
+    "latency": "latency",
+    "components": "components_s",
+    "modules": "modules",
+    "memory": "memory",
+    "flops": "flops_per_image",
+}
+BLOCKS = [f"blocks.{index}" for index in range(4)]
+PARTS = ("norm1", "attn", "norm2", "mlp")
+
+
+@pytest.fixture(scope="module")
+def run(make_case, make_plan):
+    """Measure a tiny case; names of the plan's fields change the plan, the others the case."""
+
+    def measured(report=lambda stage: None, **changes) -> Measurement:
+        plan_fields = type(make_plan()).model_fields
+        plan = make_plan(**{name: changes.pop(name) for name in plan_fields if name in changes})
+        case = make_case(**changes)
+        return measure_case(case, plan, build_rig(case, plan), report)
+
+    return measured
+
+
+@pytest.fixture(scope="module")
+def measured(run):
+    """All passes of two photographs; a module's cap too high to cut its forwards."""
+    return run(input="images", max_timed_s=60.0)
+
+
+@pytest.fixture(scope="module")
+def deep(run):
+    return run(passes=("modules",), module_depth=2, max_timed_s=60.0).modules
+
+
+# Passes
+
+
+def test_every_pass_of_the_schema_has_its_function():
+    assert tuple(PASS_FUNCTIONS) == PASSES
+
+
+@pytest.mark.parametrize("name", PASS_FUNCTIONS)
+def test_a_pass_finds_something(measured, name):
+    assert getattr(measured, FIELDS[name]) is not None
+
+
+@pytest.mark.parametrize("name", PASS_FUNCTIONS)
+def test_a_pass_alone_finds_nothing_else(run, name):
+    alone = run(passes=(name,), image_size=32)
+
+    assert [each for each in PASSES if getattr(alone, FIELDS[each]) is not None] == [name]
+
+
+def test_stages_are_told_in_their_order(run):
+    stages = []
+    run(stages.append, passes=("latency", "flops"), image_size=32)
+
+    assert stages == ["inputs", "latency", "flops", "output"]
+
+
+def test_latency_holds_as_many_forwards_as_the_plan_asks_for(measured):
+    assert 6 <= len(measured.latency.forward_s) <= 8
+    assert min(measured.latency.forward_s) > 0
+
+
+def test_components_go_from_pixels_to_masks(measured):
+    assert tuple(measured.components_s) == COMPONENTS
+    assert {len(samples) for samples in measured.components_s.values()} == {3}
+
+
+def test_memory_holds_the_weights_and_more(measured):
+    memory = measured.memory
+
+    assert memory.peak_bytes >= memory.weights_bytes > 4 * measured.parameters
+    assert memory.source == "resident memory of the process"
+
+
+def test_the_output_is_finite_and_one_embedding_an_image(measured):
+    assert measured.output.finite
+    assert measured.output.shape == (2, 256, 4, 4)
+    assert measured.output.dtype == "float32"
+
+
+def test_the_flags_that_change_a_result_are_recorded(measured):
+    assert measured.flags["matmul_allow_tf32"] is False
+    assert measured.flags["cudnn_allow_tf32"] is False
+    assert measured.flags["threads"] == torch.get_num_threads()
+
+
+@pytest.mark.parametrize("precision", [name for name, each in PRECISIONS.items() if each.on_cpu])
+def test_every_pass_runs_in_every_precision(run, precision):
+    measured = run(precision=precision, image_size=32, min_forwards=1, max_forwards=1)
+
+    assert [name for name in PASSES if getattr(measured, FIELDS[name]) is None] == []
+    assert measured.output.finite
+    assert measured.output.dtype == PRECISIONS[precision].dtype
+
+
+def test_no_hook_is_on_while_latency_and_memory_are_measured(make_case, make_plan, monkeypatch):
+    case, plan = make_case(image_size=32), make_plan(passes=("latency", "memory"))
+    rig = build_rig(case, plan)
+    encode, hooks = rig.encode, []
+
+    def spying(images):
+        modules = rig.model.modules()
+        hooks.extend(hook for each in modules for hook in (each._forward_hooks or ()))
+        return encode(images)
+
+    rig.encode = spying
+    measure_case(case, plan, rig, lambda stage: None)
+
+    assert hooks == []
+
+
+def test_no_hook_is_left_after_all_passes(make_case, make_plan):
+    case, plan = make_case(image_size=32), make_plan()
+    rig = build_rig(case, plan)
+    measure_case(case, plan, rig, lambda stage: None)
+
+    assert [each for each in rig.model.modules() if each._forward_hooks] == []
+
+
+# Modules
+
+
+def test_modules_are_the_encoder_its_patch_embedding_blocks_and_neck(measured):
+    assert list(measured.modules) == [ENCODER, "patch_embed", *BLOCKS, "neck"]
+
+
+def test_one_level_deeper_are_the_parts_of_each_block(deep):
+    parts = [f"{block}.{part}" for block in BLOCKS for part in PARTS]
+
+    assert sorted(deep) == sorted([ENCODER, "patch_embed", *BLOCKS, *parts, "neck"])
+
+
+def test_each_module_is_timed_in_each_forward(measured):
+    lengths = {len(timing.total_s) for timing in measured.modules.values()}
+
+    assert lengths == {3}
+
+
+@pytest.mark.parametrize("name", ["measured", "deep"])
+def test_self_times_add_up_to_the_encoders_time_in_each_forward(request, name):
+    found = request.getfixturevalue(name)
+    modules = found.modules if isinstance(found, Measurement) else found
+    sums = [sum(each) for each in zip(*(timing.self_s for timing in modules.values()), strict=True)]
+
+    assert sums == pytest.approx(modules[ENCODER].total_s, rel=1e-9)
+
+
+def test_a_module_without_timed_parts_spends_all_itself(measured):
+    for name in ("patch_embed", *BLOCKS, "neck"):
+        timing = measured.modules[name]
+
+        assert timing.self_s == pytest.approx(timing.total_s)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "kind"),
+    [
+        (ENCODER, "vit_b", "encoder"),
+        ("patch_embed", "vit_b", "patch_embed"),
+        ("neck", "vit_b", "neck"),
+        ("blocks.0", "vit_b", "window"),
+        ("blocks.2", "vit_b", "global"),
+        ("blocks.2", "vit_h", "window"),
+        ("blocks.31", "vit_h", "global"),
+        ("blocks.10.norm1", "vit_b", "norm"),
+        ("blocks.10.norm2", "vit_b", "norm"),
+        ("blocks.10.attn", "vit_b", "attn"),
+        ("blocks.10.mlp", "vit_b", "mlp"),
+    ],
+)
+def test_a_module_is_of_the_kind_that_a_person_groups_it_with(name, model, kind):
+    assert kind_of(name, model) == kind
+
+
+def test_each_module_has_its_kind_and_memory(measured):
+    kinds = {name: timing.kind for name, timing in measured.modules.items()}
+
+    assert kinds == {name: kind_of(name, "tiny") for name in kinds}
+    assert all(
+        timing.rise_bytes is not None
+        for name, timing in measured.modules.items()
+        if name != ENCODER
+    )
+
+
+# FLOPs
+
+
+@pytest.mark.parametrize("attention", ATTENTION)
+@pytest.mark.parametrize("model", ["tiny", "vit_b"])
+def test_flops_of_the_parts_are_those_of_the_encoder(make_case, model, attention):
+    flops = count_flops(make_case(model=model, image_size=256, attention=attention))
+    blocks = sum(count for name, count in flops.items() if name.count(".") == 1)
+
+    assert flops["patch_embed"] + blocks + flops["neck"] == flops[ENCODER]
+
+
+def test_flops_of_a_blocks_parts_are_those_of_the_block(make_case):
+    flops = count_flops(make_case())
+
+    for block in BLOCKS:
+        assert sum(flops[f"{block}.{part}"] for part in PARTS) == flops[block]
+
+
+def test_flops_of_a_linear_layer_are_two_a_weight_and_token(make_case):
+    tokens, width = (64 // 16) ** 2, 64
+
+    assert count_flops(make_case())["blocks.1.mlp"] == 2 * tokens * 2 * width * 4 * width
+
+
+def test_no_flops_are_spent_on_padding_by_the_attention_that_leaves_it_out(make_case):
+    reference, sdpa = (
+        count_flops(make_case(attention=attention))["blocks.0.attn"]
+        for attention in ("reference", "sdpa")
+    )
+
+    assert sdpa < reference
+
+
+def test_flops_of_a_module_are_those_of_the_whole_batch(measured):
+    assert measured.modules[ENCODER].flops == 2 * measured.flops_per_image
+
+
+# Execution, inputs, weights
+
+
+def test_modules_of_a_compiled_encoder_are_missing_with_a_note(run, monkeypatch):
+    # As compile, without its time: what decides is the entry, not the compiler.
+    entry = replace(EXECUTIONS["compile"], prepare=prepare_eager)
+    monkeypatch.setitem(EXECUTIONS, "compile", entry)
+    measured = run(execution="compile", passes=("modules", "flops"), image_size=32)
+
+    assert measured.modules is None
+    assert measured.notes["modules"].startswith("unsupported: the compiler fuses")
+    assert measured.flops_per_image > 0
+
+
+def test_the_kind_of_input_is_in_the_record(measured, run):
+    noise = run(passes=("flops",), image_size=32, seed=7)
+
+    assert measured.input_source == "4 of the photographs of sam-bench"
+    assert noise.input_source == "noise, seed 7"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1)])
+def test_an_image_of_any_shape_is_measured_from_pixels_to_masks(run, photograph, size):
+    Image.new("RGB", size, "red").save(photograph / "one.png")
+    measured = run(input="images", passes=("components",), images=str(photograph), image_size=32)
+
+    assert measured.output.finite
+
+
+def test_an_image_that_was_passed_over_is_named_in_the_record(run, photograph):
+    (photograph / "broken.jpg").touch()
+    measured = run(input="images", passes=("flops",), images=str(photograph), image_size=32)
+
+    assert measured.input_source == f"1 of {photograph}"
+    assert "broken.jpg' can't be decoded" in measured.notes["input"]
+
+
+def test_a_seed_gives_the_same_output_and_another_seed_another(run):
+    first, again, other = (run(passes=(), seed=seed).output.sha256 for seed in (3, 3, 4))
+
+    assert first == again
+    assert first != other
+
+
+def test_the_digest_is_of_the_first_image_alone():
+    images = torch.randn(3, 256, 2, 2)
+    others = torch.cat([images[:1], torch.randn(4, 256, 2, 2)])
+
+    assert describe_output(images).sha256 == describe_output(others).sha256
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_an_output_with_one_bad_value_is_not_finite(value):
+    images = torch.zeros(2, 256, 2, 2)
+    images[1, 7, 0, 1] = value
+
+    assert not describe_output(images).finite
+
+
+def test_each_forward_takes_another_batch():
+    forward = measure.rotating(lambda batch: batch, ["first", "second"])
+
+    assert [forward() for _ in range(4)] == ["first", "second"] * 2

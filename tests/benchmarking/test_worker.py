@@ -1,0 +1,117 @@
+"""What the worker makes of a case that goes wrong."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarking import measure
+from benchmarking.inputs import InputError
+from benchmarking.protocol import Outcome, Refusal, Request, Stage
+from benchmarking.rig import build_rig
+from benchmarking.sweep import SweepError
+from benchmarking.worker import attempt, classify
+from sam.checkpoints import CheckpointError
+
+ERRORS = {
+    "memory of Python": (MemoryError(), "oom"),
+    "memory of torch": (torch.OutOfMemoryError("CUDA out of memory. Tried to ..."), "oom"),
+    "memory of the CPU": (RuntimeError("DefaultCPUAllocator: can't allocate memory: ..."), "oom"),
+    "a CUDA error": (RuntimeError("CUDA error: an illegal memory access"), "cuda_error"),
+    "a wrong value": (ValueError("no"), "crashed"),
+    "a wrong file": (OSError("Cannot allocate memory"), "crashed"),
+}
+MISTAKES = [InputError("no image."), SweepError("no sweep."), CheckpointError("no weights.")]
+
+
+@pytest.fixture(scope="module")
+def rig(make_case, make_plan):
+    return build_rig(make_case(image_size=32), make_plan())
+
+
+@pytest.fixture
+def request_tiny(make_case, make_plan):
+    return Request(case=make_case(image_size=32), plan=make_plan(passes=("latency",)))
+
+
+@pytest.fixture
+def fail_with(monkeypatch):
+    """Make measuring fail in its latency pass."""
+
+    def install(error):
+        def measure_case(case, plan, rig, report):
+            report("latency")
+            raise error
+
+        monkeypatch.setattr(measure, "measure_case", measure_case)
+
+    return install
+
+
+def ignore(stage):
+    """Nobody listens."""
+
+
+def test_a_case_that_ends_well_is_ok_with_its_measurement(rig, request_tiny):
+    outcome = attempt(request_tiny, rig, ignore)
+
+    assert (outcome.status, outcome.stage, outcome.message) == ("ok", None, None)
+    assert outcome.measurement.latency.forward_s
+    assert outcome.wall_s > 0
+
+
+def test_stages_are_said_as_they_begin(rig, request_tiny):
+    said = []
+    attempt(request_tiny, rig, said.append)
+
+    assert said == [Stage(name=name) for name in ("inputs", "latency", "output")]
+
+
+def test_weights_that_are_not_finite_make_a_case_invalid_and_keep_its_numbers(
+    make_case, make_plan, request_tiny
+):
+    rig = build_rig(make_case(image_size=32), make_plan())
+    with torch.no_grad():
+        rig.model.image_encoder.pos_embed[0, 0, 0, 0] = float("nan")
+    outcome = attempt(request_tiny, rig, ignore)
+
+    assert (outcome.status, outcome.stage) == ("invalid", "output")
+    assert outcome.message == "the output holds NaN or infinity"
+    assert outcome.measurement.latency is not None
+
+
+@pytest.mark.parametrize(("error", "status"), ERRORS.values(), ids=ERRORS)
+def test_an_error_is_the_cases_status_with_its_stage(
+    rig, request_tiny, fail_with, capfd, error, status
+):
+    fail_with(error)
+    outcome = attempt(request_tiny, rig, ignore)
+
+    assert isinstance(outcome, Outcome)
+    assert (outcome.status, outcome.stage) == (status, "latency")
+    assert outcome.message.startswith(type(error).__name__)
+    assert "Traceback" in capfd.readouterr().err  # for the record's tail
+
+
+@pytest.mark.parametrize("error", MISTAKES, ids=lambda error: type(error).__name__)
+def test_a_persons_mistake_is_refused_without_a_traceback(
+    rig, request_tiny, fail_with, capfd, error
+):
+    fail_with(error)
+
+    assert attempt(request_tiny, rig, ignore) == Refusal(message=str(error))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("signal", [KeyboardInterrupt, SystemExit])
+def test_an_end_from_outside_is_no_outcome(rig, request_tiny, fail_with, signal):
+    fail_with(signal())
+    with pytest.raises(signal):
+        attempt(request_tiny, rig, ignore)
+
+
+def test_an_errors_message_is_its_first_line_and_not_too_long():
+    _, message = classify(ValueError("x" * 10**6 + "\nmore"))
+
+    assert len(message) < 400
+    assert "\n" not in message

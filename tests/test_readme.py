@@ -1,0 +1,58 @@
+"""The README's commands are typed here, in their order, in a folder of their own."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarking.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = [
+    line.split("  #")[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    for line in block.splitlines()
+    if line.strip()
+]
+NEEDS_NETWORK = "sam-bench download vit_b"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("readme")
+
+
+@pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("make ")])
+def test_a_make_command_of_the_readme_has_its_target(command):
+    dry_run = [*shlex.split(command), "--dry-run"]
+
+    assert subprocess.run(dry_run, cwd=ROOT, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [line for line in COMMANDS if line.startswith("sam-bench ") and line != NEEDS_NETWORK],
+)
+def test_a_command_of_the_readme_works(command, folder):
+    program = Path(sys.executable).with_name("sam-bench")
+    typed = [str(program), *shlex.split(command)[1:]]
+    answer = subprocess.run(typed, cwd=folder, capture_output=True, text=True, timeout=600)
+
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_every_kind_of_line_in_the_readme_s_shell_blocks_is_tested():
+    untested = [line for line in COMMANDS if not line.startswith(("make ", "sam-bench ", "git "))]
+
+    assert untested == []
+
+
+@pytest.mark.parametrize("name", main.commands)
+def test_every_command_stands_in_the_readme(name):
+    assert f"sam-bench {name}" in README
