@@ -16,7 +16,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from results.schema import Record, TimingPlan
+    from results.schema import Environment, Record, TimingPlan
     from results.store import Contents
 
     from .sweep import Sweep
@@ -62,8 +62,8 @@ class Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            click.echo("Interrupted. The same command goes on where this one stopped.", err=True)
+        except KeyboardInterrupt as stop:
+            click.echo(f"Interrupted. {stop}".strip(), err=True)
             ctx.exit(EXIT_INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit):
             raise
@@ -194,8 +194,9 @@ def run(
     fresh: bool = False,
     prunes: bool = True,
     launcher: str = "local",
+    environment: Environment | None = None,
 ) -> None:
-    """Run a sweep, show its tables and where they lie; exit 5 where a case failed."""
+    """Run a sweep, show its tables and what to do next; exit 5 where a case failed."""
     from results.schema import FAILED
     from results.store import Store
 
@@ -208,20 +209,24 @@ def run(
 
     chosen = find_launcher(launcher)
     check_images(plan.images, asked.input)
-    environment = probe_environment()
+    environment = environment or probe_environment()
     cases = asked.cases(environment)
     store = Store(store_path)
     console = out()
-    sweep_id = run_sweep(
-        cases,
-        plan,
-        environment,
-        store,
-        chosen,
-        make_watcher(console),
-        shlex.join(["sam-bench", *sys.argv[1:]]),
-        Options(is_fresh=fresh, prunes=prunes),
-    )
+    try:
+        sweep_id = run_sweep(
+            cases,
+            plan,
+            environment,
+            store,
+            chosen,
+            make_watcher(console),
+            shlex.join(["sam-bench", *sys.argv[1:]]),
+            Options(is_fresh=fresh, prunes=prunes),
+        )
+    except KeyboardInterrupt as stop:
+        again = "The same command goes on where this one stopped"
+        raise KeyboardInterrupt(f"{again}{', without --fresh' * fresh}.") from stop
     records = store.read(sweep_id).records
     show_views(records, VIEW_NAMES, "table", console)
     for line in failure_lines(records):
@@ -234,6 +239,12 @@ def run(
             "Weights: random, seeded. They cost what trained ones cost; masks mean nothing."
         )
     console.print(f"Records: {store_path / sweep_id}", highlight=False, soft_wrap=True)
+    program = shlex.quote(sys.argv[0])  # as it was typed, so that the line can be typed too
+    console.print(
+        f"Next: {program} show --by module, {program} sweep --help, {program} doctor",
+        highlight=False,
+        soft_wrap=True,
+    )
     if any(record.status in FAILED for record in records):
         sys.exit(EXIT_FAILED_CASES)
 
@@ -252,7 +263,7 @@ def plan(config: Path | None, quick: bool, store_path: Path, **flags: str | None
     from results.store import Store
 
     from .environment import probe_environment
-    from .estimate import measured_rates, sweep_seconds
+    from .estimate import measured_rates, rate_key, sweep_seconds
     from .inputs import check_images
     from .progress import duration
     from .report import plan_view, print_view
@@ -268,7 +279,8 @@ def plan(config: Path | None, quick: bool, store_path: Path, **flags: str | None
     )
     print_view(plan_view(cases, environment), out())
     possible = [case for case in cases if unsupported_reason(case, environment) is None]
-    basis = "from earlier records" if rates else "a guess: nothing was measured here yet"
+    is_known = all(rate_key(case) in rates for case in possible)
+    basis = "from earlier records" if is_known else "partly a guess: not all was measured here"
     seconds = sweep_seconds(possible, timing, rates)
     click.echo(f"{len(possible)} cases to measure, about {duration(seconds)} ({basis}).")
 
@@ -288,7 +300,8 @@ def quickstart(store_path: Path, again: bool) -> None:
     from .environment import probe_environment
     from .sweep import parse_sweep
 
-    has_gpu = bool(probe_environment().gpus)
+    environment = probe_environment()
+    has_gpu = bool(environment.gpus)
     settings = (
         {"model": "vit_b,vit_l", "batch_size": "1,2,4,8", "attention": "reference,sdpa"}
         if has_gpu
@@ -298,9 +311,10 @@ def quickstart(store_path: Path, again: bool) -> None:
     click.echo(f"This is short for: sam-bench sweep {flags} --quick")
     if not has_gpu:
         click.echo("No GPU: a true vit_b, on smaller images (256 pixels instead of 1024).")
+        for note in environment.notes:
+            click.echo(f"note: {note}")
     asked, timing, _ = parse_sweep(settings, quick=True)
-    run(asked, timing, store_path, fresh=again)
-    click.echo("Next: sam-bench show --by module | sam-bench sweep --help | sam-bench doctor")
+    run(asked, timing, store_path, fresh=again, environment=environment)
 
 
 @main.command()

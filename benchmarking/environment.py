@@ -4,11 +4,13 @@ so that its caller need not load torch.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import platform
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import psutil
@@ -21,7 +23,7 @@ PROBE_TIMEOUT_S = 120.0
 
 
 class ProbeError(Exception):
-    """The machine can't be described, which means that torch can't be loaded."""
+    """The machine can't be described, most likely since torch can't be loaded."""
 
 
 def probe_environment() -> Environment:
@@ -35,7 +37,10 @@ def probe_environment() -> Environment:
         raise ProbeError(f"Loading torch took more than {PROBE_TIMEOUT_S:.0f} s.") from error
     if answer.returncode != 0:
         last = (answer.stderr.strip() or "no message").splitlines()[-1]
-        raise ProbeError(f"torch can't be loaded ({last}): install it again with pip.")
+        raise ProbeError(
+            f"This machine can't be described ({last}): if it is torch that can't be loaded, "
+            "install it again with pip."
+        )
     try:
         return Environment.model_validate_json(answer.stdout.splitlines()[-1])
     except (IndexError, ValidationError) as error:
@@ -50,7 +55,7 @@ def describe_environment() -> Environment:
     import torch
 
     gpus, notes = describe_gpus()
-    driver, driver_note = nvml_driver() if gpus else (None, None)
+    driver, driver_note = nvml_driver()
     commit, dirty = git_state()
     cudnn = torch.backends.cudnn.version() if torch.cuda.is_available() else None
     return Environment(
@@ -69,20 +74,32 @@ def describe_environment() -> Environment:
         sam_bench=version_of("sam-encoder-bench") or "not installed",
         git_commit=commit,
         git_dirty=dirty,
+        source_sha256=source_sha256(),
         cuda_visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        alloc_conf=os.environ.get("PYTORCH_ALLOC_CONF"),
         notes=tuple(note for note in (*notes, driver_note) if note),
     )
 
 
 def describe_gpus() -> tuple[list[Gpu], list[str]]:
-    """The GPUs that torch can use, in its order, and why there are none."""
+    """The GPUs that torch can compute on, in its order, and what is wrong with the others."""
     import torch
 
-    if not torch.cuda.is_available():
-        return [], ["torch sees no CUDA GPU"]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        is_available = torch.cuda.is_available()
+    notes = [" ".join(str(warning.message).split()) for warning in caught]  # an old driver, say
+    if not is_available:
+        return [], [*notes, "torch sees no CUDA GPU"]
     gpus = []
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
+        try:
+            torch.ones(8, device=f"cuda:{index}").sum().item()
+        except RuntimeError as error:  # too old for this build of torch, or taken
+            reason = str(error).strip().splitlines()[0]
+            notes.append(f"cuda:{index} {properties.name} does not compute: {reason}")
+            continue
         gpus.append(
             Gpu(
                 index=index,
@@ -92,7 +109,7 @@ def describe_gpus() -> tuple[list[Gpu], list[str]]:
                 compute_capability=f"{properties.major}.{properties.minor}",
             )
         )
-    return gpus, []
+    return gpus, notes
 
 
 def nvml_driver() -> tuple[str | None, str | None]:
@@ -131,6 +148,15 @@ def version_of(distribution: str) -> str | None:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def source_sha256() -> str:
+    """A digest of our packages' code: two uncommitted states of one commit are not the same."""
+    digest = hashlib.sha256()
+    for package in ("sam", "hooks", "results", "benchmarking"):
+        for path in sorted((HERE.parent / package).rglob("*.py")):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def git_state() -> tuple[str | None, bool | None]:

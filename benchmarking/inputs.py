@@ -98,13 +98,17 @@ def to_rgb(image: Image.Image) -> Pixels:
     return np.array(image.convert("RGB"))
 
 
-def read_photographs(folder: Path | None) -> Photographs:
+def read_photographs(folder: Path | None, limit: int | None = None) -> Photographs:
     """Decode a folder's photographs, or the ones that come with sam-bench.
 
-    A file that can't be read is named and passed over.
+    A file that can't be read is named and passed over. No more than `limit` are decoded, so that
+    a large folder does not fill the memory.
     """
-    images, unreadable = [], []
+    images: list[Pixels] = []
+    unreadable = []
     for path in list_images(folder or SAMPLE_IMAGES):
+        if len(images) == limit:
+            break
         try:
             images.append(read_image(path))
         except InputError as error:

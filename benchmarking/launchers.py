@@ -170,8 +170,11 @@ class Worker:
 
     def close(self) -> None:
         """End the process and everything that it started."""
+        children: list[psutil.Process] = []
         with suppress(psutil.Error):  # also what left the worker's process group
-            for child in psutil.Process(self.process.pid).children(recursive=True):
+            children = psutil.Process(self.process.pid).children(recursive=True)
+        for child in children:
+            with suppress(psutil.Error):
                 child.kill()
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)

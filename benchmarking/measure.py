@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,6 +25,7 @@ from sam.transforms import ResizeLongestSide
 
 from .execution import EXECUTIONS
 from .inputs import (
+    BUFFERS,
     Photographs,
     Pixels,
     noise_batches,
@@ -37,8 +40,20 @@ Forward = Callable[[Tensor], Tensor]
 Report = Callable[[str], None]
 
 
+class PassError(Exception):
+    """A pass failed; what earlier passes measured is kept."""
+
+    def __init__(self, error: Exception, measurement: Measurement) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.measurement = measurement
+
+
 def measure_case(case: Case, plan: TimingPlan, rig: Rig, report: Report) -> Measurement:
     """Run the passes that the plan names.
+
+    Raises:
+        PassError: Where one fails.
 
     Args:
         case: What to measure; its family is the rig's.
@@ -50,32 +65,35 @@ def measure_case(case: Case, plan: TimingPlan, rig: Rig, report: Report) -> Meas
     photographs = (
         noise_photographs(case.image_size, plan.seed)
         if case.input == "noise"
-        else read_photographs(Path(plan.images) if plan.images else None)
+        else read_photographs(
+            Path(plan.images) if plan.images else None, case.batch_size + BUFFERS - 1
+        )
     )
-    with torch.inference_mode():
-        batches = make_batches(case, plan, rig, photographs)
-        measured: dict[str, Any] = {}
-        notes = dict(rig.notes)
-        if photographs.unreadable:
-            notes["input"] = "passed over: " + " ".join(photographs.unreadable)
-        for name in plan.passes:
-            report(name)
-            reason = why_not(name, case)
-            if reason is None:
-                measured |= PASS_FUNCTIONS[name](case, plan, rig, batches, photographs)
-            else:
-                notes[name] = f"unsupported: {reason}"
-        report("output")
-        output = describe_output(rig.encode(batches[0]))
-    return Measurement(
-        **measured,
-        parameters=sum(weight.numel() for weight in rig.model.image_encoder.parameters()),
-        output=output,
-        weights=rig.weights,
-        input_source=photographs.source,
-        notes=notes,
-        flags=torch_flags(),
-    )
+    notes = dict(rig.notes)
+    if photographs.unreadable:
+        notes["input"] = "passed over: " + " ".join(photographs.unreadable)
+    measured: dict[str, Any] = {
+        "parameters": sum(weight.numel() for weight in rig.model.image_encoder.parameters()),
+        "weights": rig.weights,
+        "input_source": photographs.source,
+        "notes": notes,
+        "flags": torch_flags(),
+    }
+    try:
+        with torch.inference_mode():
+            batches = make_batches(case, plan, rig, photographs)
+            for name in plan.passes:
+                report(name)
+                reason = why_not(name, case)
+                if reason is None:
+                    measured |= PASS_FUNCTIONS[name](case, plan, rig, batches, photographs)
+                else:
+                    notes[name] = f"unsupported: {reason}"
+            report("output")
+            measured["output"] = describe_output(rig.encode(batches[0]))
+    except Exception as error:
+        raise PassError(error, Measurement(**measured)) from error
+    return Measurement(**measured)
 
 
 def why_not(name: str, case: Case) -> str | None:
@@ -104,11 +122,14 @@ def make_batches(case: Case, plan: TimingPlan, rig: Rig, photographs: Photograph
 def resize_images(images: Sequence[Pixels], image_size: int) -> list[Tensor]:
     """On the host: (H, W, 3) uint8 each, to (3, H', W') uint8 whose longest side fits."""
     transform = ResizeLongestSide(image_size)
-    return [torch.from_numpy(transform.apply_image(image)).permute(2, 0, 1) for image in images]
+    return [
+        torch.from_numpy(transform.apply_image(image)).permute(2, 0, 1).contiguous()
+        for image in images
+    ]
 
 
 def copy_to_device(rig: Rig, images: Sequence[Tensor]) -> list[Tensor]:
-    return [image.contiguous().to(rig.device) for image in images]
+    return [image.to(rig.device) for image in images]
 
 
 def normalise(rig: Rig, images: Sequence[Tensor]) -> Tensor:
@@ -156,6 +177,7 @@ def run_pipeline(case: Case, rig: Rig, photographs: Photographs) -> dict[str, fl
     """Seconds of each component for one batch, with a foreground point in each image's middle."""
     images = [photographs.images[i % len(photographs.images)] for i in range(case.batch_size)]
     model, clock = rig.model, rig.clock
+    points = centre_points(images, case.image_size, rig.device)
     clock.synchronize()
     marks = [clock.mark()]
     resized = resize_images(images, case.image_size)
@@ -166,7 +188,7 @@ def run_pipeline(case: Case, rig: Rig, photographs: Photographs) -> dict[str, fl
     marks.append(clock.mark())
     embeddings = rig.encode(normalised)
     marks.append(clock.mark())
-    sparse, dense = model.prompt_encoder(centre_points(resized, rig.device), None, None)
+    sparse, dense = model.prompt_encoder(points, None, None)
     image_pe = model.prompt_encoder.get_dense_pe()
     marks.append(clock.mark())
     logits, _ = model.mask_decoder(embeddings, image_pe, sparse, dense, multimask_output=True)
@@ -183,10 +205,17 @@ def run_pipeline(case: Case, rig: Rig, photographs: Photographs) -> dict[str, fl
     return dict(zip(COMPONENTS, (resize + normalisation, copy, *rest), strict=True))
 
 
-def centre_points(images: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
+def centre_points(
+    images: Sequence[Pixels], image_size: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """Coordinates (B, 1, 2) as (x, y) and labels (B, 1): a foreground point in each middle."""
-    middles = [[[image.shape[-1] / 2, image.shape[-2] / 2]] for image in images]
-    coords = torch.tensor(middles, dtype=torch.float32)
+    transform = ResizeLongestSide(image_size)
+    middles = [np.array([[image.shape[1] / 2, image.shape[0] / 2]]) for image in images]
+    scaled = [
+        transform.apply_coords(middle, image.shape[:2])
+        for middle, image in zip(middles, images, strict=True)
+    ]
+    coords = torch.tensor(np.array(scaled), dtype=torch.float32)
     return coords.to(device), torch.ones(len(images), 1, dtype=torch.int, device=device)
 
 
@@ -235,7 +264,8 @@ def modules_pass(
         for _ in limited(plan.module_forwards, plan.max_timed_s):
             forward()
         total_s, self_s = timer.total_s(), timer.self_s()
-    flops = count_flops(case)
+        timer.clear()
+    flops = count_flops(case.model, case.image_size, case.attention)
     return {
         "modules": {
             name: ModuleTiming(
@@ -256,6 +286,8 @@ def memory_pass(
 ) -> dict[str, Any]:
     """The peak of one forward, with no hook."""
     weights = (*rig.model.parameters(), *rig.model.buffers())
+    rig.encode(batches[0])  # workspaces of libraries, and compilation, come with the first
+    rig.meter.settle()
     held = rig.meter.held_bytes()
     rig.meter.reset_peak()
     rig.encode(batches[0])
@@ -283,17 +315,17 @@ def memory_pass(
 def flops_pass(
     case: Case, plan: TimingPlan, rig: Rig, batches: list[Tensor], photographs: Photographs
 ) -> dict[str, Any]:
-    return {"flops_per_image": count_flops(case)[ENCODER]}
+    counts = count_flops(case.model, case.image_size, case.attention)
+    return {"flops_per_image": counts[ENCODER]}
 
 
-def count_flops(case: Case) -> dict[str, int]:
+@lru_cache(maxsize=8)
+def count_flops(model: str, image_size: int, attention: str) -> dict[str, int]:
     """FLOPs of one image by module, counted on the meta device; 2 FLOP = 1 MAC."""
-    encoder = allocate_sam(
-        MODELS[case.model], case.image_size, case.attention, device="meta"
-    ).image_encoder
+    encoder = allocate_sam(MODELS[model], image_size, attention, device="meta").image_encoder
     counter = FlopCounterMode(display=False)
     with counter:
-        encoder(torch.empty(1, 3, case.image_size, case.image_size, device="meta"))
+        encoder(torch.empty(1, 3, image_size, image_size, device="meta"))
     root = type(encoder).__name__
     counts = {
         name.removeprefix(root).removeprefix("."): sum(operations.values())
@@ -317,10 +349,13 @@ def describe_output(embeddings: Tensor) -> Output:
 
 def torch_flags() -> dict[str, bool | int | str]:
     """The settings of torch that change a time or a result, as they were."""
+    matmul = torch.backends.cuda.matmul
     return {
-        "matmul_allow_tf32": torch.backends.cuda.matmul.allow_tf32,
+        "matmul_allow_tf32": matmul.allow_tf32,
         "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "bf16_reduced_precision_reduction": matmul.allow_bf16_reduced_precision_reduction,
+        "fp16_reduced_precision_reduction": matmul.allow_fp16_reduced_precision_reduction,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "threads": torch.get_num_threads(),

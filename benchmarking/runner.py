@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
 from results.schema import (
@@ -65,6 +67,7 @@ def run_sweep(
         StoreError: Where the store can't be written.
     """
     sweep = find_or_plan(cases, plan, environment, store, command, options)
+    stage = StageKeeper(watcher)
     with store.lock(sweep.sweep_id):
         store.write_sweep(sweep)
         done = finished(store, sweep.sweep_id, options)
@@ -74,14 +77,19 @@ def run_sweep(
         try:
             for case in left:
                 watcher.case_begins(case)
-                started_at = utc_now()
+                started_at, began = utc_now(), time.monotonic()
                 try:
-                    outcome = run_case(case, plan, environment, launcher, watcher, too_large)
+                    outcome = run_case(case, plan, environment, launcher, stage, too_large)
                 except KeyboardInterrupt:
-                    stopped = not_measured("interrupted", "stopped by Ctrl-C")
+                    stopped = Outcome(
+                        status="interrupted",
+                        stage=stage.name,
+                        message="stopped by Ctrl-C",
+                        wall_s=time.monotonic() - began,
+                    )
                     store.write_record(make_record(sweep, case, stopped, started_at))
                     raise
-                if options.prunes and outcome.status == "oom":
+                if options.prunes and does_not_fit(outcome):
                     too_large.setdefault(group(case), case.batch_size)
                 record = make_record(sweep, case, outcome, started_at)
                 store.write_record(record)  # at once, so a crash in a later case loses nothing
@@ -97,7 +105,7 @@ def run_case(
     plan: TimingPlan,
     environment: Environment,
     launcher: Launcher,
-    watcher: Watcher,
+    on_stage: Callable[[str], None],
     too_large: dict[tuple[str, ...], int],
 ) -> Outcome:
     """Measure a case, unless it is known that it can't be."""
@@ -107,7 +115,25 @@ def run_case(
     limit = too_large.get(group(case))
     if limit is not None and case.batch_size >= limit:
         return not_measured("skipped", f"oom at batch size {limit}")
-    return launcher.measure(case, plan, watcher.stage)
+    return launcher.measure(case, plan, on_stage)
+
+
+class StageKeeper:
+    """Passes stages on to a watcher and keeps the last one."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.watcher = watcher
+        self.name = "start"
+
+    def __call__(self, name: str) -> None:
+        self.name = name
+        self.watcher.stage(name)
+
+
+def does_not_fit(outcome: Outcome | Record) -> bool:
+    """Whether the encoder itself ran out of memory, and not a later pass that needs more."""
+    measurement = outcome.measurement
+    return outcome.status == "oom" and (measurement is None or measurement.latency is None)
 
 
 def not_measured(status: Status, message: str) -> Outcome:
@@ -123,7 +149,7 @@ def smallest_oom(records: Iterable[Record]) -> dict[tuple[str, ...], int]:
     """The smallest batch size of each group that did not fit."""
     smallest: dict[tuple[str, ...], int] = {}
     for record in records:
-        if record.status == "oom":
+        if does_not_fit(record):
             known = smallest.get(group(record.case), record.case.batch_size)
             smallest[group(record.case)] = min(known, record.case.batch_size)
     return smallest
@@ -167,9 +193,18 @@ def find_or_plan(
 def definition_sha256(cases: list[Case], plan: TimingPlan, environment: Environment) -> str:
     """What makes two sweeps the same: cases, plan, machine, and the code that measures."""
     machine = environment.model_dump(exclude={"notes", "os"})
-    content = [[case.model_dump() for case in cases], plan.model_dump(), machine]
+    paths = [*(case.weights for case in cases if case.weights != "random"), plan.images]
+    files = [describe_path(Path(path)) for path in dict.fromkeys(paths) if path is not None]
+    content = [[case.model_dump() for case in cases], plan.model_dump(), machine, files]
     canonical = json.dumps(content, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def describe_path(path: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of a file, or of the files of a folder."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
+    stats = [(file, file.stat()) for file in files]
+    return [(str(file.resolve()), stat.st_size, stat.st_mtime_ns) for file, stat in stats]
 
 
 def new_sweep_id(store: Store, definition: str) -> str:

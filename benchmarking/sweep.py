@@ -56,7 +56,7 @@ class Sweep(Strict):
 
     model: tuple[str, ...] = Field(("vit_b",), description="Model types.")
     batch_size: tuple[int, ...] = Field(
-        (1, 2, 4, 8), description="Images in a forward; 1..64 means powers of two."
+        (1, 2, 4, 8), description="Images in a forward; 1..64 doubles from the first."
     )
     image_size: tuple[int, ...] = Field((1024,), description="Pixels along an edge.")
     precision: tuple[str, ...] = Field(("fp32",), description="Number formats.")
@@ -113,11 +113,11 @@ def resolve_device(device: str, environment: Environment) -> str:
     """Give 'auto' and 'cuda' their index; SweepError where the machine lacks it."""
     gpus = environment.gpus
     if device == "auto":
-        return "cuda:0" if gpus else "cpu"
+        return f"cuda:{gpus[0].index}" if gpus else "cpu"
     if device == "cpu":
         return device
     index = int(device.partition(":")[2] or 0)
-    if index >= len(gpus):
+    if index not in [gpu.index for gpu in gpus]:
         have = ", ".join(f"cuda:{gpu.index} {gpu.name}" for gpu in gpus) or "none"
         raise SweepError(
             f"There is no device {device}: the GPUs that torch sees here are: {have}. "
@@ -169,7 +169,8 @@ def unsupported_reason(case: Case, environment: Environment) -> str | None:
     kind, _, index = case.device.partition(":")
     capability = None
     if kind == "cuda":
-        major, _, minor = environment.gpus[int(index)].compute_capability.partition(".")
+        gpu = next(gpu for gpu in environment.gpus if gpu.index == int(index))
+        major, _, minor = gpu.compute_capability.partition(".")
         capability = (int(major), int(minor))
     return why_unsupported(case.precision, kind, capability)
 

@@ -9,6 +9,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,8 +21,25 @@ CHUNK_S = 0.2  # timed work between two synchronises
 MAX_CHUNK_FORWARDS = 64
 SLOW_FORWARD_S = 1.0
 STABLE = 0.01  # the warm-up ends when the median moves less
-PLATEAU = 0.9  # noise falls by 0.71 when samples double; above this it has stopped falling
+# The interval shrinks to 0.71 when samples double. Twice in a row above this, it has stopped:
+# once alone is common in plain noise.
+PLATEAU = 0.9
 FEWEST_FORWARDS = 3  # of a pass that is limited in time
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Forwards between two synchronises.
+
+    forward_s: Each by the clock.
+    wall_s: All together by the wall, the wait for the device included.
+    launch_s: Until the first forward returned to the host. On a GPU whose queue was empty: about
+        as long as the forward itself where launching is what limits it.
+    """
+
+    forward_s: list[float]
+    wall_s: float
+    launch_s: float
 
 
 def time_forwards(
@@ -32,29 +50,28 @@ def time_forwards(
 ) -> Latency:
     """Warm up, then time forwards until the median is known well enough.
 
-    Forwards are marked without waiting, many in flight, with one synchronise a chunk; the chunk's
-    wall time is kept beside their sum: far above it, the host is what limits.
+    Forwards are marked without waiting, many in flight, with one synchronise a chunk. The chunk's
+    wall time is kept beside their sum, and how long the host took to launch the first of them.
     """
     with collected_garbage():
-        first_s = timed_chunk(forward, clock, 1, now)[1]
+        first_s = timed_chunk(forward, clock, 1, now).wall_s
         warm_s = warm_up(forward, clock, plan, now)
         samples: list[float] = []
-        chunks: list[int] = []
-        walls: list[float] = []
+        chunks: list[Chunk] = []
         widths: dict[int, float] = {}
         stop_reason: StopReason | None = None
         size = chunk_size(float(np.median(warm_s)))
         while stop_reason is None:
             size = min(size, plan.max_forwards - len(samples))
-            seconds, wall = timed_chunk(forward, clock, size, now)
-            samples += seconds
-            chunks.append(size)
-            walls.append(wall)
+            chunk = timed_chunk(forward, clock, size, now)
+            samples += chunk.forward_s
+            chunks.append(chunk)
             stop_reason = why_stop(samples, widths, plan)
     return Latency(
         forward_s=tuple(samples),
-        chunk_forwards=tuple(chunks),
-        chunk_wall_s=tuple(walls),
+        chunk_forwards=tuple(len(chunk.forward_s) for chunk in chunks),
+        chunk_wall_s=tuple(chunk.wall_s for chunk in chunks),
+        chunk_launch_s=tuple(chunk.launch_s for chunk in chunks),
         stop_reason=stop_reason,
         first_forward_s=first_s,
         warmup_s=sum(warm_s),
@@ -80,21 +97,23 @@ def timed_chunk(
     clock: Clock,
     size: int,
     now: Callable[[], float] = time.perf_counter,
-) -> tuple[list[float], float]:
-    """Seconds of each forward by the clock, and of all by the wall, which includes the wait."""
+) -> Chunk:
+    """Run some forwards with nothing between them, then wait for all."""
     clock.synchronize()
-    begin = now()
+    begin = launched = now()
     marks = []
-    for _ in range(size):
+    for index in range(size):
         start = clock.mark()
         forward()
         marks.append((start, clock.mark()))
+        if index == 0:
+            launched = now()
     clock.synchronize()
-    wall = now() - begin
+    wall_s = now() - begin
     seconds = [clock.seconds(start, end) for start, end in marks]
     for pair in marks:
         clock.release(*pair)
-    return seconds, wall
+    return Chunk(seconds, wall_s, launched - begin)
 
 
 def chunk_size(forward_s: float) -> int:
@@ -109,7 +128,7 @@ def warm_up(
     seconds: list[float] = []
     size = 1
     while True:
-        seconds += timed_chunk(forward, clock, size, now)[0]
+        seconds += timed_chunk(forward, clock, size, now).forward_s
         spent = now() - begin
         if spent >= plan.warmup_cap_s:
             return seconds
@@ -135,18 +154,21 @@ def why_stop(
 
     Args:
         samples: Seconds of all forwards so far.
-        widths: Number of samples and relative half width of the interval then; added to.
+        widths: Relative half width of the interval whenever the samples had doubled, by their
+            number; added to.
         plan: The limits.
     """
     n, spent = len(samples), float(np.sum(samples))
     least = plan.min_slow_forwards if spent / n > SLOW_FORWARD_S else plan.min_forwards
     if n >= least and spent >= plan.min_timed_s:
-        width = widths[n] = relative_half_width(samples)
+        width = relative_half_width(samples)
         if width <= plan.target_interval:
             return "converged"
-        half = [widths[earlier] for earlier in widths if earlier <= n / 2]
-        if half and width > PLATEAU * half[-1]:
-            return "plateau"
+        if not widths or n >= 2 * max(widths):
+            widths[n] = width
+            last = list(widths.values())[-3:]
+            if len(last) == 3 and last[2] > PLATEAU * last[1] > PLATEAU**2 * last[0]:
+                return "plateau"
     is_capped = spent >= plan.max_timed_s and n >= plan.min_slow_forwards
     return "cap" if is_capped or n >= plan.max_forwards else None
 

@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from .rig import Rig
 
 PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
-CPU_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
+# What allocators, cuBLAS, cuDNN, Triton and the driver say; in lower case.
+OUT_OF_MEMORY = ("out of memory", "alloc_failed", "allocate memory", "not enough memory")
 
 
 def main() -> None:
     die_with_parent()
     offer_to_oom_killer()
+    # A compilation is measured cold: the seconds of a cache hit say nothing.
+    os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
     answers = take_stdout()
 
     def say(said: Stage | Refusal | Outcome) -> None:
@@ -39,11 +42,9 @@ def main() -> None:
     from .rig import build_rig  # loads torch
 
     say(Stage(name="ready"))
-    family, rig = None, None
+    rig = None  # for one family of cases: the launcher takes another worker for the next
     for line in sys.stdin:
         request = Request.model_validate_json(line)
-        if rig is None or family != request.case.family():
-            family, rig = request.case.family(), None  # the old model's memory goes first
         try:
             if rig is None:
                 say(Stage(name="build"))
@@ -58,7 +59,7 @@ def main() -> None:
 
 def attempt(request: Request, rig: Rig, say: Callable[[Stage], None]) -> Refusal | Outcome:
     """Measure a case; what goes wrong becomes its outcome."""
-    from .measure import measure_case
+    from .measure import PassError, measure_case
 
     stage = "start"
 
@@ -70,6 +71,11 @@ def attempt(request: Request, rig: Rig, say: Callable[[Stage], None]) -> Refusal
     began = time.perf_counter()
     try:
         measurement = measure_case(request.case, request.plan, rig, begin)
+    except PassError as error:
+        said = failure(error.error, stage, time.perf_counter() - began)
+        if isinstance(said, Outcome):  # keeps the passes that were finished
+            said = said.model_copy(update={"measurement": error.measurement})
+        return said
     except Exception as error:
         return failure(error, stage, time.perf_counter() - began)
     is_finite = measurement.output is None or measurement.output.finite
@@ -128,9 +134,10 @@ def classify(error: Exception) -> tuple[Status, str]:
 
     text = str(error).strip() or repr(error)
     line = f"{type(error).__name__}: {text.splitlines()[0][:300]}"
+    is_full = any(phrase in text.lower() for phrase in OUT_OF_MEMORY)
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return "oom", line
-    if isinstance(error, RuntimeError) and any(phrase in text for phrase in CPU_OUT_OF_MEMORY):
+    if isinstance(error, RuntimeError) and is_full:
         return "oom", line
     if "CUDA error" in text:
         return "cuda_error", line

@@ -51,6 +51,8 @@ class CudaClock:
     def __init__(self, device: torch.device | str, pool_size: int = 256) -> None:
         self.device = torch.device(device)
         self._pool = [new_event() for _ in range(pool_size)]
+        for event in self._pool:
+            event.record(torch.cuda.current_stream(self.device))  # the first record makes it
 
     def mark(self) -> torch.cuda.Event:
         event = self._pool.pop() if self._pool else new_event()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,10 +18,14 @@ from torch.utils.hooks import RemovableHandle
 
 
 class MemoryMeter(Protocol):
-    """Reads how much memory is held, and the most that was held since the last reset."""
+    """Reads how much memory is held, and the most that was held since the last reset.
+
+    settle() lets go of what is kept for reuse, so that earlier work does not show.
+    """
 
     source: str  # what is read, for a person
 
+    def settle(self) -> None: ...
     def held_bytes(self) -> int: ...
     def peak_bytes(self) -> int: ...
     def reset_peak(self) -> None: ...
@@ -31,6 +38,13 @@ class CudaMeter:
 
     def __init__(self, device: torch.device | str) -> None:
         self.device = torch.device(device)
+
+    def settle(self) -> None:
+        gc.collect()
+        torch.cuda.synchronize(self.device)
+        torch.cuda.empty_cache()
+        torch.cuda.reset_accumulated_memory_stats(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
 
     def held_bytes(self) -> int:
         return torch.cuda.memory_allocated(self.device)
@@ -50,6 +64,11 @@ class ResidentMeter:
     """
 
     source = "resident memory of the process"
+
+    def settle(self) -> None:
+        gc.collect()
+        with suppress(AttributeError):  # a C library without it
+            ctypes.CDLL(None).malloc_trim(0)
 
     def held_bytes(self) -> int:
         return self._status_bytes("VmRSS")

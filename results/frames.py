@@ -21,7 +21,7 @@ IDENTITY = ("sweep_id", "case_id", *AXES, "status")
 TIMES = ("median", "low", "high", "q1", "q3", "mad", "p90", "p99", "min", "max")
 CASE_COLUMNS = (
     *IDENTITY, "stage", "message", "n", *(f"{name}_s" for name in TIMES), "outliers",
-    "image_s", "images_per_s", "stop_reason", "first_forward_s", "wall_over_events",
+    "image_s", "images_per_s", "stop_reason", "first_forward_s", "launch_share",
     "flops_per_image", "flops_per_s", "peak_bytes", "rise_bytes", "weights_bytes",
     "reserved_bytes", "weights_used", "input_source", "gpu", "cpu", "torch", "git_commit",
     "hostname", "started_at", "wall_s",
@@ -104,7 +104,7 @@ def measurement_columns(batch_size: int, measurement: Measurement) -> dict[str, 
     if latency is None:
         return columns
     total_s = float(np.sum(latency.forward_s))
-    images_per_s = batch_size * len(latency.forward_s) / total_s if total_s else float("nan")
+    images_per_s = ratio(batch_size * len(latency.forward_s), total_s)
     described = describe(latency.forward_s)
     columns |= {"n": described["n"], "outliers": described["outliers"]}
     columns |= {f"{name}_s": described[name] for name in TIMES}
@@ -113,11 +113,16 @@ def measurement_columns(batch_size: int, measurement: Measurement) -> dict[str, 
         "images_per_s": images_per_s,
         "stop_reason": latency.stop_reason,
         "first_forward_s": latency.first_forward_s,
-        "wall_over_events": sum(latency.chunk_wall_s) / total_s if total_s else float("nan"),
+        # On a GPU 1 means that launching takes as long as the forward: the host is what limits.
+        "launch_share": ratio(float(np.median(latency.chunk_launch_s)), described["median"]),
     }
     if measurement.flops_per_image is not None:
         columns["flops_per_s"] = measurement.flops_per_image * images_per_s
     return columns
+
+
+def ratio(part: float, whole: float) -> float:
+    return part / whole if whole else float("nan")
 
 
 def component_rows(record: Record) -> list[dict[str, Any]]:
@@ -132,7 +137,7 @@ def component_rows(record: Record) -> list[dict[str, Any]]:
             "component": name,
             "n": values["n"],
             **{f"{key}_s": values[key] for key in ("median", "low", "high")},
-            "share": values["median"] / total if total else float("nan"),
+            "share": ratio(values["median"], total),
         }
         for name, values in described.items()
     ]
@@ -160,7 +165,7 @@ def module_rows(record: Record) -> list[dict[str, Any]]:
                 "low_s": float("nan") if is_encoder else total["low"],
                 "high_s": float("nan") if is_encoder else total["high"],
                 "self_s": own,
-                "share": own / whole if whole else float("nan"),
+                "share": ratio(own, whole),
                 "flops": None if is_encoder else timing.flops,
                 "flops_per_s": (
                     timing.flops / total["median"]

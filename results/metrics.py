@@ -63,7 +63,7 @@ METRICS: dict[str, Metric] = {
     "image_s": milliseconds("per image"),
     "images_per_s": Metric("images/s", better="higher"),
     "first_forward_s": Metric("first forward", "s", better="lower"),
-    "wall_over_events": Metric("wall over events"),
+    "launch_share": Metric("launch share", "%", 100.0, 3),
     "flops_per_image": Metric("per image", "GFLOP", 1e-9, 5),
     "flops_per_s": Metric("achieved", "TFLOP/s", 1e-12, better="higher"),
     "peak_bytes": mebibytes("peak memory"),

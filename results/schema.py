@@ -41,7 +41,7 @@ FAILED: tuple[Status, ...] = ("timeout", "crashed", "cuda_error", "invalid")
 ENCODER = "image_encoder"
 PASSES = ("latency", "components", "modules", "memory", "flops")
 
-StopReason = Literal["converged", "plateau", "cap", "interrupted"]
+StopReason = Literal["converged", "plateau", "cap"]
 
 FILE_NAME = r"^[0-9A-Za-z][0-9A-Za-z._-]{0,79}$"  # ids are names of files and folders
 
@@ -95,6 +95,7 @@ class Case(Strict):
         return (
             f"{self.model} b{self.batch_size} {self.image_size}px {self.precision} "
             f"{self.attention} {self.execution} {self.device} {self.input}"
+            + ("" if self.weights == "random" else f" {self.weights}")
         )
 
     def family(self) -> tuple[str, ...]:
@@ -143,6 +144,8 @@ class Latency(Strict):
     forward_s: Samples = Field(min_length=1)
     chunk_forwards: tuple[int, ...]  # forwards between two synchronises
     chunk_wall_s: Samples  # wall time of each chunk, its synchronise included
+    # Until the host had launched the first forward of each chunk, the device's queue being empty.
+    chunk_launch_s: Samples
     stop_reason: StopReason
     first_forward_s: Seconds  # with compilation, lazy loading and autotuning
     warmup_s: Seconds
@@ -225,7 +228,9 @@ class Environment(Strict):
     sam_bench: str
     git_commit: str | None
     git_dirty: bool | None
+    source_sha256: str  # of our own code as it ran, committed or not
     cuda_visible_devices: str | None = None
+    alloc_conf: str | None = None  # PYTORCH_ALLOC_CONF, which changes the memory that is held
     notes: tuple[str, ...] = ()  # what could not be found out, and why
 
 

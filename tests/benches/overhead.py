@@ -36,12 +36,12 @@ def main(rounds: int, image_size: int, model: str) -> None:
             for is_hooked in (index % 2 == 0, index % 2 == 1):  # AB BA AB ...
                 if is_hooked:
                     with ForwardTimer(modules, clock) as timer:
-                        hooked.append(timed_chunk(forward, clock, 1)[1])
+                        hooked.append(timed_chunk(forward, clock, 1).wall_s)
                         own, total = timer.self_s(), timer.total_s()[ENCODER][0]
                     inner = sum(own[name][0] for name in modules if name != ENCODER)
                     coverage.append(inner / total)
                 else:
-                    plain.append(timed_chunk(forward, clock, 1)[1])
+                    plain.append(timed_chunk(forward, clock, 1).wall_s)
 
     ratios = np.array(hooked) / np.array(plain)
     low, high = median_interval(ratios)

@@ -28,8 +28,16 @@ HEADINGS = ["precision", "encoder", "ms/image", "speed-up", "relative L2 error t
 @click.option("--image-size", default=1024, show_default=True)
 @click.option("--batch-size", default=1, show_default=True)
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--precisions", default="fp32,bf16", show_default=True)
-def main(model: str, image_size: int, batch_size: int, rounds: int, precisions: str) -> None:
+@click.option(
+    "--precision",
+    "precisions",
+    type=click.Choice(("fp32", "bf16")),
+    multiple=True,
+    default=("fp32", "bf16"),
+)
+def main(
+    model: str, image_size: int, batch_size: int, rounds: int, precisions: tuple[str, ...]
+) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoders = {name: it.to(device) for name, it in build_encoders(model, image_size).items()}
     shape = (batch_size, 3, image_size, image_size)
@@ -39,9 +47,10 @@ def main(model: str, image_size: int, batch_size: int, rounds: int, precisions: 
         f"threads, torch {torch.__version__}, median of {rounds} rounds in turn",
         HEADINGS,
     )
+    torch.backends.cudnn.allow_tf32 = False  # torch's default would make fp32 inexact
     with torch.inference_mode(), collected_garbage():
         wanted = encoders["upstream"](images).float()
-        for precision in precisions.split(","):
+        for precision in precisions:
             view.rows += rows(encoders, images, wanted, precision, rounds)
     Console(width=200).print(markdown(view), markup=False, highlight=False)
 
@@ -79,12 +88,11 @@ def rows(
     for name, encoder in encoders.items():  # warms up, too
         output = encoder.to(dtype)(images).float()
         errors[name] = float((output - wanted).norm() / wanted.norm())
-    seconds = np.array(
-        [
-            [timed_chunk(partial(encoder, images), clock, 1)[1] for encoder in encoders.values()]
-            for _ in range(rounds)
-        ]
-    )
+    seconds = np.empty((rounds, len(encoders)))
+    for index in range(rounds):
+        order = list(enumerate(encoders.values()))
+        for column, encoder in order[:: 1 if index % 2 else -1]:
+            seconds[index, column] = timed_chunk(partial(encoder, images), clock, 1).wall_s
     median = np.median(seconds, axis=0) / len(images)
     speed_up = np.median(seconds[:, :1] / seconds, axis=0)
     return [

@@ -6,6 +6,7 @@ Each `make_...` fixture gives a maker that takes changes.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -23,8 +24,10 @@ from benchmarking import doctor
 from benchmarking import environment as environment_file
 from benchmarking.cli import main
 from benchmarking.environment import probe_environment
+from benchmarking.inputs import InputError
 from benchmarking.launchers import LAUNCHERS
 from benchmarking.protocol import Outcome
+from benchmarking.sweep import SweepError
 from results.schema import (
     AXES,
     Case,
@@ -41,6 +44,7 @@ from results.store import Store
 
 SWEEP_ID = "20250102-030405-abcdef"
 SECRET = "hunter2-must-stay-here"
+LONGEST_LINE = 500
 SAM_BENCH = Path(sys.executable).with_name("sam-bench")
 # Long enough for Ctrl-C to come between the first case's end and the second's.
 UNHURRIED = (
@@ -80,6 +84,7 @@ def environment():
         hostname="host", os="Linux", cpu="a CPU", cores=8, memory_bytes=2**34, gpus=(),
         driver=None, cuda="13.2", cudnn=None, torch="2.15.0", torchvision="0.29.2",
         python="3.11.9", sam_bench="0.1.0", git_commit="0" * 40, git_dirty=False,
+        source_sha256="0" * 64,
     )  # fmt: skip
 
 
@@ -147,7 +152,8 @@ def make_record(make_case, environment):
         measurement = Measurement(
             latency=Latency(
                 forward_s=(0.25,) * 8, chunk_forwards=(8,), chunk_wall_s=(2.0,),
-                stop_reason="converged", first_forward_s=1.0, warmup_s=1.0, warmup_forwards=4,
+                chunk_launch_s=(0.001,), stop_reason="converged", first_forward_s=1.0,
+                warmup_s=1.0, warmup_forwards=4,
             ),
             components_s={"preprocess": (0.25,), "image_encoder": (0.75,)},
             modules={
@@ -294,6 +300,22 @@ def wait_until():
             time.sleep(0.02)
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def refusal():
+    """Check that a call refuses what a person gave, in one harmless line; give that line."""
+
+    def refused(call, *arguments):
+        with pytest.raises((SweepError, InputError)) as caught:
+            call(*arguments)
+        line = str(caught.value)
+        assert len(line) <= LONGEST_LINE
+        assert line.isprintable()
+        assert re.search(r"[^.][.?]$|\.{4}$", line)  # one full stop, also after three dots
+        return line
+
+    return refused
 
 
 # The command line

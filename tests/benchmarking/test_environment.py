@@ -142,13 +142,15 @@ def test_the_drivers_version_is_nvmls(monkeypatch, version):
 
 def test_a_torch_that_can_not_be_loaded_is_told_in_one_line(answer_with):
     answer_with("raise ImportError('libcudart.so.13: cannot open shared object file')")
-    with pytest.raises(ProbeError, match=r"^torch can't be loaded \(ImportError: libcud[^\n]*$"):
+    with pytest.raises(
+        ProbeError, match=r"^This machine can't be described \(ImportError: libcud[^\n]*$"
+    ):
         probe_environment()
 
 
 def test_a_probe_that_dies_without_a_word_is_told_in_one_line(answer_with):
     answer_with("import os; os._exit(1)")
-    with pytest.raises(ProbeError, match=r"^torch can't be loaded \(no message\)[^\n]*$"):
+    with pytest.raises(ProbeError, match=r"^This machine can't be described \(no message\)[^\n]*$"):
         probe_environment()
 
 

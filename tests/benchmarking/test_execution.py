@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sysconfig
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -30,6 +33,13 @@ def captured_only(monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
 
 
+def can_build() -> bool:
+    """Whether a C++ compiler and Python's header are there, which torch.compile needs on a CPU."""
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    return shutil.which("g++") is not None and header.exists()
+
+
+@pytest.mark.skipif(not can_build(), reason="torch.compile on a CPU needs g++ and Python.h")
 @pytest.mark.parametrize("name", EXECUTIONS)
 def test_an_execution_computes_what_eager_does(name):
     encoder = build_sam_model("tiny", image_size=64).image_encoder

@@ -16,7 +16,6 @@ from benchmarking.inputs import (
     BUFFERS,
     INPUTS,
     MAX_PIXELS,
-    InputError,
     check_images,
     list_images,
     noise_batches,
@@ -27,17 +26,6 @@ from benchmarking.inputs import (
 )
 
 RED = (255, 0, 0)
-
-
-def refusal(call, *arguments):
-    """The one line with which a call is refused."""
-    with pytest.raises(InputError) as caught:
-        call(*arguments)
-    line = str(caught.value)
-    assert line.isprintable()
-    assert line.endswith(".")
-    assert not line.endswith("..")
-    return line
 
 
 def png_header(width, height):
@@ -162,7 +150,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize(("name", "make", "reason"), UNREADABLE.values(), ids=UNREADABLE)
-def test_what_is_no_image_is_refused_in_one_line(tmp_path, name, make, reason):
+def test_what_is_no_image_is_refused_in_one_line(tmp_path, name, make, reason, refusal):
     make(tmp_path / name)
     line = refusal(read_image, tmp_path / name)
 
@@ -181,7 +169,7 @@ def test_an_unreadable_file_among_others_is_passed_over_and_named(photograph, na
     assert str(photograph / name) in found.unreadable[0]
 
 
-def test_a_folder_of_unreadable_files_is_refused_with_the_first_reason(tmp_path):
+def test_a_folder_of_unreadable_files_is_refused_with_the_first_reason(tmp_path, refusal):
     (tmp_path / "a.jpg").touch()
     line = refusal(read_photographs, tmp_path)
 
@@ -208,25 +196,25 @@ def test_images_are_found_by_suffix_in_the_order_of_their_names(tmp_path):
     assert [path.name for path in list_images(tmp_path)] == ["a.png", "b.JPG"]
 
 
-def test_a_folder_without_images_is_refused_with_the_suffixes(tmp_path):
+def test_a_folder_without_images_is_refused_with_the_suffixes(tmp_path, refusal):
     line = refusal(check_images, str(tmp_path), ["images"])
 
     assert line.startswith(f"'{tmp_path}' has no image: put files in it that end in one of .jpg ")
 
 
 @pytest.mark.parametrize("kind", ["missing", "file", "pipe"])
-def test_what_is_no_folder_is_refused(tmp_path, kind):
+def test_what_is_no_folder_is_refused(tmp_path, kind, refusal):
     path = tmp_path / "images"
     {"missing": lambda: None, "file": path.touch, "pipe": lambda: os.mkfifo(path)}[kind]()
 
     assert "must name a folder of photographs" in refusal(check_images, str(path), ["images"])
 
 
-def test_a_name_too_long_for_a_folder_is_refused():
+def test_a_name_too_long_for_a_folder_is_refused(refusal):
     assert "File name too long" in refusal(check_images, "n" * 300, ["images"])
 
 
-def test_a_folder_that_no_case_reads_is_refused(photograph):
+def test_a_folder_that_no_case_reads_is_refused(photograph, refusal):
     assert "--input asks for none" in refusal(check_images, str(photograph), ["noise"])
 
 

@@ -85,7 +85,7 @@ def test_timing_stops_at_a_plateau_where_noise_does_not_shrink(time_with):
     latency = time_with("alternating", min_forwards=20, max_timed_s=1000)
 
     assert latency.stop_reason == "plateau"
-    assert len(latency.forward_s) == 40  # twice as many, and no better
+    assert len(latency.forward_s) == 80  # twice as many, twice in a row, and no better
 
 
 def test_timing_stops_at_the_most_seconds(time_with):

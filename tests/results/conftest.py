@@ -49,6 +49,7 @@ def make_latency():
             "forward_s": (0.5, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25),
             "chunk_forwards": (4, 3),
             "chunk_wall_s": (1.5, 0.75),
+            "chunk_launch_s": (0.25, 0.25),
             "stop_reason": "converged",
             "first_forward_s": 3.5,
             "warmup_s": 2.25,
@@ -104,6 +105,7 @@ def environment():
         hostname="host", os="Linux", cpu="a CPU", cores=8, memory_bytes=2**34, gpus=gpus,
         driver="570.1", cuda="12.8", cudnn="91002", torch="2.15.0", torchvision="0.29.2",
         python="3.11.9", sam_bench="0.1.0", git_commit="0" * 40, git_dirty=False,
+        source_sha256="0" * 64,
         cuda_visible_devices="0,1", notes=("no NVML",),
     )  # fmt: skip
 

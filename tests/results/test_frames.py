@@ -24,7 +24,7 @@ FRAMES = {
 NAMES = [make.__name__ for make in FRAMES]
 MEASURED = [
     "n", "median_s", "low_s", "high_s", "p99_s", "outliers", "image_s", "images_per_s",
-    "stop_reason", "first_forward_s", "wall_over_events", "flops_per_image", "flops_per_s",
+    "stop_reason", "first_forward_s", "launch_share", "flops_per_image", "flops_per_s",
     "peak_bytes", "rise_bytes", "weights_bytes", "reserved_bytes",
 ]  # fmt: skip
 
@@ -108,8 +108,8 @@ def test_work_is_in_flop(row):
     assert row["flops_per_s"] == 740_000_000_000 * 14
 
 
-def test_wall_over_events_is_the_chunks_wall_time_over_the_samples_sum(row):
-    assert row["wall_over_events"] == (1.5 + 0.75) / 2.0
+def test_the_launch_share_is_the_host_s_time_to_launch_over_a_forward_s(row):
+    assert row["launch_share"] == 0.25 / 0.25
 
 
 def test_memory_is_in_bytes(row):
@@ -153,7 +153,7 @@ def test_times_of_zero_make_no_throughput(make_record, make_measurement, make_la
     latency = make_latency(forward_s=(0.0,) * 7)
     first = case_frame([make_record(measurement=make_measurement(latency=latency))]).iloc[0]
 
-    assert first[["images_per_s", "flops_per_s", "wall_over_events"]].isna().all()
+    assert first[["images_per_s", "flops_per_s", "launch_share"]].isna().all()
 
 
 # Components
