@@ -16,13 +16,16 @@ if TYPE_CHECKING:
         build_sam_vit_l,
         sam_model_registry,
     )
+    from .mask_generator import SamAutomaticMaskGenerator
     from .model import Sam
-    from .predictor import SamPredictor
+    from .predictor import Prompts, SamPredictor
     from .transforms import ResizeLongestSide
 
 __all__ = [
+    "Prompts",
     "ResizeLongestSide",
     "Sam",
+    "SamAutomaticMaskGenerator",
     "SamPredictor",
     "build_sam",
     "build_sam_vit_b",
@@ -31,7 +34,13 @@ __all__ = [
     "sam_model_registry",
 ]
 
-_HOME = {"Sam": "model", "SamPredictor": "predictor", "ResizeLongestSide": "transforms"}
+_HOME = {
+    "Prompts": "predictor",
+    "ResizeLongestSide": "transforms",
+    "Sam": "model",
+    "SamAutomaticMaskGenerator": "mask_generator",
+    "SamPredictor": "predictor",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,8 +15,44 @@ from .transforms import ResizeLongestSide
 IMAGE_FORMATS = ("RGB", "BGR")
 
 
+@dataclass(frozen=True)
+class Prompts:
+    """P prompts on one image, in pixels of that image; what is None is not given.
+
+    point_coords: (P, K, 2) as (x, y), with point_labels (P, K): 1 foreground, 0 background.
+    boxes: (P, 4) as (x0, y0, x1, y1).
+    mask_inputs: (P, 1, 4 G, 4 G), logits of an earlier prediction.
+    """
+
+    point_coords: np.ndarray | None = None
+    point_labels: np.ndarray | None = None
+    boxes: np.ndarray | None = None
+    mask_inputs: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        check_together(self.point_coords, self.point_labels)
+        counts = {len(given) for given in self._given()}
+        if len(counts) != 1:
+            raise ValueError(
+                "Prompts must hold points, boxes or masks, the same number of each, got "
+                f"{sorted(counts) or 'nothing'}."
+            )
+
+    def _given(self) -> list[np.ndarray]:
+        every = (self.point_coords, self.point_labels, self.boxes, self.mask_inputs)
+        return [given for given in every if given is not None]
+
+    def __len__(self) -> int:
+        return len(self._given()[0])
+
+    def form(self) -> tuple[object, ...]:
+        """What prompts must share to be embedded in one tensor: the tokens of each."""
+        points = None if self.point_coords is None else self.point_coords.shape[1]
+        return (points, self.boxes is None, self.mask_inputs is None)
+
+
 class SamPredictor:
-    """Holds one image's embedding and predicts masks for prompts on it.
+    """Holds the embeddings of one or several images and predicts masks for prompts on them.
 
     Args:
         sam_model: The model; its device is where everything runs.
@@ -28,12 +67,15 @@ class SamPredictor:
     def device(self) -> torch.device:
         return self.model.device
 
+    @property
+    def is_image_set(self) -> bool:
+        return self.features is not None
+
     def reset_image(self) -> None:
-        """Forget the image."""
-        self.is_image_set = False
-        self.features: Tensor | None = None
-        self.original_size: tuple[int, int] | None = None
-        self.input_size: tuple[int, int] | None = None
+        """Forget the images."""
+        self.features: Tensor | None = None  # (I, 256, G, G)
+        self.original_sizes: list[tuple[int, int]] = []  # (H, W) of each image
+        self.input_sizes: list[tuple[int, int]] = []  # (H, W) after the resize
 
     def set_image(self, image: np.ndarray, image_format: str = "RGB") -> None:
         """Encode an image.
@@ -45,22 +87,37 @@ class SamPredictor:
         Raises:
             ValueError: Where image or image_format is anything else.
         """
+        self.set_images([image], image_format)
+
+    @torch.no_grad()
+    def set_images(self, images: Sequence[np.ndarray], image_format: str = "RGB") -> None:
+        """Encode images of any sizes in one batch; then ask with predict_batch.
+
+        Args:
+            images: (H, W, 3) uint8 each.
+            image_format: Order of the channels, "RGB" or "BGR".
+
+        Raises:
+            ValueError: Where an image or image_format is anything else.
+        """
         if image_format not in IMAGE_FORMATS:
             raise ValueError(f"image_format must be one of {IMAGE_FORMATS}, got '{image_format}'.")
-        is_array = isinstance(image, np.ndarray)
-        if not is_array or image.dtype != np.uint8 or image.shape[2:] != (3,) or 0 in image.shape:
-            got = (
-                f"shape {image.shape} and dtype {image.dtype}" if is_array else type(image).__name__
-            )
-            raise ValueError(
-                f"image must be an array of shape (height, width, 3) and dtype uint8, got {got}: "
-                "convert it with np.asarray(PIL.Image.open(path).convert('RGB'))."
-            )
+        if not len(images):
+            raise ValueError("There must be at least one image, got none.")
+        for image in images:
+            check_image(image)
         if image_format != self.model.image_format:
-            image = image[..., ::-1]
-        resized = torch.as_tensor(self.transform.apply_image(image), device=self.device)
-        height, width = image.shape[:2]
-        self.set_torch_image(resized.permute(2, 0, 1).contiguous()[None], (height, width))
+            images = [image[..., ::-1] for image in images]
+        resized = [
+            torch.as_tensor(self.transform.apply_image(image), device=self.device).permute(2, 0, 1)
+            for image in images
+        ]
+        batch = torch.stack([self.model.preprocess(image.contiguous()) for image in resized])
+        self._encode(
+            batch,
+            [(image.shape[0], image.shape[1]) for image in images],
+            [(image.shape[1], image.shape[2]) for image in resized],
+        )
 
     @torch.no_grad()
     def set_torch_image(
@@ -82,11 +139,18 @@ class SamPredictor:
                 f"transformed_image must have shape (1, 3, H, W) with its longest side {side}, "
                 f"got {shape}: resize it with ResizeLongestSide({side})."
             )
-        self.reset_image()
-        self.features = self.model.image_encoder(self.model.preprocess(transformed_image))
-        self.original_size = original_image_size
-        self.input_size = (shape[2], shape[3])
-        self.is_image_set = True
+        batch = self.model.preprocess(transformed_image)
+        self._encode(batch, [original_image_size], [(shape[2], shape[3])])
+
+    def _encode(
+        self,
+        batch: Tensor,
+        original_sizes: list[tuple[int, int]],
+        input_sizes: list[tuple[int, int]],
+    ) -> None:
+        self.reset_image()  # its memory goes before the encoder needs some
+        self.features = self.model.image_encoder(batch)
+        self.original_sizes, self.input_sizes = original_sizes, input_sizes
 
     def predict(
         self,
@@ -115,19 +179,111 @@ class SamPredictor:
             RuntimeError: Before set_image.
             ValueError: Where point_coords come without point_labels.
         """
-        original_size = self._encoded_image()[2]
+        original_size = self._only_image()[2]
         check_together(point_coords, point_labels)
         coords = labels = boxes = masks = None
         if point_coords is not None:
-            coords = self._tensor(self.transform.apply_coords(point_coords, original_size))
+            coords = self._tensor(self.transform.apply_coords(point_coords, original_size))[None]
             labels = torch.as_tensor(point_labels, dtype=torch.int, device=self.device)[None]
         if box is not None:
-            boxes = self._tensor(self.transform.apply_boxes(np.asarray(box), original_size))[0]
+            boxes = self._tensor(self.transform.apply_boxes(np.asarray(box), original_size))
         if mask_input is not None:
-            masks = self._tensor(mask_input)
+            masks = self._tensor(mask_input)[None]
         outputs = self.predict_torch(coords, labels, boxes, masks, multimask_output, return_logits)
         first = [as_numpy(output[0]) for output in outputs]
         return first[0], first[1], first[2]
+
+    @torch.no_grad()
+    def predict_batch(
+        self,
+        prompts: Sequence[Prompts],
+        multimask_output: bool = True,
+        return_logits: bool = False,
+    ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Predict masks for prompts on all images that set_images encoded.
+
+        Images may have different numbers of prompts; those whose prompts have the same form are
+        decoded together.
+
+        Args:
+            prompts: Of each image, in the images' order.
+            multimask_output: Three masks a prompt instead of one.
+            return_logits: Logits instead of binary masks.
+
+        Returns:
+            For each image: masks (P, masks, H, W), predicted IoU (P, masks), and low-resolution
+            logits (P, masks, 4 G, 4 G).
+
+        Raises:
+            RuntimeError: Before set_images.
+            ValueError: Where there are not as many prompts as images.
+        """
+        features = self._features()
+        if len(prompts) != len(features):
+            raise ValueError(
+                f"There must be prompts for each of the {len(features)} images, got {len(prompts)}."
+            )
+        found: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        for form in dict.fromkeys(each.form() for each in prompts):
+            members = [index for index, each in enumerate(prompts) if each.form() == form]
+            sizes = [len(prompts[index]) for index in members]
+            parts = [self._embed(prompts[index], index) for index in members]
+            sparse = torch.cat([sparse for sparse, _ in parts])
+            dense = torch.cat([dense for _, dense in parts])
+            has_masks = prompts[members[0]].mask_inputs is not None
+            low_res, iou = self.model.mask_decoder(
+                features,
+                self.model.prompt_encoder.get_dense_pe(),
+                sparse,
+                dense if has_masks else dense[:1],
+                multimask_output,
+                image_of_prompt=torch.tensor(np.repeat(members, sizes), device=self.device),
+            )
+            for index, logits, quality in zip(
+                members, low_res.split(sizes), iou.split(sizes), strict=True
+            ):
+                masks = self.upscale(logits, self.original_sizes[index])
+                if not return_logits:
+                    masks = masks > self.model.mask_threshold
+                found[index] = (as_numpy(masks), as_numpy(quality), as_numpy(logits))
+        return [found[index] for index in range(len(prompts))]
+
+    def _embed(self, prompts: Prompts, index: int) -> tuple[Tensor, Tensor]:
+        """Sparse and dense embeddings of the prompts on one image."""
+        size = self.original_sizes[index]
+        points = boxes = masks = None
+        if prompts.point_coords is not None:
+            coords = self._tensor(self.transform.apply_coords(prompts.point_coords, size))
+            points = (coords, torch.as_tensor(prompts.point_labels, device=self.device))
+        if prompts.boxes is not None:
+            boxes = self._tensor(self.transform.apply_boxes(prompts.boxes, size))
+        if prompts.mask_inputs is not None:
+            masks = self._tensor(prompts.mask_inputs)
+        return self.model.prompt_encoder(points, boxes, masks)
+
+    @torch.no_grad()
+    def predict_points(self, index: int, coords: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Predict three masks at each of P foreground points of one image, small and as logits.
+
+        Args:
+            index: Of the image among those set.
+            coords: (P, 2) as (x, y) in pixels of the image.
+
+        Returns:
+            Logits (P, 3, 4 G, 4 G) and predicted IoU (P, 3), on the model's device.
+        """
+        labels = np.ones((len(coords), 1), dtype=np.int32)
+        sparse, dense = self._embed(Prompts(coords[:, None], labels), index)
+        image_pe = self.model.prompt_encoder.get_dense_pe()
+        features = self._features()[index : index + 1]
+        return self.model.mask_decoder(features, image_pe, sparse, dense[:1], True)
+
+    def upscale(self, low_res_logits: Tensor, original_size: tuple[int, int]) -> Tensor:
+        """(P, masks, 4 G, 4 G) to (P, masks, H, W) logits of an image of that size."""
+        input_size = self.transform.get_preprocess_shape(
+            *original_size, self.transform.target_length
+        )
+        return self.model.postprocess_masks(low_res_logits, input_size, original_size)
 
     @torch.no_grad()
     def predict_torch(
@@ -156,12 +312,14 @@ class SamPredictor:
             RuntimeError: Before set_image.
             ValueError: Where point_coords come without point_labels.
         """
-        features, input_size, original_size = self._encoded_image()
+        features, input_size, original_size = self._only_image()
         check_together(point_coords, point_labels)
         points = None
         if point_coords is not None and point_labels is not None:
             points = (point_coords, point_labels)
         sparse, dense = self.model.prompt_encoder(points, boxes, mask_input)
+        if mask_input is None:
+            dense = dense[:1]  # the same for all prompts
         low_res_logits, iou_predictions = self.model.mask_decoder(
             features, self.model.prompt_encoder.get_dense_pe(), sparse, dense, multimask_output
         )
@@ -172,16 +330,33 @@ class SamPredictor:
 
     def get_image_embedding(self) -> Tensor:
         """The image embedding, (1, 256, G, G); RuntimeError before set_image."""
-        return self._encoded_image()[0]
+        return self._features()
 
-    def _encoded_image(self) -> tuple[Tensor, tuple[int, int], tuple[int, int]]:
-        if self.features is None or self.input_size is None or self.original_size is None:
+    def _features(self) -> Tensor:
+        if self.features is None:
             raise RuntimeError("No image is set: call set_image(image) first.")
-        return self.features, self.input_size, self.original_size
+        return self.features
+
+    def _only_image(self) -> tuple[Tensor, tuple[int, int], tuple[int, int]]:
+        """Embedding, resized and original (H, W) of the image, where there is just one."""
+        features = self._features()
+        if len(features) > 1:
+            raise RuntimeError(f"{len(features)} images are set: ask with predict_batch.")
+        return features, self.input_sizes[0], self.original_sizes[0]
 
     def _tensor(self, values: np.ndarray) -> Tensor:
-        """float32 on the model's device (float64 breaks MPS), with a prompt axis in front."""
-        return torch.as_tensor(values, dtype=torch.float32, device=self.device)[None]
+        """float32 on the model's device; float64 breaks MPS."""
+        return torch.as_tensor(values, dtype=torch.float32, device=self.device)
+
+
+def check_image(image: np.ndarray) -> None:
+    is_array = isinstance(image, np.ndarray)
+    if not is_array or image.dtype != np.uint8 or image.shape[2:] != (3,) or 0 in image.shape:
+        got = f"shape {image.shape} and dtype {image.dtype}" if is_array else type(image).__name__
+        raise ValueError(
+            f"image must be an array of shape (height, width, 3) and dtype uint8, got {got}: "
+            "convert it with np.asarray(PIL.Image.open(path).convert('RGB'))."
+        )
 
 
 def check_together(point_coords: object, point_labels: object) -> None:

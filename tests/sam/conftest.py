@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import segment_anything.modeling as upstream
 import torch
+from segment_anything import automatic_mask_generator
 from torch import Tensor, nn
+from torchvision.ops import batched_nms
 
 from sam.build import allocate_sam, fill_random
 from sam.configs import MODELS, ModelConfig
 from sam.image_encoder import ImageEncoderViT
 from sam.model import Sam
+from sam.predictor import SamPredictor
 
 
 class SamPair(NamedTuple):
@@ -40,6 +44,15 @@ class Precision(NamedTuple):
 )
 def precision(request: pytest.FixtureRequest) -> Precision:
     return request.param
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For many small operations: on busy cores, threads that wait for each other cost 20 times."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
@@ -70,6 +83,20 @@ def upstream_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     wider["empty"] = partial(torch.empty, dtype=torch.float64)
     module = upstream.prompt_encoder
     monkeypatch.setattr(module, "torch", types.SimpleNamespace(**wider))
+
+
+@pytest.fixture
+def both_in_float64(upstream_in_float64: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours rounds coordinates to float32, and upstream's NMS takes float32 alone; not here."""
+
+    def in_float64(predictor: SamPredictor, values: np.ndarray) -> Tensor:
+        return torch.as_tensor(values, dtype=torch.float64)
+
+    def nms_of_float64(boxes: Tensor, scores: Tensor, *args: Tensor, **kwargs: float) -> Tensor:
+        return batched_nms(boxes, scores.float(), *args, **kwargs)
+
+    monkeypatch.setattr(SamPredictor, "_tensor", in_float64)
+    monkeypatch.setattr(automatic_mask_generator, "batched_nms", nms_of_float64)
 
 
 def relative_distance(ours: Tensor, theirs: Tensor) -> float:

@@ -1,8 +1,11 @@
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from sam.build import allocate_sam
 from sam.configs import MODELS
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 GRID_SIDE, WIDTH = 8, 256
 IMAGE_OF_PROMPT = torch.tensor([0, 2, 2, 1, 0])
@@ -79,6 +82,60 @@ def test_as_many_images_as_prompts_pair_up(decoder, distance):
 
     expected, _ = decoder(image, image_pe, sparse, dense, True, torch.arange(3))
     assert distance(masks, expected) < 1e-5
+
+
+# Images, and which of them each of five prompts belongs to.
+IMAGES = {
+    "one image": (1, None),
+    "one image, named": (1, torch.zeros(5, dtype=torch.int64)),
+    "several images": (3, IMAGE_OF_PROMPT),
+    "an image without a prompt": (9, IMAGE_OF_PROMPT),
+    "an image each": (5, None),
+}
+
+
+@pytest.mark.parametrize("images", IMAGES)
+def test_a_dense_embedding_shared_by_all_prompts_equals_one_for_each(
+    images, build_pair, precision, distance
+):
+    decoder = build_pair(dtype=precision.dtype).ours.mask_decoder
+    count, image_of_prompt = IMAGES[images]
+    *given, dense = embeddings(5, count, precision.dtype)
+
+    found = decoder(*given, dense[:1], True, image_of_prompt)
+
+    expanded = decoder(*given, dense[:1].expand(5, -1, -1, -1), True, image_of_prompt)
+    for output, wanted in zip(found, expanded, strict=True):
+        assert distance(output, wanted) < precision.tolerance
+
+
+def count_flops(prompts, dense_of, images=1, image_of_prompt=None):
+    decoder = allocate_sam(MODELS["tiny"], device="meta").mask_decoder
+    *given, dense = (tensor.to("meta") for tensor in embeddings(prompts, images))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        decoder(*given, dense[:dense_of], True, image_of_prompt)
+    return counter.get_total_flops()
+
+
+# The image's tokens are projected in layer 0 to k, v and q, of half the width each.
+IMAGE_ONLY_FLOPS = 2 * 3 * GRID_SIDE**2 * WIDTH * WIDTH // 2
+
+
+@pytest.mark.parametrize("prompts", [2, 64])
+def test_what_depends_on_the_image_alone_is_computed_once_for_all_prompts(prompts):
+    saved = count_flops(prompts, dense_of=prompts) - count_flops(prompts, dense_of=1)
+
+    assert saved == (prompts - 1) * IMAGE_ONLY_FLOPS
+
+
+def test_what_depends_on_the_image_alone_is_computed_once_for_each_of_several_images():
+    image_of_prompt = IMAGE_OF_PROMPT.to("meta")
+
+    expanded, shared = (
+        count_flops(5, dense_of, images=3, image_of_prompt=image_of_prompt) for dense_of in (5, 1)
+    )
+
+    assert expanded - shared == (5 - 3) * IMAGE_ONLY_FLOPS
 
 
 def test_images_that_do_not_match_the_prompts_are_refused(decoder):

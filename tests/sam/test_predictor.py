@@ -5,7 +5,9 @@ import torch
 from PIL import Image
 
 from sam.build import build_sam_model
-from sam.predictor import SamPredictor
+from sam.predictor import Prompts, SamPredictor
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SIZES = [(37, 53), (301, 200), (1, 1), (5, 400)]  # (height, width)
 POINTS = {"point_coords": np.array([[3, 4], [20, 30]]), "point_labels": np.array([1, 0])}
@@ -210,3 +212,186 @@ def test_points_and_labels_come_together_or_not_at_all(alone, predictor):
 def test_points_without_labels_are_not_silently_left_out(predictor):
     with pytest.raises(ValueError, match="must be given together"):
         predictor.predict_torch(torch.zeros(1, 1, 2), None)
+
+
+def grid_of(*shape, low, high):
+    """Numbers without a pattern, between low and high."""
+    return np.random.default_rng(len(shape)).uniform(low, high, shape)
+
+
+def points(prompts, each):
+    labels = np.arange(prompts * each).reshape(prompts, each) % 3 % 2
+    return {"point_coords": grid_of(prompts, each, 2, low=0, high=36), "point_labels": labels}
+
+
+def boxes(prompts):
+    return {"boxes": grid_of(prompts, 4, low=(0, 0, 18, 18), high=(18, 18, 36, 36))}
+
+
+def masks(prompts):
+    return {"mask_inputs": grid_of(prompts, 1, 32, 32, low=-9, high=9)}
+
+
+# Of each image, in the order of SIZES.
+BATCHES = {
+    "points, different numbers": [points(3, 1), points(1, 1), points(7, 1), points(2, 1)],
+    "points, different numbers a prompt": [points(2, 1), points(3, 2), points(1, 3), points(2, 2)],
+    "boxes": [boxes(2), boxes(1), boxes(5), boxes(1)],
+    "masks": [masks(1), masks(1), masks(2), masks(1)],
+    "one mask among boxes": [boxes(2), masks(1), boxes(1), boxes(3)],
+    "all kinds": [points(2, 2), boxes(3), masks(2), points(2, 2) | boxes(2)],
+    "together": [
+        points(2, 1) | boxes(2) | masks(2),
+        points(1, 1) | masks(1),
+        boxes(2) | masks(2),
+        points(3, 1) | boxes(3) | masks(3),
+    ],
+}
+
+
+def predict_alone(upstream, image, prompts, dtype, multimask):
+    """Upstream's logits, quality and low-resolution logits of the prompts on one image."""
+    upstream.set_image(image)
+    size, transform = image.shape[:2], upstream.transform
+    coords, boxes = prompts.get("point_coords"), prompts.get("boxes")
+    given = [
+        None if coords is None else transform.apply_coords(coords, size),
+        None if boxes is None else transform.apply_boxes(boxes, size),
+        prompts.get("mask_inputs"),
+    ]
+    coords, boxes, masks = (
+        None if each is None else torch.tensor(each).to(dtype) for each in given
+    )
+    labels = None if coords is None else torch.tensor(prompts["point_labels"])
+    return upstream.predict_torch(coords, labels, boxes, masks, multimask, return_logits=True)
+
+
+@pytest.mark.parametrize(
+    ("batch", "multimask"), [("all kinds", False), *[(batch, True) for batch in BATCHES]]
+)
+def test_prompts_on_many_images_equal_upstreams_one_by_one(
+    batch, multimask, build_pair, precision, distance, request
+):
+    if precision.dtype == torch.float64:
+        request.getfixturevalue("both_in_float64")
+    ours, theirs = build_pair(dtype=precision.dtype)
+    images = [noise_image(*size) for size in SIZES]
+    predictor, alone = SamPredictor(ours), segment_anything.SamPredictor(theirs)
+    predictor.set_images(images)
+
+    found = predictor.predict_batch(
+        [Prompts(**prompts) for prompts in BATCHES[batch]], multimask, return_logits=True
+    )
+
+    for outputs, image, prompts in zip(found, images, BATCHES[batch], strict=True):
+        expected = predict_alone(alone, image, prompts, precision.dtype, multimask)
+        for output, wanted in zip(outputs, expected, strict=True):
+            assert distance(torch.as_tensor(output), wanted) < precision.tolerance
+
+
+@pytest.fixture
+def predictor_of_two(empty_predictor):
+    empty_predictor.set_images([noise_image(37, 53), noise_image(301, 200)])
+    return empty_predictor
+
+
+def test_masks_of_a_batch_are_where_logits_are_above_zero(predictor_of_two):
+    prompts = [Prompts(**points(2, 1)), Prompts(**boxes(1))]
+
+    binary, logits = (
+        predictor_of_two.predict_batch(prompts, return_logits=logits) for logits in (False, True)
+    )
+
+    assert [masks.shape for masks, _, _ in binary] == [(2, 3, 37, 53), (1, 3, 301, 200)]
+    for (masks, *_), (levels, *_) in zip(binary, logits, strict=True):
+        assert masks.dtype == bool
+        np.testing.assert_array_equal(masks, levels > 0)
+
+
+@pytest.mark.parametrize("first", [points(0, 1), boxes(0)], ids=["points", "boxes"])
+def test_an_image_without_prompts_gets_no_masks(first, predictor_of_two):
+    prompts = [Prompts(**first), Prompts(**points(2, 1))]
+
+    (none, *_), (some, *_) = predictor_of_two.predict_batch(prompts)
+
+    assert (len(none), len(some)) == (0, 2)
+
+
+def test_each_image_keeps_its_order_of_channels(empty_predictor):
+    images = [noise_image(37, 53), noise_image(301, 200)]
+    empty_predictor.set_images([image[..., ::-1] for image in images], "BGR")
+    embeddings = empty_predictor.get_image_embedding()
+
+    empty_predictor.set_images(images)
+
+    assert torch.equal(embeddings, empty_predictor.get_image_embedding())
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_points_of_one_image_equal_the_batchs(index, predictor_of_two, distance):
+    coords = np.array([[3.0, 4], [20, 30], [36, 1]])
+    labels = np.ones((3, 1), dtype=np.int32)
+    prompts = [Prompts(**boxes(1)), Prompts(**boxes(1))]
+    prompts[index] = Prompts(coords[:, None], labels)
+
+    low_res_logits, predicted_iou = predictor_of_two.predict_points(index, coords)
+
+    wanted = predictor_of_two.predict_batch(prompts, return_logits=True)[index]
+    logits = predictor_of_two.upscale(low_res_logits, [(37, 53), (301, 200)][index])
+    for output, expected in zip((logits, predicted_iou, low_res_logits), wanted, strict=True):
+        assert distance(output, torch.as_tensor(expected)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda predictor: predictor.predict(**POINTS),
+        lambda predictor: predictor.predict_torch(None, None),
+    ],
+    ids=["predict", "predict_torch"],
+)
+def test_asking_for_one_of_several_images_tells_of_predict_batch(ask, predictor_of_two):
+    with pytest.raises(RuntimeError, match="2 images are set: ask with predict_batch"):
+        ask(predictor_of_two)
+
+
+def test_a_batch_before_its_images_is_refused(empty_predictor):
+    with pytest.raises(RuntimeError, match="No image is set"):
+        empty_predictor.predict_batch([Prompts(**boxes(1))])
+
+
+def test_fewer_prompts_than_images_are_refused(predictor_of_two):
+    with pytest.raises(ValueError, match="prompts for each of the 2 images, got 1"):
+        predictor_of_two.predict_batch([Prompts(**boxes(1))])
+
+
+def test_no_images_are_refused(empty_predictor):
+    with pytest.raises(ValueError, match="at least one image, got none"):
+        empty_predictor.set_images([])
+
+
+def test_a_bad_image_among_good_ones_is_refused_and_the_set_ones_stay(predictor_of_two):
+    with pytest.raises(ValueError, match=r"must be an array of shape.*float64"):
+        predictor_of_two.set_images([noise_image(37, 53), np.zeros((4, 5, 3))])
+
+    assert len(predictor_of_two.get_image_embedding()) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "got"),
+    [
+        ({}, "got nothing"),
+        (points(2, 1) | boxes(3), r"got \[2, 3\]"),
+        (boxes(1) | masks(2), r"got \[1, 2\]"),
+    ],
+    ids=["nothing", "points and boxes", "boxes and masks"],
+)
+def test_prompts_hold_the_same_number_of_each_kind(given, got):
+    with pytest.raises(ValueError, match=rf"must hold points, boxes or masks.*{got}"):
+        Prompts(**given)
+
+
+@pytest.mark.parametrize("alone", ["point_coords", "point_labels"])
+def test_prompts_hold_points_and_labels_together(alone):
+    with pytest.raises(ValueError, match="must be given together"):
+        Prompts(**{alone: points(2, 1)[alone]})

@@ -9,6 +9,7 @@ import sam
 
 # What `from segment_anything import ...` offers and scripts rely on.
 UPSTREAM_NAMES = (
+    "SamAutomaticMaskGenerator",
     "SamPredictor",
     "build_sam",
     "build_sam_vit_b",

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from segment_anything.modeling import TwoWayTransformer as UpstreamTwoWayTransformer
 
@@ -34,4 +35,23 @@ def test_tokens_and_image_equal_upstreams(precision, distance):
 
     expected = theirs(image, image_pe.expand(PROMPTS, -1, -1, -1), tokens)
     for output, wanted in zip(found, expected, strict=True):
+        assert distance(output, wanted) < precision.tolerance
+
+
+@pytest.mark.parametrize(
+    ("images", "spread"),
+    [
+        (1, lambda image: image.expand(PROMPTS, *image.shape[1:])),
+        (2, lambda image: image[torch.tensor([1, 0, 1])]),
+    ],
+    ids=["one image", "two images"],
+)
+def test_images_spread_inside_equal_images_spread_before(images, spread, precision, distance):
+    ours, _ = pair(precision.dtype)
+    image, image_pe, tokens = inputs(precision.dtype)
+    image, image_pe = image[:images].flatten(2).mT, image_pe.flatten(2).mT
+
+    found = ours(image, image_pe, tokens, spread)
+
+    for output, wanted in zip(found, ours(spread(image), image_pe, tokens), strict=True):
         assert distance(output, wanted) < precision.tolerance
