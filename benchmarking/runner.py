@@ -201,9 +201,12 @@ def definition_sha256(cases: list[Case], plan: TimingPlan, environment: Environm
 
 
 def describe_path(path: Path) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of a file, or of the files of a folder."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
-    stats = [(file, file.stat()) for file in files]
+    """Name, size and time of change of a file, or of the files of a folder.
+
+    Folders in it are left out: the store may be one. So are links that lead nowhere.
+    """
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    stats = [(file, file.stat()) for file in files if file.is_file()]
     return [(str(file.resolve()), stat.st_size, stat.st_mtime_ns) for file, stat in stats]
 
 

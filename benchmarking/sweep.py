@@ -40,9 +40,9 @@ QUICK: dict[str, object] = {
     "warmup_forwards": 2,
     "warmup_cap_s": 2.0,
     "min_timed_s": 0.5,
-    "max_timed_s": 2.0,
+    "max_timed_s": 3.0,
     "min_forwards": 6,
-    "min_slow_forwards": 6,
+    "min_slow_forwards": 3,
     "module_forwards": 3,
 }
 

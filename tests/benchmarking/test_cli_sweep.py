@@ -52,6 +52,23 @@ def test_ctrl_c_ends_with_exit_code_130_and_the_same_command_goes_on(invoke, lau
     assert launcher.batch_sizes == [1, 2, 2, 4]
 
 
+def test_ctrl_c_on_a_fresh_sweep_says_how_it_goes_on(invoke, launcher):
+    launcher.script = {2: KeyboardInterrupt()}
+    stopped = invoke("sweep -m tiny -b 1,2 --fresh")
+
+    assert stopped.stderr.endswith("goes on where this one stopped, without --fresh.\n")
+
+
+def test_ctrl_c_where_nothing_can_go_on_promises_nothing(invoke, monkeypatch):
+    def stop():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(environment, "probe_environment", stop)
+    stopped = invoke("plan -m tiny")
+
+    assert (stopped.exit_code, stopped.stderr) == (130, "Interrupted.\n")
+
+
 def test_a_refused_checkpoint_ends_with_its_line(invoke, launcher):
     launcher.script = {1: SweepError("the checkpoint is empty.")}
     result = invoke("sweep -m tiny -b 1,2")

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import subprocess
 import sys
+import warnings
+from types import SimpleNamespace
 
 import pynvml
 import pytest
 import torch
 
 from benchmarking import environment
-from benchmarking.environment import ProbeError, git_state, nvml_driver, probe_environment
+from benchmarking.environment import (
+    ProbeError,
+    describe_gpus,
+    git_state,
+    nvml_driver,
+    probe_environment,
+    source_sha256,
+)
 
 GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
 
@@ -76,8 +84,14 @@ def test_no_environment_variable_is_in_the_record_but_cudas(here, secret):
     assert "SECRET_TOKEN" not in text
 
 
-def test_the_probe_prints_one_line_of_json(here):
-    assert json.loads(here.model_dump_json())["torch"] == here.torch
+def test_the_probe_tells_the_code_that_measures(here, tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "HERE", tmp_path / "benchmarking")
+    (tmp_path / "sam").mkdir()
+    (tmp_path / "sam" / "model.py").write_text("first")
+    first = source_sha256()
+    (tmp_path / "sam" / "model.py").write_text("second")
+
+    assert len({here.source_sha256, first, source_sha256()}) == 3
 
 
 def test_the_commit_of_a_checkout_is_recorded(checkout):
@@ -119,6 +133,39 @@ def test_without_git_there_is_no_commit(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
 
     assert git_state() == (None, None)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """Two GPUs, of which torch can compute on the second."""
+
+    def ones(size, device):
+        if device == "cuda:0":
+            raise RuntimeError("CUDA error: no kernel image is available\nCompile with ...")
+        return torch.Tensor(size)
+
+    properties = SimpleNamespace(name="a GPU", total_memory=2**34, major=8, minor=9)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+    monkeypatch.setattr(torch, "ones", ones)
+
+
+def test_a_gpu_that_torch_can_not_compute_on_is_left_out_with_its_reason(two_gpus):
+    gpus, notes = describe_gpus()
+
+    assert [(gpu.index, gpu.compute_capability) for gpu in gpus] == [(1, "8.9")]
+    assert notes == ["cuda:0 a GPU does not compute: CUDA error: no kernel image is available"]
+
+
+def test_what_torch_warns_of_while_it_looks_for_gpus_is_a_note(monkeypatch):
+    def warn():
+        warnings.warn("The NVIDIA driver is\ntoo old.", stacklevel=1)
+        return False
+
+    monkeypatch.setattr(torch.cuda, "is_available", warn)
+
+    assert describe_gpus() == ([], ["The NVIDIA driver is too old.", "torch sees no CUDA GPU"])
 
 
 @pytest.mark.parametrize("call", ["nvmlInit", "nvmlSystemGetDriverVersion", "nvmlShutdown"])

@@ -169,6 +169,15 @@ def test_an_unreadable_file_among_others_is_passed_over_and_named(photograph, na
     assert str(photograph / name) in found.unreadable[0]
 
 
+def test_no_more_images_are_read_than_a_batch_can_show(photograph):
+    for name in ("two.png", "zzz-broken.jpg"):
+        (photograph / name).write_bytes((photograph / "one.png").read_bytes()[: len(name) * 500])
+    found = read_photographs(photograph, limit=1)
+
+    assert len(found.images) == 1
+    assert found.unreadable == ()
+
+
 def test_a_folder_of_unreadable_files_is_refused_with_the_first_reason(tmp_path, refusal):
     (tmp_path / "a.jpg").touch()
     line = refusal(read_photographs, tmp_path)

@@ -201,6 +201,15 @@ def test_ctrl_c_stores_the_case_as_interrupted_and_ends_the_sweep(run, statuses)
     assert statuses() == {1: "ok", 2: "ok", 4: "interrupted"}
 
 
+def test_an_interrupted_case_tells_how_far_it_came(run, store):
+    with pytest.raises(KeyboardInterrupt):
+        run({1: KeyboardInterrupt()})
+    (record,) = store.read().records
+
+    assert (record.stage, record.message) == ("latency", "stopped by Ctrl-C")
+    assert record.wall_s > 0
+
+
 def test_the_next_run_finishes_what_ctrl_c_stopped(run, statuses):
     with pytest.raises(KeyboardInterrupt):
         run({4: KeyboardInterrupt()})
@@ -250,7 +259,9 @@ CHANGES = {
     "uncommitted changes": {"git_dirty": True},
     "torch": {"torch": "2.16.0"},
     "driver": {"driver": "580.1"},
+    "source": {"source_sha256": "1" * 64},
     "GPUs that are visible": {"cuda_visible_devices": "0"},
+    "allocator": {"alloc_conf": "expandable_segments:True"},
 }
 
 
@@ -268,6 +279,33 @@ def test_another_plan_makes_a_new_sweep(run, make_plan):
 
 def test_other_cases_make_a_new_sweep(run, cases):
     assert run().sweep_id != run(cases=cases[:3]).sweep_id
+
+
+@pytest.mark.parametrize("axis", ["weights", "images"])
+def test_other_content_of_the_same_file_makes_a_new_sweep(
+    run, photograph, make_case, make_plan, axis
+):
+    file = photograph / "one.png"
+    sweep = {
+        "weights": {"cases": [make_case(weights=str(file))]},
+        "images": {"plan": make_plan(images=str(photograph))},
+    }[axis]
+    first, second = run(**sweep), run(**sweep)
+    file.write_bytes(b"other")
+
+    assert first.sweep_id == second.sweep_id
+    assert run(**sweep).sweep_id != first.sweep_id
+
+
+def test_a_folder_or_a_broken_link_beside_the_images_is_no_content_of_theirs(
+    run, photograph, make_plan
+):
+    plan = make_plan(images=str(photograph))
+    (photograph / "loop.jpg").symlink_to("loop.jpg")
+    first = run(plan=plan)
+    (photograph / "runs").mkdir()
+
+    assert run(plan=plan).sweep_id == first.sweep_id
 
 
 def test_another_command_for_the_same_cases_goes_on_with_the_sweep(run):
@@ -326,6 +364,20 @@ def test_a_batch_that_did_not_fit_prunes_no_other_axis(run, make_case, axis):
     cases = [make_case(batch_size=2), make_case(batch_size=4, **{axis: other})]
 
     assert run({2: "oom"}, cases=cases).batch_sizes == [2, 4]
+
+
+def test_a_pass_that_needs_more_than_a_forward_prunes_nothing(run, scripted_launcher, make_record):
+    class OutOfMemoryLater(scripted_launcher):
+        """As where the latency was measured before the memory was full."""
+
+        def measure(self, case, plan, on_stage):
+            outcome = super().measure(case, plan, on_stage)
+            return outcome.model_copy(update={"measurement": make_record().measurement})
+
+    launcher = run(launcher=OutOfMemoryLater({2: "oom"}))
+
+    assert launcher.batch_sizes == [1, 2, 4, 8]
+    assert run().batch_sizes == []
 
 
 @pytest.mark.parametrize("status", ["timeout", "crashed", "cuda_error", "invalid"])

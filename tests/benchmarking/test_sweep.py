@@ -185,6 +185,15 @@ def test_a_device_is_named_as_the_machine_has_it(make_gpu_environment, asked, gp
     assert {case.device for case in cases} == {device}
 
 
+def test_the_first_gpu_is_the_first_that_computes(make_gpu_environment):
+    machine = make_gpu_environment("7.5", "8.9")
+    machine = machine.model_copy(update={"gpus": machine.gpus[1:]})
+    cases = Sweep(precision=("bf16",)).cases(machine)
+
+    assert {case.device for case in cases} == {"cuda:1"}
+    assert {unsupported_reason(case, machine) for case in cases} == {None}
+
+
 def test_a_device_by_two_names_is_measured_once(make_gpu_environment):
     cases = Sweep(device=("auto", "cuda", "cuda:0")).cases(make_gpu_environment("9.0"))
 

@@ -200,6 +200,14 @@ def test_chunks_hold_all_forwards_and_the_wall_time_of_each(clock, name):
     assert latency.chunk_wall_s == pytest.approx([seconds + 0.5 for seconds in own])
 
 
+def test_the_launch_of_a_chunks_first_forward_is_kept(clock):
+    clock.wait_s = 0.5
+    latency = time_forwards(Forward(clock, "constant"), clock, TimingPlan(), clock.now)
+
+    assert set(latency.chunk_launch_s) == {0.125}  # this host is the device: without the wait
+    assert len(latency.chunk_launch_s) == len(latency.chunk_forwards)
+
+
 @pytest.mark.parametrize("size", [1, 5])
 def test_a_chunk_waits_before_and_after_and_never_between(clock, size):
     timed_chunk(Forward(clock, "constant"), clock, size, clock.now)

@@ -17,6 +17,8 @@ ERRORS = {
     "memory of Python": (MemoryError(), "oom"),
     "memory of torch": (torch.OutOfMemoryError("CUDA out of memory. Tried to ..."), "oom"),
     "memory of the CPU": (RuntimeError("DefaultCPUAllocator: can't allocate memory: ..."), "oom"),
+    "memory of cuBLAS": (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when ..."), "oom"),
+    "memory of the driver": (RuntimeError("CUDA error: out of memory"), "oom"),
     "a CUDA error": (RuntimeError("CUDA error: an illegal memory access"), "cuda_error"),
     "a wrong value": (ValueError("no"), "crashed"),
     "a wrong file": (OSError("Cannot allocate memory"), "crashed"),
@@ -91,6 +93,19 @@ def test_an_error_is_the_cases_status_with_its_stage(
     assert (outcome.status, outcome.stage) == (status, "latency")
     assert outcome.message.startswith(type(error).__name__)
     assert "Traceback" in capfd.readouterr().err  # for the record's tail
+
+
+def test_what_was_measured_before_a_pass_failed_is_kept(rig, make_case, make_plan, monkeypatch):
+    def fail(*arguments):
+        raise MemoryError
+
+    monkeypatch.setitem(measure.PASS_FUNCTIONS, "memory", fail)
+    plan = make_plan(passes=("latency", "memory", "flops"))
+    outcome = attempt(Request(case=make_case(image_size=32), plan=plan), rig, ignore)
+
+    assert (outcome.status, outcome.stage) == ("oom", "memory")
+    assert outcome.measurement.latency is not None
+    assert (outcome.measurement.flops_per_image, outcome.measurement.output) == (None, None)
 
 
 @pytest.mark.parametrize("error", MISTAKES, ids=lambda error: type(error).__name__)
