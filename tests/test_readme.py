@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 import subprocess
 import sys
+import threading
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from benchmarking.cli import main
+from sam.configs import MODELS, OfficialCheckpoint
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -45,6 +52,26 @@ def test_a_command_of_the_readme_works(command, folder):
     answer = subprocess.run(typed, cwd=folder, capture_output=True, text=True, timeout=600)
 
     assert answer.returncode == 0, answer.stderr
+
+
+def test_the_download_of_the_readme_works(tmp_path, monkeypatch):
+    content = b"in place of 375 MB"
+    official = OfficialCheckpoint(
+        "sam_vit_b_01ec64.pth", len(content), hashlib.sha256(content).hexdigest()
+    )
+    monkeypatch.setitem(MODELS, "vit_b", replace(MODELS["vit_b"], checkpoint=official))
+    (tmp_path / official.filename).write_bytes(content)
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        mirror = ["--base-url", f"http://127.0.0.1:{server.server_port}", "-o", tmp_path / "own"]
+        typed = [*shlex.split(NEEDS_NETWORK)[1:], *map(str, mirror)]
+        answer = CliRunner().invoke(main, typed)
+        server.shutdown()
+
+    assert NEEDS_NETWORK in COMMANDS
+    assert answer.exit_code == 0, answer.output
+    assert (tmp_path / "own" / official.filename).read_bytes() == content
 
 
 def test_every_kind_of_line_in_the_readme_s_shell_blocks_is_tested():

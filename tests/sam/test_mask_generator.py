@@ -325,6 +325,17 @@ def test_a_cleaned_mask_gets_new_runs_and_a_new_box(three_masks):
     assert torch.equal(three_masks.boxes, before.boxes)
 
 
+def test_holes_are_filled_before_islands_go():
+    mask = torch.zeros(1, 10, 20, dtype=torch.bool)
+    mask[0, :5, :5] = True
+    mask[0, 1:4, 1:4] = False  # a hole of 9 pixels, or of 8 around an island
+    mask[0, 2, 2] = True
+
+    cleaned = SamAutomaticMaskGenerator.postprocess_small_regions(mask_set(mask, [0.5]), 9, 0.7)
+
+    assert area_of_rle(cleaned.rles[0]) == 25
+
+
 def test_of_no_masks_none_are_cleaned():
     nothing = mask_set(torch.zeros(0, 10, 20, dtype=torch.bool), [])
 

@@ -238,7 +238,7 @@ BATCHES = {
     "points, different numbers a prompt": [points(2, 1), points(3, 2), points(1, 3), points(2, 2)],
     "boxes": [boxes(2), boxes(1), boxes(5), boxes(1)],
     "masks": [masks(1), masks(1), masks(2), masks(1)],
-    "one mask among boxes": [boxes(2), masks(1), boxes(1), boxes(3)],
+    "boxes, one with a mask": [boxes(2), boxes(1) | masks(1), boxes(1), boxes(3)],
     "all kinds": [points(2, 2), boxes(3), masks(2), points(2, 2) | boxes(2)],
     "together": [
         points(2, 1) | boxes(2) | masks(2),

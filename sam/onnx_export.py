@@ -1,0 +1,246 @@
+"""SAM as ONNX: the image encoder with a dynamic batch, and what follows it in upstream's form.
+
+Shapes: B images, K points, G tokens along an edge.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .masks import MissingExtraError
+from .model import Sam
+from .prompt_encoder import NOT_A_POINT
+
+OPSET = 18
+STABILITY_OFFSET = 1.0  # logits, as upstream's export has it
+MANY_POINTS = 2.5  # from here on the single mask is the better one
+FIRST_OUTPUTS = ("masks", "iou_predictions", "low_res_masks")
+EXTRA_OUTPUTS = ("masks", "iou_predictions", "stability_scores", "areas", "low_res_masks")
+
+
+class OnnxMaskPredictor(nn.Module):
+    """Prompt encoder, mask decoder and postprocessing, with upstream's inputs and outputs.
+
+    Args:
+        model: Any image size.
+        return_single_mask: The best mask alone; else all four.
+        use_stability_score: As the quality, instead of the predicted IoU.
+        return_extra_metrics: Stability and area of each mask too.
+    """
+
+    def __init__(
+        self,
+        model: Sam,
+        return_single_mask: bool,
+        use_stability_score: bool = False,
+        return_extra_metrics: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.return_single_mask = return_single_mask
+        self.use_stability_score = use_stability_score
+        self.return_extra_metrics = return_extra_metrics
+
+    def output_names(self) -> tuple[str, ...]:
+        return EXTRA_OUTPUTS if self.return_extra_metrics else FIRST_OUTPUTS
+
+    def example_inputs(self) -> dict[str, Tensor]:
+        """Inputs by name, of the shapes that the exported model takes."""
+        embeddings = self.model.prompt_encoder.get_dense_pe()
+        mask_size = self.model.prompt_encoder.mask_input_size
+        side = self.model.image_encoder.image_size
+        return {
+            "image_embeddings": torch.randn_like(embeddings),
+            "point_coords": torch.rand(1, 5, 2) * side,
+            "point_labels": torch.tensor([[1.0, 0.0, 2.0, 3.0, -1.0]]),
+            "mask_input": torch.randn(1, 1, *mask_size),
+            "has_mask_input": torch.tensor([1.0]),
+            "orig_im_size": torch.tensor([side // 2, side // 3], dtype=torch.float32),
+        }
+
+    def forward(
+        self,
+        image_embeddings: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+        orig_im_size: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Predict masks for one prompt on one image.
+
+        Args:
+            image_embeddings: (1, 256, G, G).
+            point_coords: (1, K, 2) as (x, y) in input pixels; boxes are two points.
+            point_labels: (1, K): 1 foreground, 0 background, 2 and 3 a box's corners, -1 none.
+            mask_input: (1, 1, 4 G, 4 G), of no effect where has_mask_input is 0.
+            has_mask_input: (1,), 0 or 1.
+            orig_im_size: (2,), height and width of the image.
+
+        Returns:
+            The tensors that output_names() names.
+        """
+        logits, scores = self.model.mask_decoder.predict_masks(
+            image_embeddings,
+            self.model.prompt_encoder.get_dense_pe(),
+            self.embed_points(point_coords, point_labels),
+            self.embed_mask(mask_input, has_mask_input),
+        )
+        if self.use_stability_score:
+            scores = stability(logits, self.model.mask_threshold)
+        if self.return_single_mask:
+            best = pick_mask(scores, point_coords.shape[1])
+            logits, scores = logits[:, best], scores[:, best]
+        masks = self.upscale(logits, orig_im_size)
+        if not self.return_extra_metrics:
+            return masks, scores, logits
+        threshold = self.model.mask_threshold
+        areas = (masks > threshold).sum(dim=(-1, -2))
+        return masks, scores, stability(masks, threshold), areas, logits
+
+    def embed_points(self, coords: Tensor, labels: Tensor) -> Tensor:
+        """As the prompt encoder does, without control flow, and box corners as points."""
+        encoder = self.model.prompt_encoder
+        labels = labels.unsqueeze(-1)
+        encoded = encoder.pe_layer.encode_pixels(coords + 0.5, encoder.image_size)
+        encoded = encoded * (labels != NOT_A_POINT)
+        encoded = encoded + (labels == NOT_A_POINT) * encoder.not_a_point_embed.weight
+        for label in range(len(encoder.point_embeddings)):
+            encoded = encoded + (labels == label) * encoder.corner_or_point(label)
+        return encoded
+
+    def embed_mask(self, mask: Tensor, has_mask: Tensor) -> Tensor:
+        encoder = self.model.prompt_encoder
+        without = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        return has_mask * encoder.mask_downscaling(mask) + (1 - has_mask) * without
+
+    def upscale(self, logits: Tensor, original_size: Tensor) -> Tensor:
+        """(1, masks, 4 G, 4 G) to the size that the tensor holds."""
+        side = self.model.image_encoder.image_size
+        logits = F.interpolate(logits, (side, side), mode="bilinear", align_corners=False)
+        original_size = original_size.to(torch.float32)
+        resized = torch.floor(original_size * (side / original_size.max()) + 0.5)
+        height, width = (known_size(length, side) for length in resized)
+        logits = logits[..., :height, :width]
+        full = [known_size(length, MAX_SIDE) for length in original_size]
+        return F.interpolate(logits, (full[0], full[1]), mode="bilinear", align_corners=False)
+
+
+MAX_SIDE = 65_536  # pixels of an original image
+
+
+def known_size(length: Tensor, most: int) -> int:
+    """A tensor's value as a size that the exporter may rely on being possible."""
+    size = int(length.to(torch.int64).item())
+    torch._check(size >= 1)
+    torch._check(size <= most)
+    return size
+
+
+def stability(logits: Tensor, threshold: float) -> Tensor:
+    """As sam.masks.stability_scores, (1, masks, H, W) to (1, masks); ONNX sums no int16."""
+    inner, outer = (
+        (logits > level).sum(dim=(-1, -2))
+        for level in (threshold + STABILITY_OFFSET, threshold - STABILITY_OFFSET)
+    )
+    return inner / outer
+
+
+def pick_mask(scores: Tensor, points: int) -> Tensor:
+    """(1, 4) scores to the index (1,) of the best mask.
+
+    With few points the best of the three for ambiguous prompts, else the single one.
+    """
+    only_single = torch.tensor([[1000.0, 0.0, 0.0, 0.0]], device=scores.device)
+    return (scores + (points - MANY_POINTS) * only_single).argmax(dim=1)
+
+
+def export_encoder(model: Sam, path: str | Path, opset: int = OPSET) -> None:
+    """Write the image encoder: "images" (B, 3, S, S) to "image_embeddings" (B, 256, G, G)."""
+    side = model.image_encoder.image_size
+    export(
+        model.image_encoder,
+        {"images": torch.randn(2, 3, side, side)},
+        ("image_embeddings",),
+        ({0: torch.export.Dim("batch")},),
+        path,
+        opset,
+    )
+
+
+def export_mask_predictor(
+    predictor: OnnxMaskPredictor,
+    path: str | Path,
+    opset: int = OPSET,
+    gelu_approximate: bool = False,
+) -> None:
+    """Write what follows the encoder, for any number of points.
+
+    Args:
+        predictor: With its options.
+        path: The file.
+        opset: ONNX's operator set.
+        gelu_approximate: Replace exact GELU by its tanh form, for runtimes that lack erf.
+    """
+    if gelu_approximate:
+        for module in predictor.modules():
+            if isinstance(module, nn.GELU):
+                module.approximate = "tanh"
+    points = torch.export.Dim("num_points", min=1, max=1024)
+    shapes: tuple[dict[int, Any], ...] = ({}, {1: points}, {1: points}, {}, {}, {})
+    export(predictor, predictor.example_inputs(), predictor.output_names(), shapes, path, opset)
+
+
+def export(
+    module: nn.Module,
+    inputs: dict[str, Tensor],
+    output_names: tuple[str, ...],
+    dynamic_shapes: tuple[Any, ...],
+    path: str | Path,
+    opset: int,
+) -> None:
+    """Export and check a module; weights beyond ONNX's 2 GB limit go to a file beside it."""
+    onnx = import_onnx()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own, about its dependencies
+        torch.onnx.export(
+            module.eval(),
+            tuple(inputs.values()),
+            str(path),
+            input_names=list(inputs),
+            output_names=list(output_names),
+            dynamic_shapes=dynamic_shapes,
+            opset_version=opset,
+            external_data=True,
+            dynamo=True,
+            verbose=False,
+        )
+    onnx.checker.check_model(str(path))
+
+
+def quantize(path: str | Path, output: str | Path) -> None:
+    """Write a copy whose weights are 8-bit integers, quantised dynamically."""
+    try:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+    except ImportError as error:
+        raise MissingExtraError(HOW_TO_GET) from error
+    quantize_dynamic(str(path), str(output), weight_type=QuantType.QUInt8)
+
+
+HOW_TO_GET = "ONNX export needs more packages: pip install 'sam-encoder-bench[onnx]'"
+
+
+def import_onnx() -> Any:
+    """The module onnx; MissingExtraError says how to get it and what else is needed."""
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  # torch's exporter needs it
+    except ImportError as error:
+        raise MissingExtraError(HOW_TO_GET) from error
+    return onnx
