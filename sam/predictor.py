@@ -71,6 +71,16 @@ class SamPredictor:
     def is_image_set(self) -> bool:
         return self.features is not None
 
+    @property
+    def original_size(self) -> tuple[int, int] | None:
+        """(H, W) of the first image, or None; upstream's name where there is one image."""
+        return self.original_sizes[0] if self.original_sizes else None
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """(H, W) of the first image after the resize, or None."""
+        return self.input_sizes[0] if self.input_sizes else None
+
     def reset_image(self) -> None:
         """Forget the images."""
         self.features: Tensor | None = None  # (I, 256, G, G)

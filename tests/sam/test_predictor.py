@@ -395,3 +395,12 @@ def test_prompts_hold_the_same_number_of_each_kind(given, got):
 def test_prompts_hold_points_and_labels_together(alone):
     with pytest.raises(ValueError, match="must be given together"):
         Prompts(**{alone: points(2, 1)[alone]})
+
+
+def test_the_sizes_of_one_image_have_upstreams_names():
+    predictor = SamPredictor(build_sam_model("tiny", image_size=128))
+    before = (predictor.original_size, predictor.input_size)
+    predictor.set_image(np.zeros((30, 60, 3), np.uint8))
+
+    assert before == (None, None)
+    assert (predictor.original_size, predictor.input_size) == ((30, 60), (64, 128))
