@@ -53,7 +53,7 @@ def attend_sdpa(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -
     """Torch's fused attention, with the bias written out as an L x L mask.
 
     On a CPU in pieces whose bias fits memory that the C allocator keeps: what is larger comes fresh
-    from the kernel in each call, and to fault its pages in took as long as half the attention.
+    from the kernel in each call, and faulting its pages in took almost half the attention's time.
     """
     import torch
 
