@@ -156,3 +156,17 @@ def byte_progress(
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(escape(name), total=total_bytes)
         yield lambda done_bytes, total: progress.update(task, completed=done_bytes, total=total)
+
+
+@contextmanager
+def count_progress(total: int, console: Console) -> Iterator[Callable[[str], None]]:
+    """A bar for so many things; gives the function to call with a line as each is done."""
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=total)
+
+        def advance(line: str) -> None:
+            progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            progress.advance(task)
+
+        yield advance

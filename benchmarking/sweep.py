@@ -142,18 +142,24 @@ def check_weights(weights: str, models: Iterable[str]) -> None:
         )
 
 
-def checkpoint_path(weights: str, model: str) -> Path:
-    """The file that holds a model's weights, in a folder by its official name."""
+def checkpoint_path(weights: str, model: str, option: str = "--weights") -> Path:
+    """The file that holds a model's weights, in a folder by its official name.
+
+    Args:
+        weights: What a person gave `option`.
+        model: A key of MODELS.
+        option: Named in errors.
+    """
     path = Path(weights)
     if path.is_dir():
         official = MODELS[model].checkpoint
         if official is None:
-            raise SweepError(f"There is no official checkpoint of {model}: use --weights random.")
+            raise SweepError(f"There is no official checkpoint of {model}: use {option} random.")
         path = path / official.filename
     if not path.exists():
         is_official = MODELS[model].checkpoint is not None
         fetch = f"Fetch them with: sam-bench download {model}, or use" if is_official else "Use"
-        raise SweepError(f"There are no weights at '{path}'. {fetch} --weights random.")
+        raise SweepError(f"There are no weights at '{path}'. {fetch} {option} random.")
     return path
 
 

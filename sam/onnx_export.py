@@ -5,8 +5,12 @@ Shapes: B images, K points, G tokens along an edge.
 
 from __future__ import annotations
 
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -17,7 +21,8 @@ from .masks import MissingExtraError
 from .model import Sam
 from .prompt_encoder import NOT_A_POINT
 
-OPSET = 18
+OPSETS = range(18, 24)  # those that torch's exporter writes itself; its conversions fail
+OPSET = OPSETS[0]
 STABILITY_OFFSET = 1.0  # logits, as upstream's export has it
 MANY_POINTS = 2.5  # from here on the single mask is the better one
 FIRST_OUTPUTS = ("masks", "iou_predictions", "low_res_masks")
@@ -162,14 +167,20 @@ def pick_mask(scores: Tensor, points: int) -> Tensor:
 
 
 def export_encoder(model: Sam, path: str | Path, opset: int = OPSET) -> None:
-    """Write the image encoder: "images" (B, 3, S, S) to "image_embeddings" (B, 256, G, G)."""
+    """Write the image encoder: "images" (B, 3, S, S) to "image_embeddings" (B, 256, G, G).
+
+    Args:
+        model: In float32.
+        path: The file; the weights go to one beside it, whose name has .data behind it.
+        opset: ONNX's operator set, of OPSETS.
+    """
     side = model.image_encoder.image_size
     export(
         model.image_encoder,
         {"images": torch.randn(2, 3, side, side)},
         ("image_embeddings",),
         ({0: torch.export.Dim("batch")},),
-        path,
+        Path(path),
         opset,
     )
 
@@ -184,17 +195,29 @@ def export_mask_predictor(
 
     Args:
         predictor: With its options.
-        path: The file.
-        opset: ONNX's operator set.
+        path: The file; the weights go to one beside it, whose name has .data behind it.
+        opset: ONNX's operator set, of OPSETS.
         gelu_approximate: Replace exact GELU by its tanh form, for runtimes that lack erf.
     """
-    if gelu_approximate:
-        for module in predictor.modules():
-            if isinstance(module, nn.GELU):
-                module.approximate = "tanh"
     points = torch.export.Dim("num_points", min=1, max=1024)
     shapes: tuple[dict[int, Any], ...] = ({}, {1: points}, {1: points}, {}, {}, {})
-    export(predictor, predictor.example_inputs(), predictor.output_names(), shapes, path, opset)
+    inputs, outputs = predictor.example_inputs(), predictor.output_names()
+    with approximate_gelu(predictor) if gelu_approximate else nullcontext():
+        export(predictor, inputs, outputs, shapes, Path(path), opset)
+
+
+@contextmanager
+def approximate_gelu(module: nn.Module) -> Iterator[None]:
+    """Let a module's GELUs be of the tanh form, until the end."""
+    gelus = [each for each in module.modules() if isinstance(each, nn.GELU)]
+    forms = [gelu.approximate for gelu in gelus]
+    try:
+        for gelu in gelus:
+            gelu.approximate = "tanh"
+        yield
+    finally:
+        for gelu, form in zip(gelus, forms, strict=True):
+            gelu.approximate = form
 
 
 def export(
@@ -202,35 +225,53 @@ def export(
     inputs: dict[str, Tensor],
     output_names: tuple[str, ...],
     dynamic_shapes: tuple[Any, ...],
-    path: str | Path,
+    path: Path,
     opset: int,
 ) -> None:
-    """Export and check a module; weights beyond ONNX's 2 GB limit go to a file beside it."""
+    """Export and check a module; only a whole and valid model takes its place at the path."""
     onnx = import_onnx()
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own, about its dependencies
+    if opset not in OPSETS:
+        raise ValueError(f"opset must be from {OPSETS[0]} to {OPSETS[-1]}, got {opset}.")
+    with (
+        torch.no_grad(),
+        warnings.catch_warnings(action="ignore"),  # the exporter's own, about its dependencies
+        TemporaryDirectory(dir=path.parent, prefix=".onnx-") as folder,
+    ):
+        # Strict from the start: the exporter would try the other way first, which fails on the
+        # sizes that masks are scaled up to, and print the whole graph.
+        program = torch.export.export(
+            module.eval(), tuple(inputs.values()), dynamic_shapes=dynamic_shapes, strict=True
+        )
         torch.onnx.export(
-            module.eval(),
-            tuple(inputs.values()),
-            str(path),
+            program,
+            f=str(Path(folder, path.name)),
+            dynamic_shapes=dynamic_shapes,  # for the names of the dimensions
             input_names=list(inputs),
             output_names=list(output_names),
-            dynamic_shapes=dynamic_shapes,
             opset_version=opset,
-            external_data=True,
-            dynamo=True,
+            external_data=True,  # a model of over 2 GB can't be one file
             verbose=False,
         )
-    onnx.checker.check_model(str(path))
+        onnx.checker.check_model(str(Path(folder, path.name)))
+        for written in sorted(Path(folder).iterdir(), reverse=True):  # the weights first
+            written.replace(path.with_name(written.name))
 
 
 def quantize(path: str | Path, output: str | Path) -> None:
-    """Write a copy whose weights are 8-bit integers, quantised dynamically."""
+    """Write a copy, in one file, whose weights are 8-bit integers, quantised dynamically."""
+    onnx = import_onnx()
     try:
         from onnxruntime.quantization import QuantType, quantize_dynamic
     except ImportError as error:
         raise MissingExtraError(HOW_TO_GET) from error
-    quantize_dynamic(str(path), str(output), weight_type=QuantType.QUInt8)
+    model = onnx.load(str(path))
+    # The shapes that the exporter noted are taken to be of tensors that quantising splits.
+    del model.graph.value_info[:]
+    logging.disable(logging.WARNING)  # it recommends a preparation that fails on weights apart
+    try:
+        quantize_dynamic(model, str(output), weight_type=QuantType.QUInt8)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 HOW_TO_GET = "ONNX export needs more packages: pip install 'sam-encoder-bench[onnx]'"

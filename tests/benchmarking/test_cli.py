@@ -11,13 +11,16 @@ import sys
 import click
 import pytest
 
-from benchmarking import cli
-from benchmarking.cli import asked_sweep, main
+from benchmarking.commands import sweeping
+from benchmarking.cli import main
+from benchmarking.commands.sweeping import asked_sweep
 from benchmarking.sweep import Sweep
 from results.schema import TimingPlan
 
 COMMANDS = list(main.commands)
-SWEEPING = [name for name, command in main.commands.items() if type(command) is cli.SweepCommand]
+SWEEPING = [
+    name for name, command in main.commands.items() if type(command) is sweeping.SweepCommand
+]
 FIELDS = {**Sweep.model_fields, **TimingPlan.model_fields}
 
 

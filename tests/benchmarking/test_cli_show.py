@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarking.cli import VIEW_NAMES
+from benchmarking.commands.showing import VIEW_NAMES
 
 SAM_BENCH = Path(sys.executable).with_name("sam-bench")
 

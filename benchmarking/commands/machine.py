@@ -1,0 +1,42 @@
+"""Commands about this machine and this version: choices, doctor."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from .terminal import EXIT_FAILED_CASES, out, store_option
+
+
+@click.command()
+def choices() -> None:
+    """List what each axis can be.
+
+    \b
+    Example:
+      sam-bench choices
+    """
+    from ..report import choices_views, print_view
+
+    for view in choices_views():
+        print_view(view, out())
+
+
+@click.command()
+@store_option
+def doctor(store_path: Path) -> None:
+    """Say what this machine has, and whether everything that a sweep needs works.
+
+    \b
+    Example:
+      sam-bench doctor
+    """
+    from ..doctor import examine
+
+    findings = examine(store_path)
+    for finding in findings:
+        click.echo(f"{'ok ' if finding.is_fine else 'BAD'} {finding.name}: {finding.detail}")
+    if not all(finding.is_fine for finding in findings):
+        sys.exit(EXIT_FAILED_CASES)

@@ -1,0 +1,295 @@
+"""Commands that use the model: download, masks, onnx."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .terminal import EXIT_FAILED_CASES, Mistake, out
+
+if TYPE_CHECKING:
+    import torch
+
+    from sam import Sam, SamAutomaticMaskGenerator
+
+new_file = click.Path(path_type=Path)
+
+
+def model_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that name a model and its weights; upstream's, where it has them."""
+    options = (
+        click.option(
+            "-m", "--model-type", default="vit_h", show_default=True, help="As sweep's --model."
+        ),
+        click.option(
+            "--checkpoint",
+            default="checkpoints",
+            show_default=True,
+            help="A file of weights, a folder of official ones, or 'random'.",
+        ),
+        click.option(
+            "--image-size", default=1024, show_default=True, help="Pixels of the model's input."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=Path("checkpoints"),
+    show_default=True,
+    help="Folder for the file.",
+)
+@click.option("--base-url", help="Where the file lies, for a mirror.  [default: Meta's server]")
+def download(model: str, folder: Path, base_url: str | None) -> None:
+    """Fetch a model's official weights; a stopped download goes on where it was.
+
+    \b
+    Example:
+      sam-bench download vit_b
+    """
+    from sam.configs import MODELS, OFFICIAL_URL
+    from sam.download import download as fetch
+
+    from ..progress import byte_progress
+    from ..sweep import quoted, suggestion
+
+    official = MODELS[model].checkpoint if model in MODELS else None
+    if official is None:
+        known = [name for name, config in MODELS.items() if config.checkpoint]
+        raise Mistake(f"No official checkpoint of {quoted(model)}.{suggestion(model, known)}")
+    with byte_progress(official.filename, official.size_bytes, out(stderr=True)) as on_progress:
+        path = fetch(official, folder, base_url or OFFICIAL_URL, on_progress)
+    click.echo(f"{path}: verified. Use it with: sam-bench sweep -m {model} --weights {path}")
+
+
+@click.command()
+@click.option(
+    "-i", "--input", "source", type=new_file, required=True, help="An image, or a folder of them."
+)
+@click.option(
+    "-o", "--output", "folder", type=new_file, required=True, help="A folder, made if not there."
+)
+@model_options
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:0, mps, ...")
+@click.option("-p", "--precision", default="fp32", show_default=True, help="As sweep's.")
+@click.option("--attention", default="sdpa", show_default=True, help="As sweep's.")
+@click.option(
+    "--convert-to-rle", is_flag=True, help="One JSON an image in SA-1B's form, not a folder of PNG."
+)
+@click.option("--overwrite", is_flag=True, help="Make masks again where their output exists.")
+@click.option("--points-per-side", type=int, help="Points along each side.  [default: 32]")
+@click.option("--points-per-batch", type=int, help="Points at a time.  [default: 64]")
+@click.option("--pred-iou-thresh", type=float, help="Least predicted IoU.  [default: 0.88]")
+@click.option("--stability-score-thresh", type=float, help="Least stability.  [default: 0.95]")
+@click.option(
+    "--stability-score-offset", type=float, help="Logits that stability is judged by. [default: 1]"
+)
+@click.option("--box-nms-thresh", type=float, help="Box IoU of duplicates.  [default: 0.7]")
+@click.option("--crop-n-layers", type=int, help="Layers of crops to look at too.  [default: 0]")
+@click.option("--crop-nms-thresh", type=float, help="The same, between crops.  [default: 0.7]")
+@click.option(
+    "--crop-overlap-ratio", type=float, help="Overlap, of the shorter side.  [default: 0.341]"
+)
+@click.option(
+    "--crop-n-points-downscale-factor", type=int, help="Fewer points a layer.  [default: 1]"
+)
+@click.option(
+    "--min-mask-region-area", type=int, help="Pixels of holes and islands to remove.  [default: 0]"
+)
+def masks(
+    source: Path,
+    folder: Path,
+    model_type: str,
+    checkpoint: str,
+    image_size: int,
+    device: str,
+    precision: str,
+    attention: str,
+    convert_to_rle: bool,
+    overwrite: bool,
+    **settings: float | None,
+) -> None:
+    """Write the masks of everything in each image, with upstream's options (amg.py).
+
+    A folder of PNG files and metadata.csv for each image, or one JSON. What a run before this one
+    has written stays, and is passed over.
+
+    \b
+    Example:
+      sam-bench masks --input photographs --output masks --model-type vit_b
+    """
+    from ..mask_files import make_masks, plan_jobs
+    from ..progress import count_progress
+    from ..report import harmless
+
+    jobs = plan_jobs(source, folder, as_json=convert_to_rle)
+    left = jobs if overwrite else [job for job in jobs if not job.output.exists()]
+    if len(left) < len(jobs):
+        done = len(jobs) - len(left)
+        click.echo(f"{done} of {len(jobs)} images have masks (--overwrite makes them again).")
+    if not left:
+        return
+    model = load_model(model_type, checkpoint, image_size, attention)
+    mode = "coco_rle" if convert_to_rle else "binary_mask"
+    generator = make_generator(model, device, precision, mode, settings)
+    failures = 0
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with count_progress(len(left), out(stderr=True)) as advance:
+            for job, outcome in make_masks(generator, left):
+                is_done = isinstance(outcome, int)
+                said = f"{job.output}: {outcome} masks" if is_done else f"passed over: {outcome}"
+                failures += not is_done
+                advance(harmless(said))
+    except OSError as error:
+        raise Mistake(f"'{folder}' can't be written: {error.strerror}.") from error
+    except KeyboardInterrupt as stop:
+        again = "The same command, without --overwrite, goes on where this one stopped."
+        raise KeyboardInterrupt(again) from stop
+    click.echo(f"{len(left) - failures} images: masks in {harmless(str(folder))}")
+    if checkpoint == "random":
+        click.echo("Weights: random. These masks mean nothing.")
+    if failures:
+        sys.exit(EXIT_FAILED_CASES)
+
+
+@click.command()
+@model_options
+@click.option("-o", "--output", type=new_file, help="A new file for what follows the encoder.")
+@click.option("--encoder-output", type=new_file, help="A new file for the image encoder.")
+@click.option(
+    "--return-single-mask", is_flag=True, help="The best mask of a prompt alone, not all four."
+)
+@click.option("--opset", default=18, show_default=True, help="ONNX's operator set, 18 to 23.")
+@click.option("--quantize-out", type=new_file, help="A new file for a copy in 8-bit integers.")
+@click.option("--gelu-approximate", is_flag=True, help="GELU by tanh, for runtimes without erf.")
+@click.option(
+    "--use-stability-score", is_flag=True, help="Masks' stability in place of predicted IoU."
+)
+@click.option("--return-extra-metrics", is_flag=True, help="Stability and area of each mask too.")
+def onnx(
+    model_type: str,
+    checkpoint: str,
+    image_size: int,
+    output: Path | None,
+    encoder_output: Path | None,
+    return_single_mask: bool,
+    opset: int,
+    quantize_out: Path | None,
+    gelu_approximate: bool,
+    use_stability_score: bool,
+    return_extra_metrics: bool,
+) -> None:
+    """Export the model as ONNX, with upstream's options: the image encoder, and what follows it.
+
+    \b
+    Example:
+      sam-bench onnx -m vit_b --output masks.onnx --encoder-output encoder.onnx
+    """
+    if output is None and (encoder_output is None or quantize_out is not None):
+        raise Mistake("Nothing to export: name a new file with --output or --encoder-output.")
+    for path in filter(None, (output, encoder_output, quantize_out)):
+        check_new(path)
+    model = load_model(model_type, checkpoint, image_size)
+    with in_one_line():
+        from sam import onnx_export
+
+        if encoder_output is not None:
+            onnx_export.export_encoder(model, encoder_output, opset)
+            click.echo(f"{encoder_output}: the image encoder, for batches of any size")
+        if output is not None:
+            predictor = onnx_export.OnnxMaskPredictor(
+                model, return_single_mask, use_stability_score, return_extra_metrics
+            )
+            onnx_export.export_mask_predictor(predictor, output, opset, gelu_approximate)
+            click.echo(f"{output}: from embedding and prompt to masks")
+        if output is not None and quantize_out is not None:
+            onnx_export.quantize(output, quantize_out)
+            click.echo(f"{quantize_out}: the same in 8-bit integers")
+
+
+def check_new(path: Path) -> None:
+    for written in (path, path.with_name(f"{path.name}.data")):
+        if written.exists():
+            raise Mistake(f"'{written}' exists: name another file, or move it away.")
+    if not path.parent.is_dir():
+        raise Mistake(f"There is no folder '{path.parent}' for '{path.name}': make it first.")
+
+
+def load_model(model_type: str, checkpoint: str, image_size: int, attention: str = "sdpa") -> Sam:
+    """A model with its weights, on the CPU."""
+    from sam.attention import ATTENTION
+    from sam.build import build_sam_model
+    from sam.configs import MODELS
+
+    from ..sweep import checkpoint_path, quoted, suggestion
+
+    name = "vit_h" if model_type == "default" else model_type  # as upstream's registry has it
+    for what, value, known in (("model", name, MODELS), ("attention", attention, ATTENTION)):
+        if value not in known:
+            raise Mistake(f"Unknown {what} {quoted(value)}.{suggestion(value, known)}")
+    path = None if checkpoint == "random" else checkpoint_path(checkpoint, name, "--checkpoint")
+    with in_one_line():
+        return build_sam_model(name, image_size=image_size, attention=attention, checkpoint=path)
+
+
+def make_generator(
+    model: Sam, device: str, precision: str, output_mode: Any, settings: dict[str, float | None]
+) -> SamAutomaticMaskGenerator:
+    """A generator of a model on a device, with those settings that are given."""
+    from sam import SamAutomaticMaskGenerator
+
+    from ..precision import PRECISIONS, apply_precision
+    from ..sweep import quoted, suggestion
+
+    if precision not in PRECISIONS:
+        raise Mistake(f"Unknown precision {quoted(precision)}.{suggestion(precision, PRECISIONS)}")
+    given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    with in_one_line():
+        apply_precision(model, precision)
+        return SamAutomaticMaskGenerator(
+            model.to(find_device(device)), output_mode=output_mode, **given
+        )
+
+
+def find_device(name: str) -> torch.device:
+    """The device of this name; the best there is where it is 'auto'."""
+    import torch
+
+    from ..sweep import quoted
+
+    if name == "auto":
+        has_mps = torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
+    try:
+        trial = torch.zeros(1, device=name)
+        trial.cpu()  # which the device "meta" refuses
+        return trial.device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise Mistake(f"There is no device {quoted(name)} here: try --device cpu.") from error
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """Errors of the model's that a person can mend become one line."""
+    from sam.masks import MissingExtraError
+
+    try:
+        yield
+    except OSError as error:
+        raise Mistake(f"'{error.filename}' can't be written: {error.strerror}.") from error
+    except (ValueError, MissingExtraError) as error:
+        raise Mistake(str(error)) from error

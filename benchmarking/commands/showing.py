@@ -1,0 +1,128 @@
+"""Commands that show records: show, export."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .terminal import Mistake, out, store_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from results.schema import Record
+    from results.store import Contents
+
+FORMATS = ("table", "json", "csv", "md")
+VIEW_NAMES = ("case", "component", "module")
+
+
+@click.command()
+@store_option
+@click.option("--by", type=click.Choice(VIEW_NAMES), default="case", show_default=True)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option("--sweep", "sweep_id", help="A sweep's id, or 'all'.  [default: the newest]")
+def show(store_path: Path, by: str, form: str, sweep_id: str | None) -> None:
+    """Show records: by case, by component of the pipeline, or by module of the encoder.
+
+    Tables show milliseconds; json and csv hold base units (seconds, bytes, FLOP).
+
+    \b
+    Example:
+      sam-bench show --by module
+    """
+    from ..report import failure_lines, status_line
+
+    contents = read_store(store_path, sweep_id)
+    show_views(contents.records, (by,), form, out())
+    if form == "table":
+        for line in failure_lines(contents.records):
+            click.echo(line)
+        planned = {
+            (sweep.sweep_id, case.case_id) for sweep in contents.sweeps for case in sweep.cases
+        }
+        # Those of a sweep whose plan can't be read too.
+        planned |= {(record.sweep_id, record.case_id) for record in contents.records}
+        click.echo(status_line(len(planned), contents.records))
+
+
+@click.command()
+@click.argument("form", type=click.Choice(("csv", "parquet")))
+@store_option
+@click.option("--by", type=click.Choice(VIEW_NAMES), default="case", show_default=True)
+@click.option("--sweep", "sweep_id", default="all", show_default=True, help="A sweep's id.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="A new file.")
+def export(form: str, store_path: Path, by: str, sweep_id: str, output: Path | None) -> None:
+    """Write records as one tidy table in base units.
+
+    \b
+    Example:
+      sam-bench export csv --by module -o modules.csv
+    """
+    frame = frame_of(read_store(store_path, sweep_id).records, by)
+    output = output or Path(f"{by}s.{form}")
+    try:
+        if output.exists():
+            raise Mistake(f"'{output}' exists: name another file with --output, or move it away.")
+        if form == "csv":
+            frame.to_csv(output, index=False)
+        else:
+            frame.to_parquet(output, index=False)
+    except OSError as error:
+        reason = error.strerror or error  # pandas gives a text alone
+        raise Mistake(f"'{output}' can't be written: {reason}.") from error
+    click.echo(f"{len(frame)} rows in {output}")
+
+
+def read_store(store_path: Path, sweep_id: str | None) -> Contents:
+    """Records of one sweep (the newest where None) or all; files passed over are named."""
+    from results.store import Store
+
+    from ..report import harmless
+    from ..sweep import quoted, suggestion
+
+    store = Store(store_path)
+    ids = store.sweep_ids()
+    if not ids:
+        raise Mistake(f"'{store_path}' has no records: measure some with: sam-bench quickstart")
+    if sweep_id is not None and sweep_id not in ("all", *ids):
+        raise Mistake(f"No sweep {quoted(sweep_id)} in '{store_path}'.{suggestion(sweep_id, ids)}")
+    contents = store.read(None if sweep_id == "all" else sweep_id or ids[-1])
+    for problem in contents.problems:
+        click.echo(harmless(f"passed over {problem.path}: {problem.reason}"), err=True)
+    return contents
+
+
+def frame_of(records: list[Record], by: str) -> Any:
+    from results import frames
+
+    make: dict[str, Callable[..., Any]] = {
+        "case": frames.case_frame,
+        "component": frames.component_frame,
+        "module": frames.module_frame,
+    }
+    return make[by](records)
+
+
+def show_views(records: list[Record], names: tuple[str, ...], form: str, console: Console) -> None:
+    from ..report import VIEWS, markdown, print_view
+
+    for by in names:
+        frame = frame_of(records, by)
+        if form == "csv":
+            click.echo(frame.to_csv(index=False), nl=False)
+        elif form == "json":
+            click.echo(
+                json.dumps(
+                    json.loads(frame.to_json(orient="records", double_precision=15)), indent=1
+                )
+            )
+        elif form == "md":
+            click.echo("\n\n".join(markdown(view) for view in VIEWS[by](frame)))
+        elif len(frame):
+            for view in VIEWS[by](frame):
+                print_view(view, console)

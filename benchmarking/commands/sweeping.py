@@ -1,0 +1,236 @@
+"""Commands that measure: sweep, plan, quickstart."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .showing import VIEW_NAMES, show_views
+from .terminal import EXIT_FAILED_CASES, out, store_option
+
+if TYPE_CHECKING:
+    from results.schema import Environment, TimingPlan
+
+    from ..sweep import Sweep
+
+
+class SweepCommand(click.Command):
+    """A command whose flags are the fields of Sweep and TimingPlan.
+
+    They are made when the command is asked for, so that `sam-bench --help` stays quick.
+    """
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        *own, help_flag = super().get_params(ctx)
+        return [*own, *sweep_flags(), help_flag]
+
+
+def sweep_flags() -> list[click.Parameter]:
+    """An option a field; the text is parsed by benchmarking.sweep, which knows the limits."""
+    from results.schema import TimingPlan
+
+    from ..sweep import Sweep
+
+    short = {"model": "-m", "batch_size": "-b", "image_size": "-s", "precision": "-p"}
+    flags: list[click.Parameter] = []
+    for fields in (Sweep.model_fields, TimingPlan.model_fields):
+        for name, field in fields.items():
+            names = [short[name]] if name in short else []
+            default = field.default
+            shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+            ending = f"  [default: {shown}]" if shown is not None else ""
+            flags.append(
+                click.Option(
+                    [*names, "--" + name.replace("_", "-")],
+                    metavar="VALUES" if fields is Sweep.model_fields else "VALUE",
+                    help=f"{field.description}{ending}",
+                )
+            )
+    return flags
+
+
+config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="A TOML file of the settings below, by name; flags win over it.",
+)
+quick_option = click.option(
+    "--quick", is_flag=True, help="Shorter warm-up and timing: a first look, wider intervals."
+)
+
+
+@click.command(cls=SweepCommand)
+@config_option
+@quick_option
+@store_option
+@click.option("--fresh", is_flag=True, help="Measure again what an equal sweep has measured.")
+@click.option("--no-prune", is_flag=True, help="Try larger batches after one that did not fit.")
+@click.option("--launcher", default="local", show_default=True, help="Where the cases run.")
+def sweep(
+    config: Path | None,
+    quick: bool,
+    store_path: Path,
+    fresh: bool,
+    no_prune: bool,
+    launcher: str,
+    **flags: str | None,
+) -> None:
+    """Measure every combination of the axes; a stopped sweep goes on where it was.
+
+    VALUES are separated by commas; batch sizes may be a range of powers of two, 1..64.
+
+    \b
+    Example:
+      sam-bench sweep -m vit_b -b 1,2,4 -s 256 --attention reference,sdpa --quick
+    """
+    asked, plan = asked_sweep(config, quick, flags)
+    run(asked, plan, store_path, fresh=fresh, prunes=not no_prune, launcher=launcher)
+
+
+def asked_sweep(
+    config: Path | None, quick: bool, flags: dict[str, str | None]
+) -> tuple[Sweep, TimingPlan]:
+    """The sweep of a TOML file and flags."""
+    from ..sweep import parse_sweep, read_config
+
+    settings: dict[str, object] = read_config(config) if config is not None else {}
+    settings |= {name: value for name, value in flags.items() if value is not None}
+    asked, plan, notes = parse_sweep(settings, quick)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    return asked, plan
+
+
+def run(
+    asked: Sweep,
+    plan: TimingPlan,
+    store_path: Path,
+    *,
+    fresh: bool = False,
+    prunes: bool = True,
+    launcher: str = "local",
+    environment: Environment | None = None,
+) -> None:
+    """Run a sweep, show its tables and what to do next; exit 5 where a case failed."""
+    from results.schema import FAILED
+    from results.store import Store
+
+    from ..environment import probe_environment
+    from ..inputs import check_images
+    from ..launchers import find_launcher
+    from ..progress import make_watcher
+    from ..report import failure_lines, note_lines, status_line
+    from ..runner import Options, run_sweep
+
+    chosen = find_launcher(launcher)
+    check_images(plan.images, asked.input)
+    environment = environment or probe_environment()
+    cases = asked.cases(environment)
+    store = Store(store_path)
+    console = out()
+    try:
+        sweep_id = run_sweep(
+            cases,
+            plan,
+            environment,
+            store,
+            chosen,
+            make_watcher(console),
+            shlex.join(["sam-bench", *sys.argv[1:]]),
+            Options(is_fresh=fresh, prunes=prunes),
+        )
+    except KeyboardInterrupt as stop:
+        again = "The same command goes on where this one stopped"
+        raise KeyboardInterrupt(f"{again}{', without --fresh' * fresh}.") from stop
+    records = store.read(sweep_id).records
+    show_views(records, VIEW_NAMES, "table", console)
+    for line in failure_lines(records):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for line in note_lines(records):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(status_line(len(cases), records), highlight=False)
+    if any(record.case.weights == "random" for record in records):
+        console.print(
+            "Weights: random, seeded. They cost what trained ones cost; masks mean nothing."
+        )
+    console.print(f"Records: {store_path / sweep_id}", highlight=False, soft_wrap=True)
+    program = shlex.quote(sys.argv[0])  # as it was typed, so that the line can be typed too
+    console.print(
+        f"Next: {program} show --by module, {program} sweep --help, {program} doctor",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if any(record.status in FAILED for record in records):
+        sys.exit(EXIT_FAILED_CASES)
+
+
+@click.command(cls=SweepCommand)
+@config_option
+@quick_option
+@store_option
+def plan(config: Path | None, quick: bool, store_path: Path, **flags: str | None) -> None:
+    """Show the cases that a sweep would measure, and about how long it would take.
+
+    \b
+    Example:
+      sam-bench plan -m vit_b,vit_l -b 1..8 -p fp32,bf16
+    """
+    from results.store import Store
+
+    from ..environment import probe_environment
+    from ..estimate import measured_rates, rate_key, sweep_seconds
+    from ..inputs import check_images
+    from ..progress import duration
+    from ..report import plan_view, print_view
+    from ..sweep import unsupported_reason
+
+    asked, timing = asked_sweep(config, quick, flags)
+    check_images(timing.images, asked.input)
+    environment = probe_environment()
+    cases = asked.cases(environment)
+    records = Store(store_path).read().records
+    rates = measured_rates(
+        record for record in records if record.environment.hostname == environment.hostname
+    )
+    print_view(plan_view(cases, environment), out())
+    possible = [case for case in cases if unsupported_reason(case, environment) is None]
+    is_known = all(rate_key(case) in rates for case in possible)
+    basis = "from earlier records" if is_known else "partly a guess: not all was measured here"
+    seconds = sweep_seconds(possible, timing, rates)
+    click.echo(f"{len(possible)} cases to measure, about {duration(seconds)} ({basis}).")
+
+
+@click.command()
+@store_option
+@click.option("--again", is_flag=True, help="Measure again, also where it is measured already.")
+def quickstart(store_path: Path, again: bool) -> None:
+    """Measure SAM's encoder on what this machine has: the first thing to type.
+
+    A GPU runs vit_b and vit_l at 1024 pixels; a CPU runs vit_b at 256 pixels, in about a minute.
+
+    \b
+    Example:
+      sam-bench quickstart
+    """
+    from ..environment import probe_environment
+    from ..sweep import parse_sweep
+
+    environment = probe_environment()
+    has_gpu = bool(environment.gpus)
+    settings = (
+        {"model": "vit_b,vit_l", "batch_size": "1,2,4,8", "attention": "reference,sdpa"}
+        if has_gpu
+        else {"batch_size": "1,2", "image_size": "256", "attention": "reference,sdpa"}
+    )
+    flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in settings.items())
+    click.echo(f"This is short for: sam-bench sweep {flags} --quick")
+    if not has_gpu:
+        click.echo("No GPU: a true vit_b, on smaller images (256 pixels instead of 1024).")
+        for note in environment.notes:
+            click.echo(f"note: {note}")
+    asked, timing, _ = parse_sweep(settings, quick=True)
+    run(asked, timing, store_path, fresh=again, environment=environment)

@@ -1,0 +1,53 @@
+"""What all commands share: mistakes in one line, the terminal, and the folder of records."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXIT_USAGE, EXIT_FAILED_CASES, EXIT_INTERRUPTED = 2, 5, 130
+LONGEST_ERROR = 1000  # characters; a name from the command line can have 100,000
+
+
+class Mistake(click.ClickException):
+    """A person's mistake: one line, exit code 2."""
+
+    exit_code = EXIT_USAGE
+
+    def __init__(self, message: str) -> None:
+        line = "".join(char if char.isprintable() else "?" for char in " ".join(message.split()))
+        if len(line) > LONGEST_ERROR:  # what to do stands at its end
+            line = f"{line[: LONGEST_ERROR // 2]} ... {line[-LONGEST_ERROR // 2 :]}"
+        super().__init__(line)
+
+
+def out(stderr: bool = False) -> Console:
+    """A console of the terminal's width; wide where there is none, so that no table is cut."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else 200)
+
+
+def check_store_path(ctx: click.Context, parameter: click.Parameter, value: Path) -> Path:
+    if os.path.realpath(value) == "/":
+        raise Mistake("--store must be a folder of its own, got '/': name one, such as ./runs.")
+    return value
+
+
+store_option = click.option(
+    "--store",
+    "store_path",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    callback=check_store_path,
+    help="Folder of the records.",
+)
