@@ -12,11 +12,11 @@ from pathlib import Path
 
 import psutil
 
-from results.schema import Environment
+from results.schema import Environment, TimingPlan
 from results.store import StoreError, write_whole
 
 from .environment import ProbeError, probe_environment
-from .inputs import InputError, read_photographs
+from .inputs import InputError, read_input
 
 LEAST_FREE_BYTES = 2**30
 DELAYS_S = (0.02, 0.04, 0.08)  # the timer must tell 1 : 2 : 4
@@ -79,7 +79,7 @@ def check_clock(sleep: Callable[[float], None] = time.sleep) -> Finding:
 
 def check_images_decode() -> Finding:
     try:
-        photographs = read_photographs(None)
+        photographs = read_input("images", TimingPlan.model_validate({}), 1024, limit=None)
     except InputError as error:
         return Finding("photographs", False, f"{error} Install sam-encoder-bench again.")
     return Finding("photographs", not photographs.unreadable, photographs.source)

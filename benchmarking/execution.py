@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
+
+    from sam.image_encoder import ImageEncoderViT
 
     Forward = Callable[[Tensor], Tensor]
 
@@ -21,18 +26,20 @@ class Execution:
 
     prepare: Makes a function of the images out of the image encoder.
     hides_modules: Why hooks on inner modules would not tell the truth, or None where they do.
+    why_unsupported: Why a type of device can't do it in a precision, or None where it can.
     """
 
-    prepare: Callable[[nn.Module], Forward]
+    prepare: Callable[[ImageEncoderViT], Forward]
     summary: str
     hides_modules: str | None = None
+    why_unsupported: Callable[[str, str], str | None] = lambda device_type, precision: None
 
 
-def prepare_eager(encoder: nn.Module) -> Forward:
+def prepare_eager(encoder: ImageEncoderViT) -> Forward:
     return encoder
 
 
-def prepare_compiled(encoder: nn.Module) -> Forward:
+def prepare_compiled(encoder: ImageEncoderViT) -> Forward:
     """Static shapes: a sweep measures each batch size on its own."""
     import torch
 
@@ -42,11 +49,46 @@ def prepare_compiled(encoder: nn.Module) -> Forward:
     return torch.compile(encoder, dynamic=False, fullgraph=True)
 
 
+def prepare_onnxruntime(encoder: ImageEncoderViT) -> Forward:
+    """Export the encoder for any batch, and run it on the CPU with as many threads as torch."""
+    import onnxruntime
+    import torch
+
+    from sam.onnx_export import export_encoder
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    with TemporaryDirectory() as folder:  # the session holds the weights itself
+        path = Path(folder, "encoder.onnx")
+        export_encoder(encoder, path)
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def forward(images: Tensor) -> Tensor:
+        (embeddings,) = session.run(None, {"images": images.numpy()})
+        return torch.from_numpy(embeddings)
+
+    return forward
+
+
+def why_no_onnxruntime(device_type: str, precision: str) -> str | None:
+    if any(find_spec(name) is None for name in ("onnx", "onnxruntime", "onnxscript")):
+        return "onnxruntime needs more packages: pip install 'sam-encoder-bench[onnx]'"
+    if (device_type, precision) != ("cpu", "fp32"):
+        return f"onnxruntime is run in fp32 on a CPU alone, not in {precision} on {device_type}"
+    return None
+
+
 EXECUTIONS: dict[str, Execution] = {
     "eager": Execution(prepare_eager, "operation by operation, as torch runs a module"),
     "compile": Execution(
         prepare_compiled,
         "torch.compile of the whole encoder; the first forward compiles",
         hides_modules="the compiler fuses across modules, so hooks would time something else",
+    ),
+    "onnxruntime": Execution(
+        prepare_onnxruntime,
+        "the encoder as an ONNX graph, by onnxruntime on a CPU",
+        hides_modules="onnxruntime runs a graph without torch's modules",
+        why_unsupported=why_no_onnxruntime,
     ),
 }

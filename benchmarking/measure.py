@@ -9,30 +9,29 @@ import hashlib
 import itertools
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hooks import ForwardTimer, PeakMemory
-from results.schema import ENCODER, Case, Measurement, Memory, ModuleTiming, Output, TimingPlan
+from results.schema import (
+    ENCODER,
+    Case,
+    Measurement,
+    Memory,
+    ModuleTiming,
+    Output,
+    TimingPlan,
+)  # fmt: skip
 from sam.build import allocate_sam
 from sam.configs import MODELS
-from sam.transforms import ResizeLongestSide
 
+from .accuracy import embedding_error_pass
 from .execution import EXECUTIONS
-from .inputs import (
-    BUFFERS,
-    Photographs,
-    Pixels,
-    noise_batches,
-    noise_photographs,
-    photograph_batches,
-    read_photographs,
-)
+from .inputs import BUFFERS, Photographs, Pixels, noise_batches, photograph_batches, read_input
+from .pipeline import components_pass, copy_to_device, mask_generator_pass, normalise, resize_images
 from .rig import Rig
 from .timing import collected_garbage, limited, time_forwards
 
@@ -62,13 +61,7 @@ def measure_case(case: Case, plan: TimingPlan, rig: Rig, report: Report) -> Meas
         report: Told the name of each stage as it begins.
     """
     report("inputs")
-    photographs = (
-        noise_photographs(case.image_size, plan.seed)
-        if case.input == "noise"
-        else read_photographs(
-            Path(plan.images) if plan.images else None, case.batch_size + BUFFERS - 1
-        )
-    )
+    photographs = read_input(case.input, plan, case.image_size, case.batch_size + BUFFERS - 1)
     notes = dict(rig.notes)
     if photographs.unreadable:
         notes["input"] = "passed over: " + " ".join(photographs.unreadable)
@@ -85,10 +78,12 @@ def measure_case(case: Case, plan: TimingPlan, rig: Rig, report: Report) -> Meas
             for name in plan.passes:
                 report(name)
                 reason = why_not(name, case)
-                if reason is None:
-                    measured |= PASS_FUNCTIONS[name](case, plan, rig, batches, photographs)
-                else:
+                if reason is not None:
                     notes[name] = f"unsupported: {reason}"
+                    continue
+                found = PASS_FUNCTIONS[name](case, plan, rig, batches, photographs)
+                notes |= found.pop("notes", {})
+                measured |= found
             report("output")
             measured["output"] = describe_output(rig.encode(batches[0]))
     except Exception as error:
@@ -98,7 +93,11 @@ def measure_case(case: Case, plan: TimingPlan, rig: Rig, report: Report) -> Meas
 
 def why_not(name: str, case: Case) -> str | None:
     """Why a pass can't be run on a case, or None where it can."""
-    return EXECUTIONS[case.execution].hides_modules if name == "modules" else None
+    if name == "modules":
+        return EXECUTIONS[case.execution].hides_modules
+    if name == "mask_generator" and case.execution != "eager":
+        return "the mask generator runs the image encoder eagerly"
+    return None
 
 
 def make_batches(case: Case, plan: TimingPlan, rig: Rig, photographs: Photographs) -> list[Tensor]:
@@ -119,24 +118,6 @@ def make_batches(case: Case, plan: TimingPlan, rig: Rig, photographs: Photograph
     return photograph_batches(photographs, case.batch_size, prepare)
 
 
-def resize_images(images: Sequence[Pixels], image_size: int) -> list[Tensor]:
-    """On the host: (H, W, 3) uint8 each, to (3, H', W') uint8 whose longest side fits."""
-    transform = ResizeLongestSide(image_size)
-    return [
-        torch.from_numpy(transform.apply_image(image)).permute(2, 0, 1).contiguous()
-        for image in images
-    ]
-
-
-def copy_to_device(rig: Rig, images: Sequence[Tensor]) -> list[Tensor]:
-    return [image.to(rig.device) for image in images]
-
-
-def normalise(rig: Rig, images: Sequence[Tensor]) -> Tensor:
-    """On the device: normalise and pad, to (B, 3, S, S)."""
-    return torch.stack([rig.model.preprocess(image) for image in images])
-
-
 def latency_pass(
     case: Case, plan: TimingPlan, rig: Rig, batches: list[Tensor], photographs: Photographs
 ) -> dict[str, Any]:
@@ -148,75 +129,6 @@ def rotating(forward: Forward, batches: list[Tensor]) -> Callable[[], Tensor]:
     """A forward that takes another batch at each call."""
     rotation = itertools.cycle(batches)
     return lambda: forward(next(rotation))
-
-
-COMPONENTS = (
-    "preprocess",
-    "host_to_device_copy",
-    ENCODER,
-    "prompt_encoder",
-    "mask_decoder",
-    "postprocess",
-)
-
-
-def components_pass(
-    case: Case, plan: TimingPlan, rig: Rig, batches: list[Tensor], photographs: Photographs
-) -> dict[str, Any]:
-    """The whole way from decoded pixels to masks, one prompt an image, part by part."""
-    run_pipeline(case, rig, photographs)  # warms up what the latency pass did not run
-    samples: dict[str, list[float]] = {name: [] for name in COMPONENTS}
-    with collected_garbage():
-        for _ in limited(plan.module_forwards, plan.max_timed_s):
-            for name, seconds in run_pipeline(case, rig, photographs).items():
-                samples[name].append(seconds)
-    return {"components_s": {name: tuple(values) for name, values in samples.items()}}
-
-
-def run_pipeline(case: Case, rig: Rig, photographs: Photographs) -> dict[str, float]:
-    """Seconds of each component for one batch, with a foreground point in each image's middle."""
-    images = [photographs.images[i % len(photographs.images)] for i in range(case.batch_size)]
-    model, clock = rig.model, rig.clock
-    points = centre_points(images, case.image_size, rig.device)
-    clock.synchronize()
-    marks = [clock.mark()]
-    resized = resize_images(images, case.image_size)
-    marks.append(clock.mark())
-    copied = copy_to_device(rig, resized)
-    marks.append(clock.mark())
-    normalised = normalise(rig, copied).to(rig.dtype)
-    marks.append(clock.mark())
-    embeddings = rig.encode(normalised)
-    marks.append(clock.mark())
-    sparse, dense = model.prompt_encoder(points, None, None)
-    image_pe = model.prompt_encoder.get_dense_pe()
-    marks.append(clock.mark())
-    logits, _ = model.mask_decoder(embeddings, image_pe, sparse, dense, multimask_output=True)
-    marks.append(clock.mark())
-    for index, image in enumerate(images):
-        size = resized[index].shape[-2:]
-        one = logits[index : index + 1]
-        _ = model.postprocess_masks(one, size, image.shape[:2]) > model.mask_threshold
-    marks.append(clock.mark())
-    clock.synchronize()
-    spans = [clock.seconds(*pair) for pair in itertools.pairwise(marks)]
-    clock.release(*marks)
-    resize, copy, normalisation, *rest = spans
-    return dict(zip(COMPONENTS, (resize + normalisation, copy, *rest), strict=True))
-
-
-def centre_points(
-    images: Sequence[Pixels], image_size: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Coordinates (B, 1, 2) as (x, y) and labels (B, 1): a foreground point in each middle."""
-    transform = ResizeLongestSide(image_size)
-    middles = [np.array([[image.shape[1] / 2, image.shape[0] / 2]]) for image in images]
-    scaled = [
-        transform.apply_coords(middle, image.shape[:2])
-        for middle, image in zip(middles, images, strict=True)
-    ]
-    coords = torch.tensor(np.array(scaled), dtype=torch.float32)
-    return coords.to(device), torch.ones(len(images), 1, dtype=torch.int, device=device)
 
 
 def encoder_modules(encoder: nn.Module, depth: int) -> dict[str, nn.Module]:
@@ -368,4 +280,6 @@ PASS_FUNCTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "modules": modules_pass,
     "memory": memory_pass,
     "flops": flops_pass,
+    "embedding_error": embedding_error_pass,
+    "mask_generator": mask_generator_pass,
 }

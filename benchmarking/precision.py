@@ -6,6 +6,8 @@ Torch is imported inside the functions, so that a command can list the formats a
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -69,10 +71,29 @@ def apply_precision(model: nn.Module, name: str) -> torch.dtype:
     for weight_name, weight in (*model.named_parameters(), *model.named_buffers()):
         if "pixel_" not in weight_name and not kept.search(weight_name):
             weight.data = weight.data.to(dtype)
-    # Both flags are set in each case, since torch's defaults differ between the two.
-    torch.backends.cuda.matmul.allow_tf32 = precision.tf32
-    torch.backends.cudnn.allow_tf32 = precision.tf32
+    allow_tf32(precision.tf32)
     return dtype
+
+
+def allow_tf32(is_allowed: bool) -> None:
+    """Set both of torch's flags, whose defaults differ."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = is_allowed
+    torch.backends.cudnn.allow_tf32 = is_allowed
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Exact float32 for a while, whatever a case's precision has set."""
+    import torch
+
+    was_allowed = torch.backends.cuda.matmul.allow_tf32
+    allow_tf32(False)
+    try:
+        yield
+    finally:
+        allow_tf32(was_allowed)
 
 
 PRECISIONS: dict[str, Precision] = {

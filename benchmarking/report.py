@@ -13,13 +13,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from results.metrics import METRICS
-from results.schema import AXES, ENCODER, Case, Environment, Record
+from results.schema import AXES, ENCODER, MASK_GENERATOR, PROMPTS, Case, Environment, Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-CASE_METRICS = ("image_s", "images_per_s", "flops_per_s", "peak_bytes", "n")
+CASE_METRICS = ("image_s", "images_per_s", "flops_per_s", "peak_bytes", "embedding_error", "n")
+IF_THERE = ("embedding_error",)  # columns that are left out where no case has a value
+PIPELINES = {
+    PROMPTS: "From files to the masks of all prompts",
+    MASK_GENERATOR: "Mask generator",
+}
 TEXT_HEADINGS = ("sweep_id", "module", "kind", "status", "name", "what it is")
 
 
@@ -71,7 +76,8 @@ def markdown(view: View) -> str:
 def case_views(frame: pd.DataFrame) -> list[View]:
     """A row a case: latency, throughput and memory, or why there is none."""
     axes, caption = varying_axes(frame)
-    metrics = [two_lines(METRICS[name].heading) for name in CASE_METRICS]
+    shown = [name for name in CASE_METRICS if name not in IF_THERE or frame[name].notna().any()]
+    metrics = [two_lines(METRICS[name].heading) for name in shown]
     view = View(
         "Image encoder, median time of a forward",
         [*axes, "status", "forward\n[ms]", "95 % interval\n[ms]", *metrics],
@@ -80,7 +86,7 @@ def case_views(frame: pd.DataFrame) -> list[View]:
     for row in frame.to_dict("records"):
         own = [str(row[axis]) for axis in axes]
         times = [METRICS["median_s"].show(row["median_s"]), interval(row["low_s"], row["high_s"])]
-        others = [METRICS[name].show(row[name]) for name in CASE_METRICS]
+        others = [METRICS[name].show(row[name]) for name in shown]
         view.rows.append([*own, row["status"], *times, *others])
     return [view]
 
@@ -96,24 +102,22 @@ def interval(low_s: float, high_s: float) -> str:
 
 
 def component_views(frame: pd.DataFrame) -> list[View]:
-    """A row a case, a column a component."""
+    """A table a pipeline: a row a case, a column a component."""
     axes, caption = varying_axes(frame)
-    components = list(dict.fromkeys(frame["component"]))
-    titles = [name.replace("_", " ") for name in components]
-    view = View(
-        "From pixels to masks, median time of a batch [ms]",
-        [*axes, *titles, "image encoder\nshare [%]"],
-        caption=caption,
-    )
-    for _, group in frame.groupby(["sweep_id", "case_id"], sort=False):
-        by_name = group.drop_duplicates("component", keep="last").set_index("component")
-        own = [str(group.iloc[0][axis]) for axis in axes]
-        medians = by_name["median_s"].reindex(components)
-        share = by_name["share"].get(ENCODER, float("nan"))
-        view.rows.append(
-            [*own, *map(METRICS["median_s"].show, medians), METRICS["share"].show(share)]
-        )
-    return [view]
+    views = []
+    for pipeline, group in frame.groupby("pipeline", sort=False):
+        components = list(dict.fromkeys(group["component"]))
+        titles = [name.replace("_", " ") for name in components]
+        title = f"{PIPELINES[str(pipeline)]}, median time of a batch [ms]"
+        view = View(title, [*axes, *titles, "image encoder\nshare [%]"], caption=caption)
+        for _, case in group.groupby(["sweep_id", "case_id"], sort=False):
+            by_name = case.drop_duplicates("component", keep="last").set_index("component")
+            own = [str(case.iloc[0][axis]) for axis in axes]
+            medians = by_name["median_s"].reindex(components)
+            share = METRICS["share"].show(by_name["share"].get(ENCODER, float("nan")))
+            view.rows.append([*own, *map(METRICS["median_s"].show, medians), share])
+        views.append(view)
+    return views
 
 
 def module_views(frame: pd.DataFrame) -> list[View]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ class Rig:
     """A model on its device, ready to run, with what measures it.
 
     encode: The image encoder as the case executes it.
+    references: Embeddings of the first image that the outputs are compared with, by input.
     """
 
     model: Sam
@@ -35,6 +36,7 @@ class Rig:
     meter: MemoryMeter
     weights: str
     notes: dict[str, str]
+    references: dict[str, Tensor] = field(default_factory=dict)
 
 
 def build_rig(case: Case, plan: TimingPlan) -> Rig:

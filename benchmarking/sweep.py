@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -178,7 +178,8 @@ def unsupported_reason(case: Case, environment: Environment) -> str | None:
         gpu = next(gpu for gpu in environment.gpus if gpu.index == int(index))
         major, _, minor = gpu.compute_capability.partition(".")
         capability = (int(major), int(minor))
-    return why_unsupported(case.precision, kind, capability)
+    reason = why_unsupported(case.precision, kind, capability)
+    return reason or EXECUTIONS[case.execution].why_unsupported(kind, case.precision)
 
 
 def parse_sweep(
@@ -274,7 +275,15 @@ def parse_plan_value(name: str, value: object) -> object:
     if name == "passes":
         return parse_passes(value)
     annotation = TimingPlan.model_fields[name].annotation
-    if str in get_args(annotation):
+    words = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        if value not in words:
+            raise SweepError(
+                f"{flag(name)} must be {' or '.join(words)}, got {quoted(value)}."
+                f"{suggestion(str(value), words)}"
+            )
+        return value
+    if str in words:
         return parse_name(name, value)[0]
     if isinstance(value, bool):  # which Python counts among its whole numbers
         raise SweepError(f"{flag(name)} must be a number, got {quoted(value)}.")

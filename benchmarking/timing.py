@@ -173,10 +173,10 @@ def why_stop(
     return "cap" if is_capped or n >= plan.max_forwards else None
 
 
-def limited(count: int, cap_s: float) -> Iterator[int]:
-    """Count up to `count`, or to the cap, but to three at least."""
+def limited(count: int, cap_s: float, fewest: int = FEWEST_FORWARDS) -> Iterator[int]:
+    """Count up to `count`, or to the cap, but to `fewest` at least."""
     begin = time.perf_counter()
     for index in range(count):
-        if index >= FEWEST_FORWARDS and time.perf_counter() - begin > cap_s:
+        if index >= fewest and time.perf_counter() - begin > cap_s:
             return
         yield index

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .schema import AXES, ENCODER, Measurement, Record
+from .schema import AXES, ENCODER, MASK_GENERATOR, PROMPTS, Measurement, Record
 from .stats import describe
 
 UNATTRIBUTED = "unattributed"
@@ -23,10 +23,12 @@ CASE_COLUMNS = (
     *IDENTITY, "stage", "message", "n", *(f"{name}_s" for name in TIMES), "outliers",
     "image_s", "images_per_s", "stop_reason", "first_forward_s", "launch_share",
     "flops_per_image", "flops_per_s", "peak_bytes", "rise_bytes", "weights_bytes",
-    "reserved_bytes", "weights_used", "input_source", "gpu", "cpu", "torch", "git_commit",
-    "hostname", "started_at", "wall_s",
+    "reserved_bytes", "embedding_error", "embedding_max_error", "weights_used", "input_source",
+    "gpu", "cpu", "torch", "git_commit", "hostname", "started_at", "wall_s",
 )  # fmt: skip
-COMPONENT_COLUMNS = (*IDENTITY, "component", "n", "median_s", "low_s", "high_s", "share")
+COMPONENT_COLUMNS = (
+    *IDENTITY, "pipeline", "component", "n", "median_s", "low_s", "high_s", "share",
+)  # fmt: skip
 MODULE_COLUMNS = (
     *IDENTITY, "module", "kind", "n", "total_s", "low_s", "high_s", "self_s", "share", "flops",
     "flops_per_s", "peak_bytes", "rise_bytes",
@@ -100,6 +102,9 @@ def measurement_columns(batch_size: int, measurement: Measurement) -> dict[str, 
         )
     if measurement.flops_per_image is not None:
         columns["flops_per_image"] = measurement.flops_per_image
+    if measurement.embedding_error is not None:
+        columns["embedding_error"] = measurement.embedding_error.relative_l2
+        columns["embedding_max_error"] = measurement.embedding_error.max_abs
     latency = measurement.latency
     if latency is None:
         return columns
@@ -126,14 +131,27 @@ def ratio(part: float, whole: float) -> float:
 
 
 def component_rows(record: Record) -> list[dict[str, Any]]:
+    """The components of each pipeline, from what goes in first to what comes out."""
     measurement = record.measurement
-    if measurement is None or not measurement.components_s:
+    if measurement is None:
         return []
-    described = {name: describe(samples) for name, samples in measurement.components_s.items()}
+    pipelines = {
+        PROMPTS: measurement.components_s or {},
+        MASK_GENERATOR: measurement.mask_generator_s or {},
+    }
+    return [
+        identity(record) | {"pipeline": pipeline} | row
+        for pipeline, samples in pipelines.items()
+        for row in described_parts(samples)
+    ]
+
+
+def described_parts(samples_s: dict[str, tuple[float, ...]]) -> list[dict[str, Any]]:
+    """A row a part, with its share of the sum of the parts' medians."""
+    described = {name: describe(samples) for name, samples in samples_s.items()}
     total = sum(values["median"] for values in described.values())
     return [
-        identity(record)
-        | {
+        {
             "component": name,
             "n": values["n"],
             **{f"{key}_s": values[key] for key in ("median", "low", "high")},

@@ -70,6 +70,8 @@ METRICS: dict[str, Metric] = {
     "rise_bytes": mebibytes("activations"),
     "weights_bytes": mebibytes("weights"),
     "reserved_bytes": mebibytes("reserved"),
+    "embedding_error": Metric("embedding error", digits=2, better="lower"),
+    "embedding_max_error": Metric("largest embedding error", digits=2, better="lower"),
     "share": Metric("share", "%", 100.0, 3),
     "total_s": milliseconds("total"),
     "self_s": milliseconds("self"),

@@ -39,7 +39,12 @@ FAILED: tuple[Status, ...] = ("timeout", "crashed", "cuda_error", "invalid")
 # The name of the whole image encoder among components and modules. As a module its self time is
 # what no other timed module accounts for.
 ENCODER = "image_encoder"
-PASSES = ("latency", "components", "modules", "memory", "flops")
+# Pipelines whose components are timed: chosen prompts, and a grid of them over the whole image.
+PROMPTS, MASK_GENERATOR = "prompts", "mask_generator"
+PASSES = (
+    "latency", "components", "modules", "memory", "flops", "embedding_error", MASK_GENERATOR,
+)  # fmt: skip
+ON_REQUEST = (MASK_GENERATOR,)  # takes as long as a thousand prompts an image
 
 StopReason = Literal["converged", "plateau", "cap"]
 
@@ -113,7 +118,10 @@ AXES: tuple[str, ...] = tuple(Case.model_fields)
 class TimingPlan(Strict):
     """How a case is measured: the passes, the warm-up and the stopping rule."""
 
-    passes: tuple[str, ...] = Field(PASSES, description="What is measured, each on its own.")
+    passes: tuple[str, ...] = Field(
+        tuple(name for name in PASSES if name not in ON_REQUEST),
+        description="What is measured, each on its own; mask_generator too, if named.",
+    )
     warmup_s: float = Field(2.0, ge=0, le=3600, description="Least warm-up, in seconds.")
     warmup_forwards: int = Field(3, ge=1, le=10_000, description="Least warm-up, in forwards.")
     warmup_cap_s: float = Field(20.0, gt=0, le=3600, description="Most warm-up, in seconds.")
@@ -135,7 +143,16 @@ class TimingPlan(Strict):
         900.0, gt=0, le=86_400, description="A case that takes longer ends as timeout, in seconds."
     )
     seed: int = Field(0, ge=0, lt=2**16, description="Of random weights and noise.")
-    images: str | None = Field(None, description="Folder of photographs for input 'images'.")
+    images: str | None = Field(None, description="Folder of images for input 'images' and 'sa1b'.")
+    prompts: Literal["points", "boxes"] = Field(
+        "points", description="What the mask decoder is asked with: points or boxes."
+    )
+    prompts_per_image: int = Field(
+        64, ge=1, le=100_000, description="Most prompts of an image, of those that sa1b has."
+    )
+    points_per_side: int = Field(
+        32, ge=1, le=1_000, description="The mask generator's points along an image's side."
+    )
 
 
 class Latency(Strict):
@@ -184,16 +201,25 @@ class Output(Strict):
     sha256: str  # of the first image's embedding, as float32
 
 
+class EmbeddingError(Strict):
+    """How far the first image's embedding is from upstream's arithmetic in float32."""
+
+    relative_l2: float = Field(ge=0, allow_inf_nan=False)
+    max_abs: float = Field(ge=0, allow_inf_nan=False)
+
+
 class Measurement(Strict):
     """What was measured of a case; a pass that was not asked for or can't be is None."""
 
     latency: Latency | None = None
-    components_s: dict[str, Samples] | None = None
+    components_s: dict[str, Samples] | None = None  # of a batch, from files to masks
+    mask_generator_s: dict[str, Samples] | None = None  # the same, by the generator's stages
     modules: dict[str, ModuleTiming] | None = None
     memory: Memory | None = None
     flops_per_image: Count | None = None  # of the image encoder; 2 FLOP = 1 MAC
     parameters: Count | None = None  # of the image encoder
     output: Output | None = None
+    embedding_error: EmbeddingError | None = None
     weights: str  # "random, seed 0" or "sha256:..."
     input_source: str  # the photographs, or the noise's seed
     notes: dict[str, str] = {}  # pass: why it is missing, or what to know about it

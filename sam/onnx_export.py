@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .image_encoder import ImageEncoderViT
 from .masks import MissingExtraError
 from .model import Sam
 from .prompt_encoder import NOT_A_POINT
@@ -166,17 +167,17 @@ def pick_mask(scores: Tensor, points: int) -> Tensor:
     return (scores + (points - MANY_POINTS) * only_single).argmax(dim=1)
 
 
-def export_encoder(model: Sam, path: str | Path, opset: int = OPSET) -> None:
+def export_encoder(encoder: ImageEncoderViT, path: str | Path, opset: int = OPSET) -> None:
     """Write the image encoder: "images" (B, 3, S, S) to "image_embeddings" (B, 256, G, G).
 
     Args:
-        model: In float32.
+        encoder: In float32.
         path: The file; the weights go to one beside it, whose name has .data behind it.
         opset: ONNX's operator set, of OPSETS.
     """
-    side = model.image_encoder.image_size
+    side = encoder.image_size
     export(
-        model.image_encoder,
+        encoder,
         {"images": torch.randn(2, 3, side, side)},
         ("image_embeddings",),
         ({0: torch.export.Dim("batch")},),

@@ -208,7 +208,7 @@ def onnx(
         from sam import onnx_export
 
         if encoder_output is not None:
-            onnx_export.export_encoder(model, encoder_output, opset)
+            onnx_export.export_encoder(model.image_encoder, encoder_output, opset)
             click.echo(f"{encoder_output}: the image encoder, for batches of any size")
         if output is not None:
             predictor = onnx_export.OnnxMaskPredictor(

@@ -206,8 +206,8 @@ def plan(config: Path | None, quick: bool, store_path: Path, **flags: str | None
 
 @click.command()
 @store_option
-@click.option("--again", is_flag=True, help="Measure again, also where it is measured already.")
-def quickstart(store_path: Path, again: bool) -> None:
+@click.option("--fresh", is_flag=True, help="Measure again what is measured already.")
+def quickstart(store_path: Path, fresh: bool) -> None:
     """Measure SAM's encoder on what this machine has: the first thing to type.
 
     A GPU runs vit_b and vit_l at 1024 pixels; a CPU runs vit_b at 256 pixels, in about a minute.
@@ -233,4 +233,4 @@ def quickstart(store_path: Path, again: bool) -> None:
         for note in environment.notes:
             click.echo(f"note: {note}")
     asked, timing, _ = parse_sweep(settings, quick=True)
-    run(asked, timing, store_path, fresh=again, environment=environment)
+    run(asked, timing, store_path, fresh=fresh, environment=environment)

@@ -1,0 +1,61 @@
+"""How far a case's embeddings are from upstream's: the price of a precision or a variant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from results.schema import Case, EmbeddingError, TimingPlan
+from sam.build import allocate_sam
+from sam.configs import MODELS
+
+from .inputs import Photographs, noise_batches
+from .pipeline import copy_to_device, normalise, resize_images
+from .precision import without_tf32
+from .rig import Rig, load_weights
+
+
+def embedding_error_pass(
+    case: Case, plan: TimingPlan, rig: Rig, batches: list[Tensor], photographs: Photographs
+) -> dict[str, Any]:
+    """How far the first image's embedding is from upstream's arithmetic in float32."""
+    if (case.precision, case.attention, case.execution) == ("fp32", "reference", "eager"):
+        return {}  # nothing else to compare with
+    try:
+        expected = reference_embedding(case, plan, rig, photographs)
+    except torch.OutOfMemoryError:
+        return {"notes": {"embedding_error": "a model in float32 does not fit beside this one"}}
+    difference = rig.encode(batches[0])[:1].float() - expected
+    if not difference.isfinite().all():
+        return {"notes": {"embedding_error": "the output holds NaN or infinity"}}
+    error = EmbeddingError(
+        relative_l2=float(difference.norm() / expected.norm()),
+        max_abs=float(difference.abs().max()),
+    )
+    return {"embedding_error": error}
+
+
+def reference_embedding(case: Case, plan: TimingPlan, rig: Rig, photographs: Photographs) -> Tensor:
+    """(1, 256, G, G) of the first image, in float32 with neither TF32 nor a faster attention.
+
+    Computed once for all batch sizes of a rig.
+    """
+    if case.input not in rig.references:
+        with torch.inference_mode(False):  # weights are filled by threads, which are not in it
+            model = allocate_sam(MODELS[case.model], case.image_size, "reference")
+            load_weights(model, case, plan)
+            encoder = model.image_encoder.to(rig.device)
+        image = first_image(case, plan, rig, photographs)
+        with without_tf32():
+            rig.references[case.input] = encoder(image)
+    return rig.references[case.input]
+
+
+def first_image(case: Case, plan: TimingPlan, rig: Rig, photographs: Photographs) -> Tensor:
+    """The first of the first batch, not rounded to the case's precision, (1, 3, S, S)."""
+    if case.input == "noise":
+        return noise_batches(1, case.image_size, plan.seed, rig.device, torch.float32)[0]
+    resized = resize_images([photographs.images[0].pixels], case.image_size)
+    return normalise(rig, copy_to_device(rig, resized))
