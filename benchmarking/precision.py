@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 # 1,024 pixels do not fit into 8 or 11 bits of a coordinate's frequency.
 COORDINATES = r"positional_encoding_gaussian_matrix$"
 # With float32 positions the sum of all blocks stays float32 too: fp16 overflows in it, and in
-# the squares of the layer norms. Linear layers and attention run in fp16.
-RESIDUAL_AND_NORMS = r"image_encoder\.(pos_embed|blocks\.\d+\.norm\d\..*|neck\.[13]\..*)$"
+# the squares of the layer norms. The neck's first convolution reads that sum as it is (0.2 % of the
+# FLOPs). Other linear layers and attention run in fp16.
+RESIDUAL_AND_NORMS = r"image_encoder\.(pos_embed|blocks\.\d+\.norm\d\..*|neck\.[013]\..*)$"
 
 
 @dataclass(frozen=True)

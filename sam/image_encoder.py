@@ -91,10 +91,10 @@ class Neck(nn.Sequential):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, 256, H, W), in the convolutions' type."""
+        """(B, C, H, W) to (B, 256, H, W), in its last convolution's type."""
         for layer in self:
             features = layer(features.to(layer.get_parameter("weight").dtype))
-        return features.to(self[0].get_parameter("weight").dtype)
+        return features.to(self[2].get_parameter("weight").dtype)
 
 
 class Block(nn.Module):
