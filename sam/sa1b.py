@@ -72,7 +72,7 @@ class CocoRle(Plain):
     """A mask in COCO's compressed run lengths."""
 
     size: tuple[Edge, Edge]  # (H, W)
-    counts: str = Field(min_length=1, max_length=MAX_COUNTS, pattern=COUNTS)
+    counts: str = Field(max_length=MAX_COUNTS, pattern=COUNTS)
 
     @model_validator(mode="after")
     def _is_no_bomb(self) -> Self:
