@@ -11,6 +11,7 @@ from sam.configs import MLP_RATIO, MODELS, PATCH_SIZE, WINDOW_SIDE
 GUESSED_FLOPS_PER_S = {"cpu": 5e10, "cuda": 2e13}
 WORKER_START_S = 6.0  # loading torch and building a model
 CASE_OVERHEAD_S = 2.0  # inputs, counting FLOPs, the output's digest
+PROMPT_FLOPS = 3.6e9  # of the mask decoder, at 1024 pixels
 
 
 def encoder_flops(case: Case) -> float:
@@ -53,8 +54,16 @@ def case_seconds(case: Case, plan: TimingPlan, rates: dict[tuple[str, ...], floa
         max(plan.min_timed_s, plan.min_forwards * forward_s), plan.max_timed_s
     )
     hooked_s = min(plan.module_forwards * forward_s, plan.max_timed_s) + 3 * forward_s
-    passes = {"latency": warmup_s + timed_s, "modules": hooked_s, "components": hooked_s * 1.2,
-              "memory": forward_s}  # fmt: skip
+    prompts = plan.points_per_side**2 * case.batch_size
+    generate_s = forward_s + prompts * PROMPT_FLOPS * (case.image_size / 1024) ** 2 / rate
+    passes = {
+        "latency": warmup_s + timed_s,
+        "modules": hooked_s,
+        "components": hooked_s * 1.2,
+        "memory": forward_s,
+        "embedding_error": forward_s,
+        "mask_generator": max(generate_s, min(plan.module_forwards * generate_s, plan.max_timed_s)),
+    }
     return CASE_OVERHEAD_S + forward_s + sum(passes.get(name, 0.0) for name in plan.passes)
 
 

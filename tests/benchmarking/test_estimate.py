@@ -40,11 +40,18 @@ def test_more_work_takes_longer(make_case, changes):
     assert seconds[0] < seconds[1]
 
 
-@pytest.mark.parametrize("name", ["latency", "components", "modules", "memory"])
-def test_a_pass_that_is_left_out_takes_no_time(make_case, name):
+@pytest.mark.parametrize("name", [name for name in PASSES if name != "flops"])
+def test_a_pass_takes_time_where_it_is_asked_for(make_case, name):
+    with_all = TimingPlan(passes=PASSES)
     without = TimingPlan(passes=tuple(each for each in PASSES if each != name))
 
-    assert case_seconds(make_case(), without, {}) < case_seconds(make_case(), PLAN, {})
+    assert case_seconds(make_case(), without, {}) < case_seconds(make_case(), with_all, {})
+
+
+def test_the_mask_generator_takes_longer_with_more_points(make_case):
+    few, many = (TimingPlan(passes=("mask_generator",), points_per_side=side) for side in (4, 64))
+
+    assert case_seconds(make_case(), few, {}) < case_seconds(make_case(), many, {})
 
 
 def test_a_record_tells_the_rate_of_cases_like_it(make_record):
