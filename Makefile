@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check format lint types wheel bench-overhead bench-upstream clean
+.PHONY: help quickstart test check format lint types wheel bench-overhead bench-upstream bench-masks clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -35,6 +35,9 @@ bench-overhead: $(VENV)/installed-test  ## What the timer's hooks cost a forward
 
 bench-upstream: $(VENV)/installed-test  ## Our encoder beside upstream's, in one run
 	$(BIN)/python tests/benches/upstream.py $(ARGS)
+
+bench-masks: $(VENV)/installed-test  ## Our mask generator beside upstream's, in one run
+	$(BIN)/python tests/benches/masks.py $(ARGS)
 
 clean:  ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -7,6 +7,8 @@ Torch is imported inside the functions, so that a folder can be checked at once.
 from __future__ import annotations
 
 import io
+import os
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -115,7 +117,8 @@ def decode_image(content: bytes, path: Path) -> Pixels:
     except InputError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds on damaged files
-        reason = " ".join(str(error).split()).rstrip(".")
+        what = re.sub(r" <_io\.BytesIO [^>]*>", "", str(error))  # Pillow was given no name
+        reason = " ".join(what.split()).rstrip(".")
         raise InputError(f"'{path}' can't be decoded: {reason}.") from error
 
 
@@ -222,7 +225,8 @@ def check_images(folder: str | None, inputs: Sequence[str]) -> None:
     if all(INPUTS[name].prompts_of is None for name in inputs):
         raise InputError("--images names photographs, but --input asks for none: drop one of them.")
     images = list_images(Path(folder))
-    if needs_annotations and not any(path.with_suffix(".json").exists() for path in images):
+    # os.path's takes a name that is too long for one that is not there.
+    if needs_annotations and not any(os.path.exists(path.with_suffix(".json")) for path in images):
         raise InputError(
             f"--input sa1b needs an SA-1B file such as '{images[0].with_suffix('.json').name}' "
             f"beside each image of '{folder}', and there is none: write them with sam-bench masks "

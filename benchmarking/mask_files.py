@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -35,11 +35,18 @@ class MaskJob:
     """An image and where its masks go: a folder of PNG files, or one JSON file.
 
     number: Of the image among those asked for; its image_id where its name has none.
+    as_json: In SA-1B's form.
     """
 
     image: Path
     output: Path
     number: int
+    as_json: bool
+
+    def is_done(self) -> bool:
+        """Whether masks lie at the output."""
+        # Unlike pathlib's, this takes a name that is too long for one that is not there.
+        return os.path.isfile(self.output if self.as_json else self.output / METADATA)
 
 
 def plan_jobs(source: Path, folder: Path, *, as_json: bool) -> list[MaskJob]:
@@ -50,16 +57,25 @@ def plan_jobs(source: Path, folder: Path, *, as_json: bool) -> list[MaskJob]:
     Raises:
         InputError: Where there is no image at `source`.
     """
-    if not source.exists():
+    if not os.path.exists(source):
         raise InputError(
             f"--input must be an image or a folder of images, and there is no '{source}'."
         )
     images = list_images(source) if source.is_dir() else [source]
-    stems = Counter(image.stem for image in images)
-    names = [image.stem if stems[image.stem] == 1 else image.name for image in images]
     return [
-        MaskJob(image, folder / (name + ".json" * as_json), number)
-        for number, (image, name) in enumerate(zip(images, names, strict=True))
+        MaskJob(image, folder / (name + ".json" * as_json), number, as_json)
+        for number, (image, name) in enumerate(zip(images, clear_names(images), strict=True))
+    ]
+
+
+def clear_names(images: Sequence[Path]) -> list[str]:
+    """Each image's name, without its suffix where no other image could be meant."""
+    stems = Counter(image.stem for image in images)
+    # 'a.png.jpg' stays as it is beside 'a.png', and '..png', whose stem is a folder, in any case.
+    unclear = {image.name for image in images} | {".", ".."}
+    return [
+        image.stem if stems[image.stem] == 1 and image.stem not in unclear else image.name
+        for image in images
     ]
 
 
@@ -70,14 +86,14 @@ def make_masks(
 
     Args:
         generator: With output_mode "coco_rle" where the outputs are JSON files.
-        jobs: Whose output is replaced where it exists.
+        jobs: Whose output is replaced where it exists and holds masks.
     """
-    write = write_json if generator.output_mode == "coco_rle" else write_pngs
     for job in jobs:
         try:
             pixels = read_image(job.image)
-            check_replaceable(job.output)
+            check_replaceable(job)
             masks = generator.generate(pixels)
+            write = write_json if job.as_json else write_pngs
             write(job, masks, pixels.shape[:2])
         except (InputError, Sa1bError) as error:
             yield job, str(error)
@@ -85,16 +101,28 @@ def make_masks(
             yield job, len(masks)
 
 
-def check_replaceable(output: Path) -> None:
+def check_replaceable(job: MaskJob) -> None:
     """Refuse to delete what holds anything but masks."""
-    if not output.is_dir():
+    try:
+        job.output.lstat()
+    except FileNotFoundError:
         return
-    strangers = [path for path in output.iterdir() if not re.fullmatch(r"\d+\.png", path.name)]
-    if [path.name for path in strangers] != [METADATA]:
+    except OSError as error:
+        raise InputError(f"'{job.output}' can't be written: {error.strerror}.") from error
+    if not (job.output.is_file() if job.as_json else is_mask_folder(job.output)):
         raise InputError(
-            f"'{output}' holds more than masks and is left alone: move it away, or name another "
-            "--output."
+            f"'{job.output}' holds something other than masks and is left alone: move it away, or "
+            "name another --output."
         )
+
+
+def is_mask_folder(path: Path) -> bool:
+    """Whether a folder holds what write_pngs writes, and nothing else; or nothing at all."""
+    if not path.is_dir():
+        return False
+    names = {each.name for each in path.iterdir()}
+    others = {name for name in names if not re.fullmatch(r"[0-9]+\.png", name)}
+    return not names or others == {METADATA}
 
 
 def write_pngs(job: MaskJob, masks: Sequence[MaskRecord], size: tuple[int, int]) -> None:
@@ -119,8 +147,9 @@ def metadata_row(index: int, mask: MaskRecord) -> list[object]:
 
 
 def replace_folder(new: Path, target: Path) -> None:
+    """Put a new folder in the place of an old one, which goes with what the new one lies in."""
     if target.exists():
-        shutil.rmtree(target)
+        target.rename(new.with_name("replaced"))  # at once, so that no half of it stays
     new.rename(target)
 
 

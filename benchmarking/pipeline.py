@@ -167,10 +167,13 @@ def mask_generator_pass(
 
     with collected_garbage():
         runs = [generate() for _ in limited(plan.module_forwards, plan.max_timed_s, fewest=1)]
-    thresholds = ", ".join(f"{name} {value:.3g}" for name, value in settings.items())
+    used = (
+        f"{name} {f'{value:.3g}' if isinstance(value, float) else value}"
+        for name, value in settings.items()
+    )
     return {
         "mask_generator_s": by_name(runs),
-        "notes": {"mask_generator": f"{thresholds}: {found[0]} masks"},
+        "notes": {"mask_generator": f"{', '.join(used)}: {found[0]} masks"},
     }
 
 
@@ -189,5 +192,8 @@ def generator_settings(case: Case, plan: TimingPlan, rig: Rig, pixels: Pixels) -
     }
     if case.weights == "random":
         least = float(quality.float().quantile(1 - KEPT_SHARE))
-        settings |= {"pred_iou_thresh": least, "stability_score_thresh": 0.0}
+        # Their masks are all alike: NMS would leave no work to what follows it.
+        settings |= {
+            "pred_iou_thresh": least, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0
+        }  # fmt: skip
     return settings

@@ -89,12 +89,13 @@ def without_tf32() -> Iterator[None]:
     """Exact float32 for a while, whatever a case's precision has set."""
     import torch
 
-    was_allowed = torch.backends.cuda.matmul.allow_tf32
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    were_allowed = matmul.allow_tf32, cudnn.allow_tf32
     allow_tf32(False)
     try:
         yield
     finally:
-        allow_tf32(was_allowed)
+        matmul.allow_tf32, cudnn.allow_tf32 = were_allowed
 
 
 PRECISIONS: dict[str, Precision] = {

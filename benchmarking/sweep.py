@@ -280,7 +280,7 @@ def parse_plan_value(name: str, value: object) -> object:
         if value not in words:
             raise SweepError(
                 f"{flag(name)} must be {' or '.join(words)}, got {quoted(value)}."
-                f"{suggestion(str(value), words)}"
+                f"{suggestion(value, words)}"
             )
         return value
     if str in words:
@@ -304,7 +304,7 @@ def parse_passes(value: object) -> tuple[str, ...]:
         raise SweepError(f"--passes must be some of {','.join(PASSES)}, got {quoted(value)}.")
     for item in items:
         if item not in PASSES:
-            raise SweepError(f"Unknown pass {quoted(item)}.{suggestion(str(item), PASSES)}")
+            raise SweepError(f"Unknown pass {quoted(item)}.{suggestion(item, PASSES)}")
     return tuple(item for item in PASSES if item in items)
 
 
@@ -355,10 +355,11 @@ def quoted(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
+def suggestion(word: object, known: Iterable[str]) -> str:
     """' Did you mean x?' or ' Known: ...'."""
     known = list(known)
-    likeness = [difflib.SequenceMatcher(None, word[:100], name).ratio() for name in known]
+    text = word[:100] if isinstance(word, str) else ""
+    likeness = [difflib.SequenceMatcher(None, text, name).ratio() for name in known]
     closest = known[likeness.index(max(likeness))]  # the first of equals
     return f" Did you mean '{closest}'?" if max(likeness) >= 0.5 else f" Known: {', '.join(known)}."
 

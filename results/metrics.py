@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+FEWEST_DECIMALS = 4  # that a small number is cut at
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -36,7 +38,7 @@ class Metric:
         if exponent < -self.digits:  # which `digits` decimals would show as zero
             return f"{scaled:.1e}"
         decimals = max(0, self.digits - 1 - exponent)
-        return f"{scaled:.{min(decimals, self.digits)}f}"
+        return f"{scaled:.{min(decimals, max(self.digits, FEWEST_DECIMALS))}f}"
 
 
 def milliseconds(title: str) -> Metric:

@@ -5,14 +5,22 @@ Shapes: I images, P prompts over all of them, C = 256 channels, G tokens along a
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from functools import partial
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .layers import MLP, LayerNorm2d
-from .two_way_transformer import TwoWayTransformer, unchanged
+from .two_way_transformer import TwoWayTransformer
 
 # The mask for an unambiguous prompt, and three (whole, part, subpart) for an ambiguous one.
 SINGLE_MASK, MULTI_MASKS, ALL_MASKS = range(1), range(1, 4), range(4)
+# On a CPU. What lies between the layers, 8 MB a prompt at most, stays below the 32 MB from which on
+# glibc takes memory from the system for each use, with a page fault for every 4 KB.
+PROMPTS_AT_A_TIME = 3
 
 
 class MaskDecoder(nn.Module):
@@ -79,35 +87,123 @@ class MaskDecoder(nn.Module):
         image_of_prompt: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """As forward, for the chosen ones of the decoder's four masks."""
-        prompts, grid_side = sparse_prompt_embeddings.shape[0], image_embeddings.shape[-1]
+        parts = [
+            (self._draw(tokens, image, chosen), self._quality(tokens, chosen))
+            for tokens, image in self._attend(
+                image_embeddings,
+                image_pe,
+                sparse_prompt_embeddings,
+                dense_prompt_embeddings,
+                image_of_prompt,
+            )
+        ]
+        masks, predicted_iou = (torch.cat(outputs) for outputs in zip(*parts, strict=True))
+        return masks, predicted_iou
+
+    def predict_masks_above(
+        self,
+        image_embeddings: Tensor,
+        image_pe: Tensor,
+        sparse_prompt_embeddings: Tensor,
+        dense_prompt_embeddings: Tensor,
+        least_iou: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Of three masks a prompt, those whose predicted IoU is above `least_iou`; one image alone.
+
+        The masks of prompts without any are not computed: that is half of a prompt's work.
+
+        Returns:
+            Mask logits (M, 4 G, 4 G), predicted IoU (M,), and each one's prompt (M,), int64.
+        """
+        found = []
+        first = 0
+        for tokens, image in self._attend(
+            image_embeddings, image_pe, sparse_prompt_embeddings, dense_prompt_embeddings
+        ):
+            predicted_iou = self._quality(tokens, MULTI_MASKS)
+            prompts, masks = (predicted_iou > least_iou).nonzero(as_tuple=True)
+            drawn, own = prompts.unique(return_inverse=True)
+            logits = self._draw(tokens[drawn], image[drawn], MULTI_MASKS)
+            found.append((logits[own, masks], predicted_iou[prompts, masks], first + prompts))
+            first += len(tokens)
+        logits, predicted_iou, prompts = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return logits, predicted_iou, prompts
+
+    def _attend(
+        self,
+        image_embeddings: Tensor,
+        image_pe: Tensor,
+        sparse_prompt_embeddings: Tensor,
+        dense_prompt_embeddings: Tensor,
+        image_of_prompt: Tensor | None = None,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Tokens (P, T, C) and image (P, L, C) of some prompts after others."""
+        prompts = len(sparse_prompt_embeddings)
         check_images_of_prompts(len(image_embeddings), prompts, image_of_prompt)
         own_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([own_tokens.expand(prompts, -1, -1), sparse_prompt_embeddings], dim=1)
 
-        def spread(images: Tensor) -> Tensor:
-            """(I, ...) to (P, ...), without a copy where one image serves all prompts."""
-            if image_of_prompt is not None:
-                return images[image_of_prompt]
-            return images.expand(prompts, *images.shape[1:])
+        images = image_embeddings
+        if len(dense_prompt_embeddings) != 1 and image_of_prompt is not None:
+            images, image_of_prompt = images[image_of_prompt], None  # now each has its own
+        image_pe = as_tokens(image_pe)
+        projected = self.transformer.project(as_tokens(images + dense_prompt_embeddings), image_pe)
+        at_least_one = max(1, prompts)  # of no prompts, there are no masks in one part
+        step = PROMPTS_AT_A_TIME if tokens.device.type == "cpu" else at_least_one
+        for start in range(0, at_least_one, step):
+            some = range(prompts)[start : start + step]
+            own = projected.of_prompts(
+                partial(spread, prompts=some, image_of_prompt=image_of_prompt)
+            )
+            yield self.transformer.attend(own, image_pe, tokens[some.start : some.stop])
 
-        is_shared = dense_prompt_embeddings.shape[0] == 1
-        images = image_embeddings if is_shared else spread(image_embeddings)
-        tokens, image = self.transformer(
-            (images + dense_prompt_embeddings).flatten(2).transpose(1, 2),
-            image_pe.flatten(2).transpose(1, 2),
-            tokens,
-            spread if is_shared else unchanged,
-        )
+    def _quality(self, tokens: Tensor, chosen: range) -> Tensor:
+        """(P, T, C) to the predicted IoU, (P, masks)."""
+        return self.iou_prediction_head(tokens[:, 0])[:, chosen.start : chosen.stop]
 
+    def _draw(self, tokens: Tensor, image: Tensor, chosen: range) -> Tensor:
+        """(P, T, C) and (P, L, C) to mask logits, (P, masks, 4 G, 4 G)."""
         weights = torch.stack(
             [self.output_hypernetworks_mlps[mask](tokens[:, 1 + mask]) for mask in chosen], dim=1
         )
-        upscaled = self.output_upscaling(
-            image.transpose(1, 2).unflatten(-1, (grid_side, grid_side))
-        )
-        masks = (weights @ upscaled.flatten(2)).unflatten(-1, upscaled.shape[-2:])
-        predicted_iou = self.iou_prediction_head(tokens[:, 0])
-        return masks, predicted_iou[:, chosen.start : chosen.stop]
+        pixels = image
+        for layer in self.output_upscaling:
+            if isinstance(layer, nn.ConvTranspose2d):
+                pixels = linear_upscaling(layer, pixels)
+            elif isinstance(layer, LayerNorm2d):
+                pixels = nn.LayerNorm.forward(layer, pixels)  # the channels already are last
+            else:
+                pixels = layer(pixels)
+        # Pixels lie as (row, column, row in it, column in it, row in that, column in that): only
+        # the masks are put in order, not what they are made of, which is ten times as much.
+        side = math.isqrt(image.shape[1])
+        masks = (weights @ pixels.mT).unflatten(-1, (side, side, 2, 2, 2, 2))
+        return masks.permute(0, 1, 2, 4, 6, 3, 5, 7).reshape(*weights.shape[:2], 4 * side, 4 * side)
+
+
+def as_tokens(feature_map: Tensor) -> Tensor:
+    """(I, C, G, G) to (I, L, C)."""
+    return feature_map.flatten(2).transpose(1, 2).contiguous()
+
+
+def spread(images: Tensor, prompts: range, image_of_prompt: Tensor | None) -> Tensor:
+    """(I, ...) to the images of these prompts, without a copy where they can do without."""
+    if image_of_prompt is not None:
+        return images[image_of_prompt[prompts.start : prompts.stop]]
+    if len(images) == 1:
+        return images.expand(len(prompts), *images.shape[1:])
+    return images[prompts.start : prompts.stop]
+
+
+def linear_upscaling(layer: nn.ConvTranspose2d, pixels: Tensor) -> Tensor:
+    """Make four pixels of each by a layer of kernel and stride 2: (P, L, C) to (P, 4 L, C').
+
+    No two pixels meet, so it is a linear layer, and their order does not matter.
+    """
+    weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2 * 2 * C', C)
+    assert layer.bias is not None
+    four = F.linear(pixels, weight, layer.bias.repeat(4))
+    return four.unflatten(-1, (4, layer.out_channels)).flatten(1, 2)
 
 
 def check_images_of_prompts(images: int, prompts: int, image_of_prompt: Tensor | None) -> None:

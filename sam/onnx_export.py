@@ -260,19 +260,22 @@ def export(
 
 def quantize(path: str | Path, output: str | Path) -> None:
     """Write a copy, in one file, whose weights are 8-bit integers, quantised dynamically."""
-    onnx = import_onnx()
-    try:
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-    except ImportError as error:
-        raise MissingExtraError(HOW_TO_GET) from error
+    onnx, quantization = import_onnx(), import_quantization()
     model = onnx.load(str(path))
     # The shapes that the exporter noted are taken to be of tensors that quantising splits.
     del model.graph.value_info[:]
+    output = Path(output)
+    was_disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)  # it recommends a preparation that fails on weights apart
     try:
-        quantize_dynamic(model, str(output), weight_type=QuantType.QUInt8)
+        with TemporaryDirectory(dir=output.parent, prefix=".onnx-") as folder:
+            whole = Path(folder, output.name)
+            quantization.quantize_dynamic(
+                model, str(whole), weight_type=quantization.QuantType.QUInt8
+            )
+            whole.replace(output)
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(was_disabled)
 
 
 HOW_TO_GET = "ONNX export needs more packages: pip install 'sam-encoder-bench[onnx]'"
@@ -286,3 +289,12 @@ def import_onnx() -> Any:
     except ImportError as error:
         raise MissingExtraError(HOW_TO_GET) from error
     return onnx
+
+
+def import_quantization() -> Any:
+    """The module onnxruntime.quantization; MissingExtraError says how to get it."""
+    try:
+        from onnxruntime import quantization
+    except ImportError as error:
+        raise MissingExtraError(HOW_TO_GET) from error
+    return quantization

@@ -22,6 +22,9 @@ class Prompts:
     point_coords: (P, K, 2) as (x, y), with point_labels (P, K): 1 foreground, 0 background.
     boxes: (P, 4) as (x0, y0, x1, y1).
     mask_inputs: (P, 1, 4 G, 4 G), logits of an earlier prediction.
+
+    Raises:
+        ValueError: Where a shape is another, or the numbers of prompts differ.
     """
 
     point_coords: np.ndarray | None = None
@@ -31,6 +34,11 @@ class Prompts:
 
     def __post_init__(self) -> None:
         check_together(self.point_coords, self.point_labels)
+        check_shape("point_coords", self.point_coords, (None, None, 2))
+        if self.point_coords is not None:
+            check_shape("point_labels", self.point_labels, self.point_coords.shape[:2])
+        check_shape("boxes", self.boxes, (None, 4))
+        check_shape("mask_inputs", self.mask_inputs, (None, 1, None, None))
         counts = {len(given) for given in self._given()}
         if len(counts) != 1:
             raise ValueError(
@@ -252,7 +260,8 @@ class SamPredictor:
             for index, logits, quality in zip(
                 members, low_res.split(sizes), iou.split(sizes), strict=True
             ):
-                masks = self.upscale(logits, self.original_sizes[index])
+                sizes_of_image = self.input_sizes[index], self.original_sizes[index]
+                masks = self.model.postprocess_masks(logits, *sizes_of_image)
                 if not return_logits:
                     masks = masks > self.model.mask_threshold
                 found[index] = (as_numpy(masks), as_numpy(quality), as_numpy(logits))
@@ -264,7 +273,8 @@ class SamPredictor:
         points = boxes = masks = None
         if prompts.point_coords is not None:
             coords = self._tensor(self.transform.apply_coords(prompts.point_coords, size))
-            points = (coords, torch.as_tensor(prompts.point_labels, device=self.device))
+            labels = torch.as_tensor(prompts.point_labels, dtype=torch.int, device=self.device)
+            points = (coords, labels)
         if prompts.boxes is not None:
             boxes = self._tensor(self.transform.apply_boxes(prompts.boxes, size))
         if prompts.mask_inputs is not None:
@@ -282,11 +292,28 @@ class SamPredictor:
         Returns:
             Logits (P, 3, 4 G, 4 G) and predicted IoU (P, 3), on the model's device.
         """
+        return self.model.mask_decoder(*self._embed_points(index, coords), True)
+
+    @torch.no_grad()
+    def predict_points_above(
+        self, index: int, coords: np.ndarray, least_iou: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As predict_points, only the M masks whose predicted IoU is above `least_iou`.
+
+        Returns:
+            Logits (M, 4 G, 4 G), predicted IoU (M,) and the point of each (M,), an index.
+        """
+        embeddings = self._embed_points(index, coords)
+        return self.model.mask_decoder.predict_masks_above(*embeddings, least_iou)
+
+    def _embed_points(
+        self, index: int, coords: np.ndarray
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The mask decoder's first arguments for (P, 2) foreground points of one image."""
         labels = np.ones((len(coords), 1), dtype=np.int32)
         sparse, dense = self._embed(Prompts(coords[:, None], labels), index)
-        image_pe = self.model.prompt_encoder.get_dense_pe()
         features = self._features()[index : index + 1]
-        return self.model.mask_decoder(features, image_pe, sparse, dense[:1], True)
+        return features, self.model.prompt_encoder.get_dense_pe(), sparse, dense[:1]
 
     def upscale(self, low_res_logits: Tensor, original_size: tuple[int, int]) -> Tensor:
         """(P, masks, 4 G, 4 G) to (P, masks, H, W) logits of an image of that size."""
@@ -367,6 +394,17 @@ def check_image(image: np.ndarray) -> None:
             f"image must be an array of shape (height, width, 3) and dtype uint8, got {got}: "
             "convert it with np.asarray(PIL.Image.open(path).convert('RGB'))."
         )
+
+
+def check_shape(name: str, values: np.ndarray | None, shape: tuple[int | None, ...]) -> None:
+    """ValueError where an array has another shape; None stands for any length."""
+    if values is None:
+        return
+    found = np.shape(values)
+    lengths = zip(found, shape, strict=False)
+    if len(found) != len(shape) or any(wanted not in (None, length) for length, wanted in lengths):
+        wanted_shape = ", ".join("any" if length is None else str(length) for length in shape)
+        raise ValueError(f"{name} must have shape ({wanted_shape}), got {found}.")
 
 
 def check_together(point_coords: object, point_labels: object) -> None:

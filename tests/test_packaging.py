@@ -40,7 +40,10 @@ def test_the_wheel_holds_every_package(package, unpacked_wheel):
 
 
 def test_the_wheel_holds_the_photographs(unpacked_wheel):
-    code = "from benchmarking.inputs import read_photographs as r; print(len(r(None).images))"
+    code = (
+        "from benchmarking.inputs import read_input; from results.schema import TimingPlan; "
+        "print(len(read_input('images', TimingPlan(), 64, None).images))"
+    )
     answer = run_outside(unpacked_wheel, code)
 
     assert answer.stdout.strip() == "4", answer.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarking.cli import main
+from benchmarking.inputs import SAMPLE_IMAGES
 from sam.configs import MODELS, OfficialCheckpoint
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +34,9 @@ NEEDS_NETWORK = "sam-bench download vit_b"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("readme")
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copytree(SAMPLE_IMAGES, folder / "photographs")
+    return folder
 
 
 @pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("make ")])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import os
+import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +21,33 @@ if TYPE_CHECKING:
     from sam import Sam, SamAutomaticMaskGenerator
 
 new_file = click.Path(path_type=Path)
+WHOLE_NUMBER = r"-?[0-9]{1,18}"
+NUMBER = r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?"
+
+
+class Number(click.ParamType):
+    """A number in plain digits, within bounds; a whole one where they are."""
+
+    def __init__(self, least: float, most: float) -> None:
+        self.least, self.most = least, most
+        self.is_whole = isinstance(least, int)
+        self.name = "integer" if self.is_whole else "float"
+
+    def convert(
+        self, value: object, parameter: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        text, pattern = str(value), WHOLE_NUMBER if self.is_whole else NUMBER
+        number = float(text) if re.fullmatch(pattern, text) else math.nan
+        if not self.least <= number <= self.most:  # no bounds hold for NaN
+            from ..sweep import quoted
+
+            kind = "a whole number" if self.is_whole else "a number"
+            bounds = f"from {self.least:,} to {self.most:,}"
+            self.fail(f"must be {kind} {bounds}, got {quoted(text)}.", parameter, ctx)
+        return int(number) if self.is_whole else number
+
+
+FRACTION = Number(0.0, 1.0)
 
 
 def model_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -33,7 +63,11 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
             help="A file of weights, a folder of official ones, or 'random'.",
         ),
         click.option(
-            "--image-size", default=1024, show_default=True, help="Pixels of the model's input."
+            "--image-size",
+            type=Number(16, 65_536),
+            default=1024,
+            show_default=True,
+            help="Pixels along an edge of the model's input, a multiple of 16.",
         ),
     )
     for option in reversed(options):
@@ -90,24 +124,36 @@ def download(model: str, folder: Path, base_url: str | None) -> None:
     "--convert-to-rle", is_flag=True, help="One JSON an image in SA-1B's form, not a folder of PNG."
 )
 @click.option("--overwrite", is_flag=True, help="Make masks again where their output exists.")
-@click.option("--points-per-side", type=int, help="Points along each side.  [default: 32]")
-@click.option("--points-per-batch", type=int, help="Points at a time.  [default: 64]")
-@click.option("--pred-iou-thresh", type=float, help="Least predicted IoU.  [default: 0.88]")
-@click.option("--stability-score-thresh", type=float, help="Least stability.  [default: 0.95]")
 @click.option(
-    "--stability-score-offset", type=float, help="Logits that stability is judged by. [default: 1]"
-)
-@click.option("--box-nms-thresh", type=float, help="Box IoU of duplicates.  [default: 0.7]")
-@click.option("--crop-n-layers", type=int, help="Layers of crops to look at too.  [default: 0]")
-@click.option("--crop-nms-thresh", type=float, help="The same, between crops.  [default: 0.7]")
-@click.option(
-    "--crop-overlap-ratio", type=float, help="Overlap, of the shorter side.  [default: 0.341]"
+    "--points-per-side", type=Number(1, 1000), help="Points along each side.  [default: 32]"
 )
 @click.option(
-    "--crop-n-points-downscale-factor", type=int, help="Fewer points a layer.  [default: 1]"
+    "--points-per-batch", type=Number(1, 1_000_000), help="Points at a time.  [default: 64]"
+)
+@click.option("--pred-iou-thresh", type=FRACTION, help="Least predicted IoU.  [default: 0.88]")
+@click.option("--stability-score-thresh", type=FRACTION, help="Least stability.  [default: 0.95]")
+@click.option(
+    "--stability-score-offset",
+    type=Number(0.0, 1000.0),
+    help="Logits that stability is judged by. [default: 1]",
+)
+@click.option("--box-nms-thresh", type=FRACTION, help="Box IoU of duplicates.  [default: 0.7]")
+@click.option(
+    "--crop-n-layers", type=Number(0, 8), help="Layers of crops to look at too.  [default: 0]"
+)
+@click.option("--crop-nms-thresh", type=FRACTION, help="The same, between crops.  [default: 0.7]")
+@click.option(
+    "--crop-overlap-ratio", type=FRACTION, help="Overlap, of the shorter side.  [default: 0.341]"
 )
 @click.option(
-    "--min-mask-region-area", type=int, help="Pixels of holes and islands to remove.  [default: 0]"
+    "--crop-n-points-downscale-factor",
+    type=Number(1, 1000),
+    help="Fewer points a layer.  [default: 1]",
+)
+@click.option(
+    "--min-mask-region-area",
+    type=Number(0, 1_000_000_000),
+    help="Pixels of holes and islands to remove.  [default: 0]",
 )
 def masks(
     source: Path,
@@ -136,7 +182,7 @@ def masks(
     from ..report import harmless
 
     jobs = plan_jobs(source, folder, as_json=convert_to_rle)
-    left = jobs if overwrite else [job for job in jobs if not job.output.exists()]
+    left = jobs if overwrite else [job for job in jobs if not job.is_done()]
     if len(left) < len(jobs):
         done = len(jobs) - len(left)
         click.echo(f"{done} of {len(jobs)} images have masks (--overwrite makes them again).")
@@ -148,7 +194,7 @@ def masks(
     failures = 0
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with count_progress(len(left), out(stderr=True)) as advance:
+        with enough_memory(), count_progress(len(left), out(stderr=True)) as advance:
             for job, outcome in make_masks(generator, left):
                 is_done = isinstance(outcome, int)
                 said = f"{job.output}: {outcome} masks" if is_done else f"passed over: {outcome}"
@@ -159,7 +205,8 @@ def masks(
     except KeyboardInterrupt as stop:
         again = "The same command, without --overwrite, goes on where this one stopped."
         raise KeyboardInterrupt(again) from stop
-    click.echo(f"{len(left) - failures} images: masks in {harmless(str(folder))}")
+    done = len(left) - failures
+    click.echo(f"{done} image{'s' * (done != 1)}: masks in {harmless(str(folder))}")
     if checkpoint == "random":
         click.echo("Weights: random. These masks mean nothing.")
     if failures:
@@ -173,7 +220,13 @@ def masks(
 @click.option(
     "--return-single-mask", is_flag=True, help="The best mask of a prompt alone, not all four."
 )
-@click.option("--opset", default=18, show_default=True, help="ONNX's operator set, 18 to 23.")
+@click.option(
+    "--opset",
+    type=Number(18, 23),
+    default=18,
+    show_default=True,
+    help="ONNX's operator set, 18 to 23.",
+)
 @click.option("--quantize-out", type=new_file, help="A new file for a copy in 8-bit integers.")
 @click.option("--gelu-approximate", is_flag=True, help="GELU by tanh, for runtimes without erf.")
 @click.option(
@@ -199,14 +252,18 @@ def onnx(
     Example:
       sam-bench onnx -m vit_b --output masks.onnx --encoder-output encoder.onnx
     """
-    if output is None and (encoder_output is None or quantize_out is not None):
+    if output is None and encoder_output is None:
         raise Mistake("Nothing to export: name a new file with --output or --encoder-output.")
-    for path in filter(None, (output, encoder_output, quantize_out)):
-        check_new(path)
-    model = load_model(model_type, checkpoint, image_size)
+    if output is None and quantize_out is not None:
+        raise Mistake("--quantize-out makes a copy of --output: name that one too.")
+    check_new([path for path in (output, encoder_output, quantize_out) if path is not None])
     with in_one_line():
         from sam import onnx_export
 
+        onnx_export.import_onnx()
+        if quantize_out is not None:
+            onnx_export.import_quantization()
+        model = load_model(model_type, checkpoint, image_size)
         if encoder_output is not None:
             onnx_export.export_encoder(model.image_encoder, encoder_output, opset)
             click.echo(f"{encoder_output}: the image encoder, for batches of any size")
@@ -221,12 +278,17 @@ def onnx(
             click.echo(f"{quantize_out}: the same in 8-bit integers")
 
 
-def check_new(path: Path) -> None:
-    for written in (path, path.with_name(f"{path.name}.data")):
-        if written.exists():
-            raise Mistake(f"'{written}' exists: name another file, or move it away.")
-    if not path.parent.is_dir():
-        raise Mistake(f"There is no folder '{path.parent}' for '{path.name}': make it first.")
+def check_new(paths: Iterable[Path]) -> None:
+    """Refuse what exists, and outputs of which one would replace another."""
+    written = [Path(f"{path}{end}") for path in paths for end in ("", ".data")]  # with the weights
+    for path in written:
+        with in_one_line(), suppress(FileNotFoundError, NotADirectoryError):
+            path.lstat()
+            raise Mistake(f"'{path}' exists: name another file, or move it away.")
+        if not path.parent.is_dir():
+            raise Mistake(f"There is no folder '{path.parent}' for '{path.name}': make it first.")
+    if len({os.path.realpath(path) for path in written}) < len(written):
+        raise Mistake("Each output must be a file of its own: two have the same name.")
 
 
 def load_model(model_type: str, checkpoint: str, image_size: int, attention: str = "sdpa") -> Sam:
@@ -241,8 +303,8 @@ def load_model(model_type: str, checkpoint: str, image_size: int, attention: str
     for what, value, known in (("model", name, MODELS), ("attention", attention, ATTENTION)):
         if value not in known:
             raise Mistake(f"Unknown {what} {quoted(value)}.{suggestion(value, known)}")
-    path = None if checkpoint == "random" else checkpoint_path(checkpoint, name, "--checkpoint")
-    with in_one_line():
+    with in_one_line("read"):
+        path = None if checkpoint == "random" else checkpoint_path(checkpoint, name, "--checkpoint")
         return build_sam_model(name, image_size=image_size, attention=attention, checkpoint=path)
 
 
@@ -250,19 +312,24 @@ def make_generator(
     model: Sam, device: str, precision: str, output_mode: Any, settings: dict[str, float | None]
 ) -> SamAutomaticMaskGenerator:
     """A generator of a model on a device, with those settings that are given."""
+    import torch
+
     from sam import SamAutomaticMaskGenerator
 
-    from ..precision import PRECISIONS, apply_precision
+    from ..precision import PRECISIONS, apply_precision, why_unsupported
     from ..sweep import quoted, suggestion
 
     if precision not in PRECISIONS:
         raise Mistake(f"Unknown precision {quoted(precision)}.{suggestion(precision, PRECISIONS)}")
+    place = find_device(device)
+    capability = torch.cuda.get_device_capability(place) if place.type == "cuda" else None
+    reason = why_unsupported(precision, place.type, capability)
+    if reason is not None:
+        raise Mistake(f"{reason}: choose another --precision or --device.")
     given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
     with in_one_line():
         apply_precision(model, precision)
-        return SamAutomaticMaskGenerator(
-            model.to(find_device(device)), output_mode=output_mode, **given
-        )
+        return SamAutomaticMaskGenerator(model.to(place), output_mode=output_mode, **given)
 
 
 def find_device(name: str) -> torch.device:
@@ -283,13 +350,32 @@ def find_device(name: str) -> torch.device:
 
 
 @contextmanager
-def in_one_line() -> Iterator[None]:
-    """Errors of the model's that a person can mend become one line."""
+def in_one_line(done: str = "written") -> Iterator[None]:
+    """Errors of the model's that a person can mend become one line; `done` with files."""
     from sam.masks import MissingExtraError
 
     try:
-        yield
+        with enough_memory():
+            yield
     except OSError as error:
-        raise Mistake(f"'{error.filename}' can't be written: {error.strerror}.") from error
+        name = f"'{error.filename}'" if error.filename else "A file"  # a full disk names none
+        raise Mistake(f"{name} can't be {done}: {error.strerror}.") from error
     except (ValueError, MissingExtraError) as error:
         raise Mistake(str(error)) from error
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Say in one line that the memory does not suffice."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        from ..worker import classify
+
+        status, reason = classify(error)
+        if status != "oom":
+            raise
+        raise Mistake(
+            "The memory does not suffice: choose a smaller model, --image-size or "
+            f"--points-per-batch ({reason})."
+        ) from error

@@ -26,7 +26,9 @@ from benchmarking.cli import main
 from benchmarking.environment import probe_environment
 from benchmarking.inputs import InputError
 from benchmarking.launchers import LAUNCHERS
+from benchmarking.measure import measure_case
 from benchmarking.protocol import Outcome
+from benchmarking.rig import build_rig
 from benchmarking.sweep import SweepError
 from results.schema import (
     AXES,
@@ -141,6 +143,19 @@ def make_plan():
         return TimingPlan(**fields | changes)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def run_case(make_case, make_plan):
+    """Measure a tiny case; names of the plan's fields change the plan, the others the case."""
+
+    def run(report=lambda stage: None, rig=None, **changes) -> Measurement:
+        fields = TimingPlan.model_fields
+        plan = make_plan(**{name: changes.pop(name) for name in fields if name in changes})
+        case = make_case(**changes)
+        return measure_case(case, plan, rig or build_rig(case, plan), report)
+
+    return run
 
 
 @pytest.fixture

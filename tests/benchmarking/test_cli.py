@@ -11,8 +11,8 @@ import sys
 import click
 import pytest
 
-from benchmarking.commands import sweeping
 from benchmarking.cli import main
+from benchmarking.commands import sweeping
 from benchmarking.commands.sweeping import asked_sweep
 from benchmarking.sweep import Sweep
 from results.schema import TimingPlan
@@ -150,7 +150,16 @@ MISTAKES = {
     "launcher": ("sweep -m tiny --launcher locale", "Unknown launcher 'locale'. .*'local'"),
     "weights": ("sweep --weights gone.pth", "There are no weights at 'gone.pth'. Fetch them with"),
     "weights too long": (f"sweep --weights {'n' * 5000}", "File name too long"),
-    "no images": ("sweep --images gone", "--images must name a folder of photographs"),
+    "prompts": ("sweep --prompts masks", "--prompts must be points or boxes, got 'masks'."),
+    "no prompts": ("plan --prompts-per-image 0", "--prompts-per-image: must be greater than"),
+    "no points": ("plan --points-per-side 0", "--points-per-side: must be greater than"),
+    "pass": ("sweep --passes mask-generator", "Unknown pass .* Did you mean 'mask_generator'?"),
+    "onnxruntime in bf16": (
+        "sweep -p bf16 --execution onnxruntime --device cpu",
+        "Nothing of this sweep can run: onnxruntime is run in fp32 on a CPU alone",
+    ),
+    "no images": ("sweep --images gone", "'gone' can't be read: No such file or directory."),
+    "no annotations": ("sweep --input sa1b", "--input sa1b needs --images: a folder of images"),
     "folder without images": ("sweep --images .", "'.' has no image: put files in it that end in"),
     "images that nothing reads": ("sweep --images . --input noise", "--input asks for none"),
     "no config": ("sweep --config gone.toml", "--config must name a TOML file"),

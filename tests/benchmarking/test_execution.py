@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import sysconfig
+import tempfile
 from functools import partial
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import torch
 from torch import nn
 from torch._dynamo.utils import counters
 
-from benchmarking.execution import EXECUTIONS, prepare_compiled
+from benchmarking import execution
+from benchmarking.execution import EXECUTIONS, prepare_compiled, prepare_onnxruntime
 from sam.attention import ATTENTION
 from sam.build import build_sam_model
 
@@ -39,15 +43,25 @@ def can_build() -> bool:
     return shutil.which("g++") is not None and header.exists()
 
 
-@pytest.mark.skipif(not can_build(), reason="torch.compile on a CPU needs g++ and Python.h")
-@pytest.mark.parametrize("name", EXECUTIONS)
-def test_an_execution_computes_what_eager_does(name):
-    encoder = build_sam_model("tiny", image_size=64).image_encoder
-    images = torch.randn(2, 3, 64, 64)
+def distance(encoder, forward, batch_size=2):
+    """How far a forward's embeddings are from the encoder's own."""
+    images = torch.randn(batch_size, 3, 64, 64)
     with torch.inference_mode():
-        expected, output = encoder(images), EXECUTIONS[name].prepare(encoder)(images)
+        expected, found = encoder(images), forward(images)
+    return float((found - expected).norm() / expected.norm())
 
-    assert (output - expected).norm() <= 1e-4 * expected.norm()
+
+@pytest.fixture(scope="module")
+def encoder():
+    return build_sam_model("tiny", image_size=64).image_encoder
+
+
+@pytest.mark.parametrize("name", EXECUTIONS)
+def test_an_execution_computes_what_eager_does(encoder, name):
+    if name == "compile" and not can_build():
+        pytest.skip("torch.compile on a CPU needs g++ and Python.h")
+
+    assert distance(encoder, EXECUTIONS[name].prepare(encoder)) <= 1e-4
 
 
 @pytest.mark.parametrize("attention", ATTENTION)
@@ -80,8 +94,87 @@ def test_what_can_not_be_compiled_whole_is_an_error(captured_only):
 
 
 @pytest.mark.parametrize("name", EXECUTIONS)
-def test_a_module_that_runs_as_it_is_can_be_hooked(name):
-    module = nn.Linear(4, 4)
-    runs_as_it_is = EXECUTIONS[name].prepare(module) is module
+def test_a_module_that_runs_as_it_is_can_be_hooked(encoder, name):
+    runs_as_it_is = EXECUTIONS[name].prepare(encoder) is encoder
 
     assert runs_as_it_is == (EXECUTIONS[name].hides_modules is None)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("name", [name for name in EXECUTIONS if name != "onnxruntime"])
+def test_what_torch_runs_it_runs_everywhere(name, device):
+    assert EXECUTIONS[name].why_unsupported(device, "bf16") is None
+
+
+# onnxruntime
+
+
+@pytest.fixture(scope="module")
+def by_onnxruntime(encoder):
+    return prepare_onnxruntime(encoder)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
+def test_onnxruntime_runs_any_batch(encoder, by_onnxruntime, batch_size):
+    assert distance(encoder, by_onnxruntime, batch_size) <= 1e-4
+
+
+@pytest.mark.parametrize("attention", [name for name in ATTENTION if name != "reference"])
+def test_onnxruntime_runs_every_attention(attention):
+    encoder = build_sam_model("tiny", image_size=64, attention=attention).image_encoder
+
+    assert distance(encoder, prepare_onnxruntime(encoder)) <= 1e-4
+
+
+def test_embeddings_by_onnxruntime_are_not_those_of_the_call_before(by_onnxruntime):
+    first, second = (by_onnxruntime(torch.full((1, 3, 64, 64), value)) for value in (0.0, 1.0))
+
+    assert not torch.equal(first, second)
+
+
+def test_onnxruntime_leaves_no_file_and_has_as_many_threads_as_torch(
+    encoder, tmp_path, monkeypatch
+):
+    threads = []
+    session = onnxruntime.InferenceSession
+
+    def spying(path, options, **others):
+        threads.append(options.intra_op_num_threads)
+        assert list(tmp_path.iterdir()) == [path.parent]
+        return session(path, options, **others)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", spying)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    forward = prepare_onnxruntime(encoder)
+
+    assert list(tmp_path.iterdir()) == []
+    assert threads == [torch.get_num_threads()]
+    assert distance(encoder, forward) <= 1e-4
+
+
+def test_onnxruntime_is_run_on_a_cpu_in_fp32():
+    assert EXECUTIONS["onnxruntime"].why_unsupported("cpu", "fp32") is None
+
+
+@pytest.mark.parametrize(
+    ("device", "precision"), [("cuda", "fp32"), ("cpu", "bf16"), ("cpu", "fp16"), ("cuda", "tf32")]
+)
+def test_onnxruntime_says_what_it_is_not_run_in(device, precision):
+    assert EXECUTIONS["onnxruntime"].why_unsupported(device, precision) == (
+        f"onnxruntime is run in fp32 on a CPU alone, not in {precision} on {device}"
+    )
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxruntime", "onnxscript"])
+def test_a_package_that_onnxruntime_lacks_comes_with_how_to_get_it(monkeypatch, missing):
+    monkeypatch.setattr(
+        execution,
+        "find_spec",
+        lambda name: None if name == missing else importlib.util.find_spec(name),
+    )
+
+    assert (
+        EXECUTIONS["onnxruntime"]
+        .why_unsupported("cpu", "fp32")
+        .endswith("pip install 'sam-encoder-bench[onnx]'")
+    )

@@ -6,12 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from PIL import Image
 
 from benchmarking import measure
 from benchmarking.execution import EXECUTIONS, prepare_eager
 from benchmarking.measure import (
-    COMPONENTS,
     PASS_FUNCTIONS,
     count_flops,
     describe_output,
@@ -30,33 +28,25 @@ FIELDS = {
     "modules": "modules",
     "memory": "memory",
     "flops": "flops_per_image",
+    "embedding_error": "embedding_error",
+    "mask_generator": "mask_generator_s",
 }
+# What lets every pass find something, at once.
+EVERYTHING = {"attention": "sdpa", "passes": PASSES, "points_per_side": 2}
+HIDING = [name for name, execution in EXECUTIONS.items() if execution.hides_modules]
 BLOCKS = [f"blocks.{index}" for index in range(4)]
 PARTS = ("norm1", "attn", "norm2", "mlp")
 
 
 @pytest.fixture(scope="module")
-def run(make_case, make_plan):
-    """Measure a tiny case; names of the plan's fields change the plan, the others the case."""
-
-    def measured(report=lambda stage: None, **changes) -> Measurement:
-        plan_fields = type(make_plan()).model_fields
-        plan = make_plan(**{name: changes.pop(name) for name in plan_fields if name in changes})
-        case = make_case(**changes)
-        return measure_case(case, plan, build_rig(case, plan), report)
-
-    return measured
-
-
-@pytest.fixture(scope="module")
-def measured(run):
+def measured(run_case):
     """All passes of two photographs; a module's cap too high to cut its forwards."""
-    return run(input="images", max_timed_s=60.0)
+    return run_case(input="images", max_timed_s=60.0, **EVERYTHING)
 
 
 @pytest.fixture(scope="module")
-def deep(run):
-    return run(passes=("modules",), module_depth=2, max_timed_s=60.0).modules
+def deep(run_case):
+    return run_case(passes=("modules",), module_depth=2, max_timed_s=60.0).modules
 
 
 # Passes
@@ -72,15 +62,15 @@ def test_a_pass_finds_something(measured, name):
 
 
 @pytest.mark.parametrize("name", PASS_FUNCTIONS)
-def test_a_pass_alone_finds_nothing_else(run, name):
-    alone = run(passes=(name,), image_size=32)
+def test_a_pass_alone_finds_nothing_else(run_case, name):
+    alone = run_case(image_size=32, **EVERYTHING | {"passes": (name,)})
 
     assert [each for each in PASSES if getattr(alone, FIELDS[each]) is not None] == [name]
 
 
-def test_stages_are_told_in_their_order(run):
+def test_stages_are_told_in_their_order(run_case):
     stages = []
-    run(stages.append, passes=("latency", "flops"), image_size=32)
+    run_case(stages.append, passes=("latency", "flops"), image_size=32)
 
     assert stages == ["inputs", "latency", "flops", "output"]
 
@@ -88,11 +78,6 @@ def test_stages_are_told_in_their_order(run):
 def test_latency_holds_as_many_forwards_as_the_plan_asks_for(measured):
     assert 6 <= len(measured.latency.forward_s) <= 8
     assert min(measured.latency.forward_s) > 0
-
-
-def test_components_go_from_pixels_to_masks(measured):
-    assert tuple(measured.components_s) == COMPONENTS
-    assert {len(samples) for samples in measured.components_s.values()} == {3}
 
 
 def test_memory_holds_the_weights_and_more(measured):
@@ -115,8 +100,10 @@ def test_the_flags_that_change_a_result_are_recorded(measured):
 
 
 @pytest.mark.parametrize("precision", [name for name, each in PRECISIONS.items() if each.on_cpu])
-def test_every_pass_runs_in_every_precision(run, precision):
-    measured = run(precision=precision, image_size=32, min_forwards=1, max_forwards=1)
+def test_every_pass_runs_in_every_precision(run_case, precision):
+    measured = run_case(
+        precision=precision, image_size=32, min_forwards=1, max_forwards=1, **EVERYTHING
+    )
 
     assert [name for name in PASSES if getattr(measured, FIELDS[name]) is None] == []
     assert measured.output.finite
@@ -140,7 +127,7 @@ def test_no_hook_is_on_while_latency_and_memory_are_measured(make_case, make_pla
 
 
 def test_no_hook_is_left_after_all_passes(make_case, make_plan):
-    case, plan = make_case(image_size=32), make_plan()
+    case, plan = make_case(image_size=32), make_plan(passes=PASSES, points_per_side=2)
     rig = build_rig(case, plan)
     measure_case(case, plan, rig, lambda stage: None)
 
@@ -255,42 +242,34 @@ def test_flops_of_a_module_are_those_of_the_whole_batch(measured):
 # Execution, inputs, weights
 
 
-def test_modules_of_a_compiled_encoder_are_missing_with_a_note(run, monkeypatch):
-    # As compile, without its time: what decides is the entry, not the compiler.
-    entry = replace(EXECUTIONS["compile"], prepare=prepare_eager)
-    monkeypatch.setitem(EXECUTIONS, "compile", entry)
-    measured = run(execution="compile", passes=("modules", "flops"), image_size=32)
+@pytest.mark.parametrize("name", HIDING)
+def test_modules_that_an_execution_hides_are_missing_with_a_note(run_case, monkeypatch, name):
+    # As that execution, without its time: what decides is the entry, not the compiler.
+    monkeypatch.setitem(EXECUTIONS, name, replace(EXECUTIONS[name], prepare=prepare_eager))
+    measured = run_case(execution=name, passes=("modules", "flops"), image_size=32)
 
     assert measured.modules is None
-    assert measured.notes["modules"].startswith("unsupported: the compiler fuses")
+    assert measured.notes["modules"] == f"unsupported: {EXECUTIONS[name].hides_modules}"
     assert measured.flops_per_image > 0
 
 
-def test_the_kind_of_input_is_in_the_record(measured, run):
-    noise = run(passes=("flops",), image_size=32, seed=7)
+def test_the_kind_of_input_is_in_the_record(measured, run_case):
+    noise = run_case(passes=("flops",), image_size=32, seed=7)
 
-    assert measured.input_source == "3 of the photographs of sam-bench"
+    assert measured.input_source == "3 of the photographs of sam-bench, 3 points"
     assert noise.input_source == "noise, seed 7"
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1)])
-def test_an_image_of_any_shape_is_measured_from_pixels_to_masks(run, photograph, size):
-    Image.new("RGB", size, "red").save(photograph / "one.png")
-    measured = run(input="images", passes=("components",), images=str(photograph), image_size=32)
-
-    assert measured.output.finite
-
-
-def test_an_image_that_was_passed_over_is_named_in_the_record(run, photograph):
+def test_an_image_that_was_passed_over_is_named_in_the_record(run_case, photograph):
     (photograph / "broken.jpg").touch()
-    measured = run(input="images", passes=("flops",), images=str(photograph), image_size=32)
+    measured = run_case(input="images", passes=("flops",), images=str(photograph), image_size=32)
 
-    assert measured.input_source == f"1 of {photograph}"
+    assert measured.input_source == f"1 of {photograph}, 1 points"
     assert "broken.jpg' can't be decoded" in measured.notes["input"]
 
 
-def test_a_seed_gives_the_same_output_and_another_seed_another(run):
-    first, again, other = (run(passes=(), seed=seed).output.sha256 for seed in (3, 3, 4))
+def test_a_seed_gives_the_same_output_and_another_seed_another(run_case):
+    first, again, other = (run_case(passes=(), seed=seed).output.sha256 for seed in (3, 3, 4))
 
     assert first == again
     assert first != other

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 import torch
 
-from benchmarking.precision import PRECISIONS, apply_precision, why_unsupported
+from benchmarking.precision import PRECISIONS, apply_precision, why_unsupported, without_tf32
 from sam.build import build_sam_model
 
 ON_CPU = [name for name, precision in PRECISIONS.items() if precision.on_cpu]
@@ -121,3 +123,20 @@ def test_both_tf32_flags_are_set_whatever_they_were(model, name, before):
 
 def test_tf32_is_never_hidden_in_fp32():
     assert [name for name, precision in PRECISIONS.items() if precision.tf32] == ["tf32"]
+
+
+FLAGS = (torch.backends.cuda.matmul, torch.backends.cudnn)
+
+
+@pytest.mark.parametrize("is_error", [False, True], ids=["at its end", "after an error"])
+@pytest.mark.parametrize("before", [(True, True), (False, False), (False, True), (True, False)])
+def test_tf32_is_off_for_a_while_and_then_as_it_was(before, is_error):
+    for backend, is_allowed in zip(FLAGS, before, strict=True):
+        backend.allow_tf32 = is_allowed
+    with suppress(ZeroDivisionError), without_tf32():
+        during = [backend.allow_tf32 for backend in FLAGS]
+        if is_error:
+            raise ZeroDivisionError
+
+    assert during == [False, False]
+    assert tuple(backend.allow_tf32 for backend in FLAGS) == before

@@ -19,7 +19,7 @@ from benchmarking.report import (
 )
 from benchmarking.sweep import VOCABULARY
 from results import frames
-from results.schema import STATUSES
+from results.schema import STATUSES, EmbeddingError
 
 FRAMES = {
     "case": frames.case_frame,
@@ -61,6 +61,7 @@ def test_what_is_missing_is_a_dash(make_record):
 def test_a_component_is_a_column(make_record):
     (view,) = views("component", [make_record()])
 
+    assert view.title == "From files to the masks of all prompts, median time of a batch [ms]"
     assert view.headings == [
         "batch_size",
         "preprocess",
@@ -68,6 +69,44 @@ def test_a_component_is_a_column(make_record):
         "image encoder\nshare [%]",
     ]
     assert view.rows == [["2", "250", "750", "75"]]
+
+
+def with_changes(record, **changes):
+    """The record with another measurement."""
+    return record.model_copy(update={"measurement": record.measurement.model_copy(update=changes)})
+
+
+def test_two_pipelines_are_two_tables_each_with_the_share_of_the_image_encoder(make_record):
+    stages = {"image_encoder": (0.25,), "grid_prediction": (1.0,), "nms": (0.75,)}
+    records = [make_record(batch_size=1), make_record(batch_size=2)]
+    prompts, generator = views(
+        "component", [records[0], with_changes(records[1], mask_generator_s=stages)]
+    )
+
+    assert [row[0] for row in prompts.rows] == ["1", "2"]
+    assert generator.title == "Mask generator, median time of a batch [ms]"
+    assert generator.headings[1:] == [
+        "image encoder",
+        "grid prediction",
+        "nms",
+        "image encoder\nshare [%]",
+    ]
+    assert generator.rows == [["2", "250", "1000", "750", "12.5"]]
+
+
+def test_the_embedding_error_has_a_column_where_a_case_has_one(make_record):
+    error = EmbeddingError(relative_l2=0.0123, max_abs=1.5)
+    records = [make_record(batch_size=1), make_record(batch_size=2)]
+    (view,) = views("case", [records[0], with_changes(records[1], embedding_error=error)])
+    column = view.headings.index("embedding error")
+
+    assert [row[column] for row in view.rows] == ["-", "0.012"]
+
+
+def test_the_embedding_error_has_no_column_where_no_case_has_one(make_record):
+    (view,) = views("case", [make_record(), make_record("oom", batch_size=4)])
+
+    assert "embedding error" not in view.headings
 
 
 def test_a_module_is_a_row_and_what_none_accounts_for_is_the_last(make_record):

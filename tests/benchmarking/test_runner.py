@@ -360,8 +360,11 @@ def test_without_pruning_what_was_skipped_before_is_tried(run):
 
 @pytest.mark.parametrize("axis", ["precision", "attention", "input", "weights", "execution"])
 def test_a_batch_that_did_not_fit_prunes_no_other_axis(run, make_case, axis):
-    other = {"precision": "bf16", "attention": "sdpa", "input": "images"}.get(axis, "other")
-    cases = [make_case(batch_size=2), make_case(batch_size=4, **{axis: other})]
+    others = {
+        "precision": "bf16", "attention": "sdpa", "execution": "compile", "input": "images",
+        "weights": "other",
+    }  # fmt: skip
+    cases = [make_case(batch_size=2), make_case(batch_size=4, **{axis: others[axis]})]
 
     assert run({2: "oom"}, cases=cases).batch_sizes == [2, 4]
 

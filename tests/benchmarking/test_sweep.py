@@ -102,6 +102,22 @@ def test_passes_are_put_in_their_order():
     assert plan.passes == PASSES
 
 
+def test_the_mask_generator_is_measured_only_where_it_is_named():
+    assert set(PASSES) - set(TimingPlan().passes) == {"mask_generator"}
+    assert parse_sweep({"passes": "mask_generator"})[1].passes == ("mask_generator",)
+
+
+@pytest.mark.parametrize("kind", ["points", "boxes"])
+def test_prompts_are_points_or_boxes(kind):
+    assert parse_sweep({"prompts": kind})[1].prompts == kind
+
+
+@pytest.mark.parametrize("name", ["prompts_per_image", "points_per_side"])
+@pytest.mark.parametrize("value", ["7", 7])
+def test_prompts_and_points_are_counted(name, value):
+    assert getattr(parse_sweep({name: value})[1], name) == 7
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("2", 2.0), ("0.5", 0.5), (".5", 0.5), ("1e2", 100.0), ("+3.", 3.0)]
 )
@@ -223,6 +239,21 @@ def test_a_precision_that_the_device_lacks_is_kept_beside_one_that_it_has(enviro
     reasons = [unsupported_reason(case, environment) for case in cases]
 
     assert reasons == [None, "tf32 needs a CUDA GPU; a CPU has none of it"]
+
+
+def test_an_execution_that_the_case_lacks_is_kept_beside_one_that_it_has(environment):
+    asked = Sweep(execution=("onnxruntime",), precision=("fp32", "bf16"), batch_size=(1,))
+    reasons = [unsupported_reason(case, environment) for case in asked.cases(environment)]
+
+    assert reasons == [None, "onnxruntime is run in fp32 on a CPU alone, not in bf16 on cpu"]
+
+
+def test_an_execution_is_judged_by_its_own_device(make_gpu_environment):
+    machine = make_gpu_environment("9.0")
+    asked = Sweep(execution=("onnxruntime",), device=("cuda", "cpu"), batch_size=(1,))
+    reasons = [unsupported_reason(case, machine) for case in asked.cases(machine)]
+
+    assert reasons == ["onnxruntime is run in fp32 on a CPU alone, not in fp32 on cuda", None]
 
 
 def test_a_precision_is_judged_by_its_own_gpu(make_gpu_environment):

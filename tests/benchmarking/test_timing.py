@@ -267,13 +267,21 @@ def test_a_collector_that_was_off_stays_off():
 # A pass that is limited in time
 
 
+@pytest.fixture
+def a_look_a_second(monkeypatch):
+    seconds = itertools.count()
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: float(next(seconds))))
+
+
+@pytest.mark.usefixtures("a_look_a_second")  # it looks from the third on
 @pytest.mark.parametrize(
     ("count", "cap_s", "taken"), [(10, 100.0, 10), (10, 5.0, 8), (10, 0.0, 3), (2, 0.0, 2)]
 )
-def test_a_limited_pass_ends_at_its_count_or_cap_but_not_before_three(
-    monkeypatch, count, cap_s, taken
-):
-    seconds = itertools.count()  # a look, a second; it looks from the third on
-    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: float(next(seconds))))
-
+def test_a_limited_pass_ends_at_its_count_or_cap_but_not_before_three(count, cap_s, taken):
     assert len(list(limited(count, cap_s))) == taken
+
+
+@pytest.mark.usefixtures("a_look_a_second")
+@pytest.mark.parametrize(("cap_s", "taken"), [(100.0, 10), (5.0, 6), (0.0, 1)])
+def test_a_pass_may_be_limited_to_once(cap_s, taken):
+    assert len(list(limited(10, cap_s, fewest=1))) == taken

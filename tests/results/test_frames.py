@@ -14,7 +14,7 @@ from results.frames import (
     component_frame,
     module_frame,
 )
-from results.schema import AXES, ENCODER, STATUSES, ModuleTiming
+from results.schema import AXES, ENCODER, STATUSES, EmbeddingError, ModuleTiming
 
 FRAMES = {
     case_frame: CASE_COLUMNS,
@@ -149,6 +149,17 @@ def test_a_pass_left_out_is_missing_and_the_others_are_there(
     }
 
 
+def test_an_embedding_error_is_relative_and_the_largest_beside_it(make_record, make_measurement):
+    error = EmbeddingError(relative_l2=0.25, max_abs=3.5)
+    first = case_frame([make_record(measurement=make_measurement(embedding_error=error))]).iloc[0]
+
+    assert (first["embedding_error"], first["embedding_max_error"]) == (0.25, 3.5)
+
+
+def test_an_embedding_error_that_was_not_measured_is_missing(row):
+    assert row[["embedding_error", "embedding_max_error"]].isna().all()
+
+
 def test_times_of_zero_make_no_throughput(make_record, make_measurement, make_latency):
     latency = make_latency(forward_s=(0.0,) * 7)
     first = case_frame([make_record(measurement=make_measurement(latency=latency))]).iloc[0]
@@ -176,6 +187,39 @@ def test_a_component_has_the_median_of_its_samples(make_record):
 
 def test_shares_of_components_are_of_the_sum_of_their_medians(make_record):
     assert list(component_frame([make_record()])["share"]) == pytest.approx([0.25, 0.75])
+
+
+GENERATOR = {"image_encoder": (0.25,), "nms": (0.75,)}
+
+
+def test_components_of_a_case_tell_their_pipeline(make_record, make_measurement):
+    measurement = make_measurement(mask_generator_s=GENERATOR)
+    frame = component_frame([make_record(measurement=measurement)])
+
+    assert list(zip(frame["pipeline"], frame["component"], strict=True)) == [
+        ("prompts", "preprocess"), ("prompts", "image_encoder"),
+        ("mask_generator", "image_encoder"), ("mask_generator", "nms"),
+    ]  # fmt: skip
+
+
+def test_shares_add_up_to_one_in_each_pipeline(make_record, make_measurement):
+    measurement = make_measurement(mask_generator_s=GENERATOR)
+    frame = component_frame([make_record(measurement=measurement)])
+
+    assert list(frame["share"]) == pytest.approx([0.25, 0.75, 0.25, 0.75])
+    assert dict(frame.groupby("pipeline")["share"].sum()) == pytest.approx(
+        {"prompts": 1.0, "mask_generator": 1.0}
+    )
+
+
+@pytest.mark.parametrize("name", ["components_s", "mask_generator_s"])
+def test_a_case_may_have_one_pipeline_alone(make_record, make_measurement, name):
+    samples = {"components_s": None, "mask_generator_s": None, name: GENERATOR}
+    frame = component_frame([make_record(measurement=make_measurement(**samples))])
+
+    assert set(frame["pipeline"]) == {
+        {"components_s": "prompts", "mask_generator_s": "mask_generator"}[name]
+    }
 
 
 @pytest.mark.parametrize("make", [component_frame, module_frame])

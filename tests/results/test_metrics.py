@@ -38,7 +38,11 @@ def test_every_column_with_a_unit_has_a_metric_of_that_unit(name):
 def test_a_value_is_shown_in_the_metrics_unit(name):
     metric = METRICS[name]
 
-    assert float(metric.show(3.25 * UNITS[metric.unit])) == pytest.approx(3.25, rel=1e-2)
+    half_a_unit_of_the_last_digit = 0.5 * 10 ** (1 - metric.digits)
+
+    assert float(metric.show(3.25 * UNITS[metric.unit])) == pytest.approx(
+        3.25, abs=half_a_unit_of_the_last_digit
+    )
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -96,6 +100,14 @@ def test_what_is_not_zero_is_not_shown_as_zero(value):
 @pytest.mark.parametrize("value", [1e305, 1e308, -1e308])
 def test_a_value_that_overflows_in_its_unit_is_a_dash_and_no_error(value):
     assert Metric("title", "ms", 1e6).show(value) == "-"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.5, "0.50"), (0.123, "0.12"), (0.0149, "0.015"), (0.00149, "1.5e-03"), (1.5e-6, "1.5e-06")],
+)
+def test_a_small_value_has_two_digits_where_two_are_asked_for(value, shown):
+    assert Metric("title", digits=2).show(value) == shown
 
 
 def test_the_scale_comes_before_the_digits():

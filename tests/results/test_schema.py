@@ -8,7 +8,7 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from results.schema import AXES, Case, Record, TimingPlan, seven_digits
+from results.schema import AXES, Case, EmbeddingError, Record, TimingPlan, seven_digits
 
 LATENCY = ("measurement", "latency")
 NECK = ("measurement", "modules", "neck")
@@ -37,7 +37,10 @@ OUT_OF_RANGE = [
     (("case", "batch_size"), 0), (("case", "batch_size"), 10**7), (("case", "image_size"), 1000),
     (("case", "image_size"), 0), (("plan", "warmup_s"), -1.0), (("plan", "warmup_s"), math.nan),
     (("plan", "case_timeout_s"), math.inf), (("plan", "min_forwards"), 0),
-    (("plan", "module_depth"), 3), (("measurement", "latency", "forward_s"), []),
+    (("plan", "module_depth"), 3), (("plan", "prompts"), "masks"),
+    (("plan", "prompts_per_image"), 0), (("plan", "prompts_per_image"), 100_001),
+    (("plan", "points_per_side"), 0), (("plan", "points_per_side"), 1_001),
+    (("measurement", "latency", "forward_s"), []),
 ]  # fmt: skip
 
 
@@ -64,6 +67,34 @@ def test_a_full_record_comes_back_from_json(make_record):
     record = make_record()
 
     assert through_json(record) == record
+
+
+def test_what_is_measured_on_request_comes_back_from_json(make_record, make_measurement):
+    plan = TimingPlan(passes=("mask_generator",), prompts="boxes", prompts_per_image=7)
+    measurement = make_measurement(
+        mask_generator_s={"image_encoder": (0.25, 0.5)},
+        embedding_error=EmbeddingError(relative_l2=0.0, max_abs=1e-7),
+    )
+    record = make_record(plan=plan, measurement=measurement)
+
+    assert through_json(record) == record
+
+
+def test_a_record_from_before_prompts_were_chosen_can_be_read(make_record):
+    data = json.loads(make_record().model_dump_json())
+    for name in ("prompts", "prompts_per_image", "points_per_side"):
+        del data["plan"][name]
+    for name in ("mask_generator_s", "embedding_error"):
+        del data["measurement"][name]
+
+    assert Record.model_validate_json(json.dumps(data)) == make_record()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1e-9])
+@pytest.mark.parametrize("name", ["relative_l2", "max_abs"])
+def test_an_embedding_error_must_be_finite_and_not_negative(name, value):
+    with pytest.raises(ValidationError, match=r"finite number|greater than or equal to 0"):
+        EmbeddingError(**{"relative_l2": 0.0, "max_abs": 0.0} | {name: value})
 
 
 @pytest.mark.parametrize("status", ["oom", "crashed", "skipped", "interrupted"])

@@ -1,9 +1,12 @@
+import math
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sam.build import allocate_sam
 from sam.configs import MODELS
+from sam.mask_decoder import PROMPTS_AT_A_TIME
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -136,6 +139,52 @@ def test_what_depends_on_the_image_alone_is_computed_once_for_each_of_several_im
     )
 
     assert expanded - shared == (5 - 3) * IMAGE_ONLY_FLOPS
+
+
+PROMPTS = PROMPTS_AT_A_TIME * 2 + 1
+
+
+def above(decoder, least_iou):
+    image, image_pe, sparse, dense = embeddings(PROMPTS)
+    return decoder.predict_masks_above(image, image_pe, sparse, dense[:1], least_iou)
+
+
+def test_prompts_beyond_those_at_a_time_equal_each_alone(decoder, distance):
+    *images, sparse, dense = embeddings(PROMPTS)
+
+    found = decoder(*images, sparse, dense, True)
+
+    for prompt in range(PROMPTS):
+        one = slice(prompt, prompt + 1)
+        alone = decoder(*images, sparse[one], dense[one], True)
+        for output, wanted in zip(found, alone, strict=True):
+            assert distance(output[one], wanted) < 1e-5
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
+def test_masks_above_a_predicted_iou_are_those_of_all(share, decoder, distance):
+    image, image_pe, sparse, dense = embeddings(PROMPTS)
+    masks, predicted_iou = decoder(image, image_pe, sparse, dense[:1], True)
+    least_iou = predicted_iou.quantile(1 - share).item() - 1e-3 * (share == 1.0)
+
+    found = above(decoder, least_iou)
+
+    prompts, chosen = (predicted_iou > least_iou).nonzero(as_tuple=True)
+    assert torch.equal(found[2], prompts)
+    wanted = (masks[prompts, chosen], predicted_iou[prompts, chosen])
+    for output, expected in zip(found[:2], wanted, strict=True):
+        assert distance(output, expected) < 1e-5
+
+
+def test_the_masks_of_prompts_without_a_good_one_are_not_computed(decoder):
+    flops = []
+    for least_iou in (math.inf, -math.inf):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            above(decoder, least_iou)
+        flops.append(counter.get_total_flops())
+
+    upscaling = 2 * GRID_SIDE**2 * (WIDTH * WIDTH + 4 * WIDTH // 4 * WIDTH // 2)
+    assert flops[1] - flops[0] > PROMPTS * upscaling
 
 
 def test_images_that_do_not_match_the_prompts_are_refused(decoder):

@@ -139,6 +139,19 @@ def test_a_bf16_model_takes_and_gives_ordinary_arrays():
     assert predicted_iou.dtype == low_res_logits.dtype == np.float32
 
 
+def test_points_above_a_predicted_iou_are_those_of_all_points(predictor_of_two, distance):
+    coords = np.array([[3.0, 4], [20, 30], [36, 1]])
+    logits, predicted_iou = predictor_of_two.predict_points(1, coords)
+    least_iou = predicted_iou.median().item()
+
+    found = predictor_of_two.predict_points_above(1, coords, least_iou)
+
+    good = predicted_iou > least_iou
+    assert torch.equal(found[2], good.nonzero()[:, 0])
+    for output, wanted in zip(found[:2], (logits[good], predicted_iou[good]), strict=True):
+        assert distance(output, wanted) < 1e-5
+
+
 @pytest.mark.parametrize(
     "ask",
     [
@@ -404,3 +417,40 @@ def test_the_sizes_of_one_image_have_upstreams_names():
 
     assert before == (None, None)
     assert (predictor.original_size, predictor.input_size) == ((30, 60), (64, 128))
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"boxes": np.zeros(4)}, r"boxes must have shape \(any, 4\), got \(4,\)"),
+        ({"boxes": np.zeros((2, 2))}, r"boxes must have shape \(any, 4\), got \(2, 2\)"),
+        (
+            {"point_coords": np.zeros((3, 2)), "point_labels": np.ones(3)},
+            r"point_coords must have shape \(any, any, 2\), got \(3, 2\)",
+        ),
+        (
+            {"point_coords": np.zeros((3, 1, 2)), "point_labels": np.ones(3)},
+            r"point_labels must have shape \(3, 1\), got \(3,\)",
+        ),
+        (
+            {"mask_inputs": np.zeros((1, 16, 16))},
+            r"mask_inputs must have shape \(any, 1, any, any\)",
+        ),
+    ],
+)
+def test_prompts_of_another_shape_are_refused_at_once(given, line):
+    with pytest.raises(ValueError, match=line):
+        Prompts(**given)
+
+
+def test_a_resized_image_s_own_size_scales_its_masks_up(empty_predictor):
+    """Also in a batch; it need not be the size that ResizeLongestSide would give."""
+    side = empty_predictor.transform.target_length
+    empty_predictor.set_torch_image(torch.full((1, 3, side, side // 2), 100.0), (30, 30))
+    logits, _, low_res = empty_predictor.predict(box=np.array([2, 2, 9, 9]), return_logits=True)
+    (answer,) = empty_predictor.predict_batch(
+        [Prompts(boxes=np.array([[2, 2, 9, 9]]))], return_logits=True
+    )
+
+    assert np.allclose(answer[2][0], low_res, atol=1e-4)
+    assert np.allclose(answer[0][0], logits, atol=1e-4)

@@ -1,0 +1,228 @@
+"""How far an embedding is from upstream's in float32: none for the same, and shown for a wrong."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarking import accuracy
+from benchmarking.accuracy import first_image, reference_embedding
+from benchmarking.inputs import read_input
+from benchmarking.measure import make_batches, measure_case
+from benchmarking.rig import build_rig
+from sam.attention import ATTENTION
+from sam.build import build_sam_model
+from sam.configs import MODELS
+
+FLAGS = (torch.backends.cuda.matmul, torch.backends.cudnn)
+VARIANTS = [name for name in ATTENTION if name != "reference"]
+# Largest relative error by what differs from upstream's arithmetic in float32.
+LARGEST = {
+    **{("fp32", name, "eager"): 1e-5 for name in VARIANTS},
+    ("fp32", "reference", "onnxruntime"): 1e-4,
+    **{(precision, name, "eager"): 0.1 for precision in ("bf16", "fp16") for name in ATTENTION},
+}
+
+
+@pytest.fixture(autouse=True)
+def flags():
+    """Leave torch's flags as they were."""
+    before = [backend.allow_tf32 for backend in FLAGS]
+    yield
+    for backend, allowed in zip(FLAGS, before, strict=True):
+        backend.allow_tf32 = allowed
+
+
+@pytest.fixture
+def measure_error(run_case):
+    """Measure the error alone of a tiny case with these changes."""
+
+    def measure(**changes):
+        return run_case(**{"passes": ("embedding_error",)} | changes)
+
+    return measure
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """Models that were built for comparison."""
+    found = []
+    allocate = accuracy.allocate_sam
+
+    def spying(*arguments):
+        found.append(arguments)
+        return allocate(*arguments)
+
+    monkeypatch.setattr(accuracy, "allocate_sam", spying)
+    return found
+
+
+# How large
+
+
+@pytest.mark.parametrize("source", ["images", "noise"])
+def test_upstreams_arithmetic_in_float32_is_compared_with_nothing(measure_error, built, source):
+    measured = measure_error(input=source)
+
+    assert measured.embedding_error is None
+    assert built == []
+
+
+@pytest.mark.parametrize("source", ["images", "noise"])
+@pytest.mark.parametrize(("names", "largest"), LARGEST.items(), ids=map(str, LARGEST))
+def test_an_error_is_as_small_as_its_arithmetic_allows(measure_error, names, largest, source):
+    precision, attention, execution = names
+    error = measure_error(
+        precision=precision, attention=attention, execution=execution, input=source
+    ).embedding_error
+
+    assert 0 < error.relative_l2 < largest
+
+
+def test_a_format_with_fewer_digits_has_the_larger_error(measure_error):
+    errors = [
+        measure_error(precision=precision, attention="sdpa").embedding_error.relative_l2
+        for precision in ("fp32", "fp16", "bf16")
+    ]
+
+    assert 100 * errors[0] < errors[1] < errors[2]
+
+
+@pytest.mark.parametrize("factor", [1.1, 0.9])
+def test_a_wrong_variant_is_shown_as_wrong(make_case, make_plan, factor):
+    case, plan = make_case(attention="sdpa"), make_plan(passes=("embedding_error",))
+    rig = build_rig(case, plan)
+    encode = rig.encode
+    rig.encode = lambda images: factor * encode(images)
+    error = measure_case(case, plan, rig, lambda stage: None).embedding_error
+
+    assert error.relative_l2 == pytest.approx(0.1, rel=1e-3)
+
+
+def test_the_largest_error_is_of_one_number_of_the_embedding(make_case, make_plan):
+    case, plan = make_case(attention="sdpa"), make_plan(passes=("embedding_error",))
+    rig = build_rig(case, plan)
+    encode = rig.encode
+
+    def wrong_in_one_place(images):
+        embeddings = encode(images).clone()
+        embeddings[0, 7, 1, 2] += 100.0
+        return embeddings
+
+    rig.encode = wrong_in_one_place
+    error = measure_case(case, plan, rig, lambda stage: None).embedding_error
+
+    assert error.max_abs == pytest.approx(100.0, rel=1e-3)
+
+
+def test_trained_weights_are_compared_with_the_same_weights(measure_error, tmp_path):
+    path = tmp_path / "tiny.pth"
+    torch.save(build_sam_model("tiny", image_size=64, seed=9).state_dict(), path)
+    error = measure_error(attention="sdpa", weights=str(path)).embedding_error
+
+    assert error.relative_l2 < 1e-5
+
+
+# What it is compared with
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_reference_is_exact_and_tf32_is_allowed_afterwards_as_before(
+    make_case, make_plan, monkeypatch, allowed
+):
+    case, plan = make_case(precision="tf32" if allowed else "bf16"), make_plan()
+    rig = build_rig(case, plan)
+    photographs = read_input(case.input, plan, case.image_size, 1)
+    during = []
+    allocate = accuracy.allocate_sam
+
+    def spying(*arguments):
+        model = allocate(*arguments)
+        model.image_encoder.register_forward_hook(
+            lambda *_: during.extend(backend.allow_tf32 for backend in FLAGS)
+        )
+        return model
+
+    monkeypatch.setattr(accuracy, "allocate_sam", spying)
+    with torch.inference_mode():
+        expected = reference_embedding(case, plan, rig, photographs)
+
+    assert expected.dtype == torch.float32
+    assert during == [False, False]
+    assert [backend.allow_tf32 for backend in FLAGS] == [allowed, allowed]
+
+
+@pytest.mark.parametrize("attention", VARIANTS)
+def test_the_reference_has_the_reference_attention(measure_error, built, attention):
+    measure_error(attention=attention)
+
+    assert built == [(MODELS["tiny"], 64, "reference")]
+
+
+def test_one_reference_serves_all_batch_sizes_of_an_input(make_case, run_case, make_plan, built):
+    rig = build_rig(make_case(attention="sdpa"), make_plan())
+    errors = [
+        run_case(
+            rig=rig, attention="sdpa", passes=("embedding_error",), batch_size=size, input=source
+        ).embedding_error
+        for source in ("noise", "images")
+        for size in (1, 2, 4)
+    ]
+
+    assert len(built) == 2
+    assert max(error.relative_l2 for error in errors) < 1e-5
+
+
+@pytest.mark.parametrize("source", ["images", "noise"])
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_the_image_that_is_compared_is_the_first_of_the_batch(
+    make_case, make_plan, batch_size, source
+):
+    case, plan = make_case(batch_size=batch_size, input=source), make_plan(seed=3)
+    rig = build_rig(case, plan)
+    photographs = read_input(case.input, plan, case.image_size, batch_size)
+    batch = make_batches(case, plan, rig, photographs)[0]
+
+    assert torch.equal(first_image(case, plan, rig, photographs), batch[:1])
+
+
+def test_the_image_that_is_compared_is_not_rounded_to_the_cases_precision(make_case, make_plan):
+    case, plan = make_case(precision="bf16"), make_plan()
+    rig = build_rig(case, plan)
+    image = first_image(case, plan, rig, read_input(case.input, plan, case.image_size, 1))
+
+    assert image.dtype == torch.float32
+    assert not torch.equal(image, image.bfloat16().float())
+
+
+# Where there is none
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_output_that_is_not_finite_is_a_note_and_later_passes_are_run(
+    make_case, make_plan, value
+):
+    case, plan = make_case(attention="sdpa"), make_plan(passes=("embedding_error", "flops"))
+    rig = build_rig(case, plan)
+    encode = rig.encode
+    rig.encode = lambda images: torch.full_like(encode(images), value)
+    measured = measure_case(case, plan, rig, lambda stage: None)
+
+    assert measured.embedding_error is None
+    assert measured.notes["embedding_error"] == "the output holds NaN or infinity"
+    assert measured.flops_per_image > 0
+    assert not measured.output.finite
+
+
+def test_a_reference_that_does_not_fit_is_a_note_and_later_passes_are_run(
+    measure_error, monkeypatch
+):
+    def fail(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(accuracy, "allocate_sam", fail)
+    measured = measure_error(attention="sdpa", passes=("embedding_error", "flops"))
+
+    assert measured.embedding_error is None
+    assert measured.notes["embedding_error"].startswith("a model in float32 does not fit")
+    assert measured.flops_per_image > 0
