@@ -90,7 +90,7 @@ def test_a_note_says_how_masks_were_generated_and_how_many_there_were(
 
     assert generated.notes["mask_generator"] == (
         f"points_per_side 4, images_per_batch 2, pred_iou_thresh {settings['pred_iou_thresh']:.3g},"
-        f" stability_score_thresh 0: {sum(map(len, found))} masks"
+        f" stability_score_thresh 0, box_nms_thresh 1: {sum(map(len, found))} masks"
     )
 
 
