@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
 from typing import Any
 
 import click
 
-from .commands import machine, model, showing, sweeping
+from .commands import machine, model, showing, store, sweeping
 from .commands.terminal import EXIT_INTERRUPTED, Mistake
 
 
@@ -19,6 +20,8 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
+            # It ends already: another Ctrl-C would only cut off its last words.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             click.echo(f"Interrupted. {stop}".strip(), err=True)
             ctx.exit(EXIT_INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit):
@@ -61,6 +64,7 @@ for command in (
     sweeping.plan,
     showing.show,
     showing.export,
+    store.store,
     model.masks,
     model.onnx,
     model.download,

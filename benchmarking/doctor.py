@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +18,7 @@ import psutil
 from results.schema import Environment, TimingPlan
 from results.store import StoreError, write_whole
 
-from .environment import ProbeError, probe_environment
+from .environment import PROBE_TIMEOUT_S, ProbeError, probe_environment
 from .inputs import InputError, read_input
 
 LEAST_FREE_BYTES = 2**30
@@ -38,6 +41,8 @@ def examine(store_path: Path) -> list[Finding]:
     try:
         environment = probe_environment()
         findings += describe(environment)
+        gpu = next(iter(environment.gpus), None)
+        findings.append(check_referee(f"cuda:{gpu.index}" if gpu else "cpu"))
     except ProbeError as error:
         findings.append(Finding("torch", False, str(error)))
     for check in (check_clock, check_images_decode, check_load):
@@ -75,6 +80,43 @@ def check_clock(sleep: Callable[[float], None] = time.sleep) -> Finding:
     is_fine = max(abs(slope - 1) for slope in slopes) <= LINEAR
     shown = ", ".join(f"{seconds * 1e3:.1f}" for seconds in measured)
     return Finding("clock", is_fine, f"delays of 20, 40, 80 ms were measured as {shown} ms")
+
+
+def check_referee(device: str) -> Finding:
+    """Our time of a small forward must be that of torch.utils.benchmark.Timer."""
+    try:
+        answer = ask_referee(device)
+    except ProbeError as error:
+        return Finding("referee", False, str(error))
+    ratio, limit = answer["ratio"], answer["limit"]
+    why = "" if device.startswith("cuda") else ", since other work shares a CPU"
+    return Finding(
+        "referee",
+        abs(ratio - 1) <= limit,
+        f"a matrix product on {device} takes {answer['own_s'] * 1e3:.4g} ms by our clock, "
+        f"{answer['referee_s'] * 1e3:.4g} ms by torch.utils.benchmark.Timer: ratio {ratio:.3f} of "
+        f"the least of {answer['rounds']} rounds in turn; fine within {limit * 100:.0f} %{why}",
+    )
+
+
+def ask_referee(device: str) -> dict[str, float]:
+    """Let another process, which may load torch, be refereed."""
+    command = [sys.executable, "-P", "-m", "benchmarking.referee", device]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ProbeError(f"Refereeing took more than {PROBE_TIMEOUT_S:.0f} s.") from error
+    try:
+        answer = json.loads(done.stdout.splitlines()[-1])
+        return {name: answer[name] for name in ("own_s", "referee_s", "ratio", "limit", "rounds")}
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        last = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise ProbeError(
+            f"No forward could be refereed ({last}): see what this prints: "
+            f"python -m benchmarking.referee {device}"
+        ) from error
 
 
 def check_images_decode() -> Finding:

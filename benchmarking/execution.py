@@ -26,12 +26,14 @@ class Execution:
 
     prepare: Makes a function of the images out of the image encoder.
     hides_modules: Why hooks on inner modules would not tell the truth, or None where they do.
+    hides_memory: Why the peak of a forward can't be told, or None where it can.
     why_unsupported: Why a type of device can't do it in a precision, or None where it can.
     """
 
     prepare: Callable[[ImageEncoderViT], Forward]
     summary: str
     hides_modules: str | None = None
+    hides_memory: str | None = None
     why_unsupported: Callable[[str, str], str | None] = lambda device_type, precision: None
 
 
@@ -89,6 +91,7 @@ EXECUTIONS: dict[str, Execution] = {
         prepare_onnxruntime,
         "the encoder as an ONNX graph, by onnxruntime on a CPU",
         hides_modules="onnxruntime runs a graph without torch's modules",
+        hides_memory="onnxruntime keeps what its first forward took",
         why_unsupported=why_no_onnxruntime,
     ),
 }

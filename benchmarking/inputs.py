@@ -171,10 +171,10 @@ def middle(width: int, height: int, kind: str) -> Prompts:
 
 def annotated_prompts(path: Path, pixels: Pixels, kind: str) -> Prompts:
     """The points or boxes of the SA-1B file beside an image."""
-    from sam.sa1b import Sa1bError, read_sa1b
+    from sam.sa1b import Sa1bError, annotation_path, read_sa1b
 
     try:
-        annotated = read_sa1b(path.with_suffix(".json"))
+        annotated = read_sa1b(annotation_path(path))
     except Sa1bError as error:
         raise InputError(str(error)) from error
     size = (annotated.image.height, annotated.image.width)
@@ -225,13 +225,19 @@ def check_images(folder: str | None, inputs: Sequence[str]) -> None:
     if all(INPUTS[name].prompts_of is None for name in inputs):
         raise InputError("--images names photographs, but --input asks for none: drop one of them.")
     images = list_images(Path(folder))
-    # os.path's takes a name that is too long for one that is not there.
-    if needs_annotations and not any(os.path.exists(path.with_suffix(".json")) for path in images):
+    if needs_annotations and not has_annotations(images):
         raise InputError(
             f"--input sa1b needs an SA-1B file such as '{images[0].with_suffix('.json').name}' "
             f"beside each image of '{folder}', and there is none: write them with sam-bench masks "
             "--convert-to-rle."
         )
+
+
+def has_annotations(images: Sequence[Path]) -> bool:
+    from sam.sa1b import annotation_path
+
+    # os.path's takes a name that is too long for one that is not there.
+    return any(os.path.exists(annotation_path(path)) for path in images)
 
 
 def noise_photographs(image_size: int, plan: TimingPlan) -> Photographs:

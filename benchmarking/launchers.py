@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import queue
+import secrets
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -23,15 +25,17 @@ from pydantic import ValidationError
 
 from results.schema import Case, Status, TimingPlan
 
-from .protocol import Answer, Outcome, Refusal, Request
+from .protocol import Answer, Outcome, Refusal, Request, Stage
 from .sweep import SweepError, quoted, suggestion
 
 WORKER = (sys.executable, "-P", "-m", "benchmarking.worker")
 START_TIMEOUT_S = 180.0  # until torch is loaded; a cold disk is slow
+SILENCE_LIMIT_S = 120.0  # many beats; a call that holds Python's lock delays them
 POLL_S = 0.2
-CLOSE_S = 2.0  # for the readers to come to the end of their pipes
+CLOSE_S = 2.0  # for what the worker started to end, and for the readers
 STDERR_TAIL_CHARS = 4_000
 MAX_ANSWER_CHARS = 2**26  # a line without an end must not fill the memory
+MARK = "SAM_BENCH_WORKER"  # an environment variable that everything a worker starts inherits
 
 OnStage = Callable[[str], None]
 
@@ -80,6 +84,7 @@ class Worker:
     """A worker process, watched: it may die, hang or print without end."""
 
     def __init__(self, command: tuple[str, ...]) -> None:
+        self._mark = secrets.token_hex(8)
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -88,6 +93,7 @@ class Worker:
             text=True,
             encoding="utf-8",
             errors="replace",
+            env={**os.environ, MARK: self._mark},
             start_new_session=True,  # Ctrl-C is for the sweep, which then ends the worker
         )
         self._lines: queue.Queue[str] = queue.Queue(maxsize=1000)
@@ -118,44 +124,53 @@ class Worker:
         """Send a request and wait for its outcome, its end, or the deadline."""
         began = time.monotonic()
         stage = "start"
-
-        def failed(status: Status, message: str) -> Outcome:
-            return Outcome(
-                status=status,
-                stage=stage,
-                message=message,
-                wall_s=time.monotonic() - began,
-            )
-
-        with suppress(OSError):  # a worker that is dead already is found out below
-            assert self.process.stdin is not None
-            self.process.stdin.write(request.model_dump_json() + "\n")
-            self.process.stdin.flush()
+        patience = Patience()
+        self._send(request)
         while True:
-            limit_s = request.plan.case_timeout_s if self._is_ready else START_TIMEOUT_S
-            if time.monotonic() - began > limit_s:
-                return failed("timeout", f"no outcome within {limit_s:g} s")
             has_ended = self.process.poll() is not None  # before its last line is waited for
             line = self._next_line(POLL_S)
-            if line is None:
-                if not has_ended:
-                    continue
-                if self.process.returncode == -signal.SIGKILL and oom_kills() > self._oom_kills:
-                    return failed("oom", "the kernel killed the worker: the host's memory was full")
-                return failed("crashed", describe_exit(self.process.returncode))
+            patience.wait(is_quiet=line is None)
             try:
-                said = Answer.model_validate_json(line).said
+                said = None if line is None else Answer.model_validate_json(line).said
             except ValidationError:
-                return failed("crashed", "the worker's answer can't be understood")
+                garbled = Failure("crashed", "the worker's answer can't be understood")
+                return garbled.outcome(stage, began)
             if isinstance(said, Refusal):
                 raise SweepError(said.message)
             if isinstance(said, Outcome):
                 return said
-            stage = said.name
-            if stage == "ready":
-                self._is_ready = True
-                began = time.monotonic()
-            on_stage(stage)
+            if isinstance(said, Stage):
+                stage = said.name
+                if stage == "ready":
+                    self._is_ready = True
+                    began, patience = time.monotonic(), Patience()
+                on_stage(stage)
+            failure = self._end() if has_ended and line is None else None
+            failure = failure or self._impatience(request.plan, patience)
+            if failure is not None:
+                return failure.outcome(stage, began)
+
+    def _send(self, request: Request) -> None:
+        with suppress(OSError):  # a worker that is dead already is found out by its end
+            assert self.process.stdin is not None
+            self.process.stdin.write(request.model_dump_json() + "\n")
+            self.process.stdin.flush()
+
+    def _impatience(self, plan: TimingPlan, patience: Patience) -> Failure | None:
+        """Why a worker is not waited for any longer."""
+        limit_s = plan.case_timeout_s if self._is_ready else START_TIMEOUT_S
+        if patience.waited_s > limit_s:
+            return Failure("timeout", f"no outcome within {limit_s:g} s")
+        if self._is_ready and patience.silence_s > SILENCE_LIMIT_S:
+            limit = f"{SILENCE_LIMIT_S:g} s"
+            return Failure("timeout", f"the worker was not heard for {limit}: it hangs")
+        return None
+
+    def _end(self) -> Failure:
+        """Why a worker ended that has."""
+        if self.process.returncode == -signal.SIGKILL and oom_kills() > self._oom_kills:
+            return Failure("oom", "the kernel killed the worker: the host's memory was full")
+        return Failure("crashed", describe_exit(self.process.returncode))
 
     def stderr_tail(self) -> str | None:
         """The end of what the worker printed; all that it printed is read once it is closed."""
@@ -167,24 +182,79 @@ class Worker:
             return self._lines.get(timeout=timeout_s)
         except queue.Empty:
             return None
+        except RuntimeError as error:  # two Ctrl-C at once leave the queue's lock half released
+            raise KeyboardInterrupt from error
 
     def close(self) -> None:
         """End the process and everything that it started."""
         children: list[psutil.Process] = []
-        with suppress(psutil.Error):  # also what left the worker's process group
-            children = psutil.Process(self.process.pid).children(recursive=True)
-        for child in children:
-            with suppress(psutil.Error):
-                child.kill()
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        try:
+            with suppress(psutil.Error):  # also what left the worker's process group
+                children = psutil.Process(self.process.pid).children(recursive=True)
+        finally:  # also where a second Ctrl-C comes
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        kill(children)
         self.process.wait()
+        deadline = time.monotonic() + CLOSE_S
+        # What outlived a parent of its own; again, since it may have started more meanwhile.
+        while (orphans := marked(self._mark)) and time.monotonic() < deadline:
+            kill(orphans)
         with suppress(OSError):
             assert self.process.stdin is not None
             self.process.stdin.close()
         deadline = time.monotonic() + CLOSE_S
         while any(reader.is_alive() for reader in self._readers) and time.monotonic() < deadline:
             self._next_line(0.01)  # makes room for a reader that waits for it
+
+
+class Patience:
+    """How long a worker was waited for, and how long in silence, in seconds.
+
+    By the monotonic clock, which nobody sets and which stands still while the machine sleeps. A
+    step is never long: while this process itself is stopped, the worker's words wait in the pipe.
+    """
+
+    def __init__(self) -> None:
+        self.waited_s = self.silence_s = 0.0
+        self._last_s = time.monotonic()
+
+    def wait(self, is_quiet: bool) -> None:
+        """Count the time since the last call, at whose end there was a line or none."""
+        now_s = time.monotonic()
+        step_s = min(now_s - self._last_s, 2 * POLL_S)
+        self._last_s = now_s
+        self.waited_s += step_s
+        self.silence_s = self.silence_s + step_s if is_quiet else 0.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a worker gives no outcome."""
+
+    status: Status
+    message: str
+
+    def outcome(self, stage: str, began: float) -> Outcome:
+        """What became of a case that began then."""
+        wall_s = time.monotonic() - began
+        return Outcome(status=self.status, stage=stage, message=self.message, wall_s=wall_s)
+
+
+def kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.Error):
+            process.kill()
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Living processes that a worker started, however they were cut loose from it."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.environ().get(MARK) == mark:
+                found.append(process)
+    return found
 
 
 def oom_kills() -> int:

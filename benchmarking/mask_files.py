@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from sam.sa1b import Sa1bError, annotate, sa1b_image_id, write_sa1b
+from sam.sa1b import Sa1bError, annotate, read_sa1b, sa1b_image_id, write_sa1b
 
 from .inputs import InputError, list_images, read_image
 
@@ -34,19 +34,19 @@ MaskRecord = dict[str, Any]  # as SamAutomaticMaskGenerator returns it
 class MaskJob:
     """An image and where its masks go: a folder of PNG files, or one JSON file.
 
-    number: Of the image among those asked for; its image_id where its name has none.
     as_json: In SA-1B's form.
     """
 
     image: Path
     output: Path
-    number: int
     as_json: bool
 
     def is_done(self) -> bool:
         """Whether masks lie at the output."""
+        if self.as_json:
+            return is_mask_file(self.output)
         # Unlike pathlib's, this takes a name that is too long for one that is not there.
-        return os.path.isfile(self.output if self.as_json else self.output / METADATA)
+        return os.path.isfile(self.output / METADATA)
 
 
 def plan_jobs(source: Path, folder: Path, *, as_json: bool) -> list[MaskJob]:
@@ -63,8 +63,8 @@ def plan_jobs(source: Path, folder: Path, *, as_json: bool) -> list[MaskJob]:
         )
     images = list_images(source) if source.is_dir() else [source]
     return [
-        MaskJob(image, folder / (name + ".json" * as_json), number, as_json)
-        for number, (image, name) in enumerate(zip(images, clear_names(images), strict=True))
+        MaskJob(image, folder / (name + ".json" * as_json), as_json)
+        for image, name in zip(images, clear_names(images), strict=True)
     ]
 
 
@@ -109,11 +109,20 @@ def check_replaceable(job: MaskJob) -> None:
         return
     except OSError as error:
         raise InputError(f"'{job.output}' can't be written: {error.strerror}.") from error
-    if not (job.output.is_file() if job.as_json else is_mask_folder(job.output)):
+    if not (is_mask_file if job.as_json else is_mask_folder)(job.output):
         raise InputError(
             f"'{job.output}' holds something other than masks and is left alone: move it away, or "
             "name another --output."
         )
+
+
+def is_mask_file(path: Path) -> bool:
+    """Whether a file holds masks in SA-1B's form; other tools call their files .json too."""
+    try:
+        read_sa1b(path)
+    except Sa1bError:
+        return False
+    return True
 
 
 def is_mask_folder(path: Path) -> bool:
@@ -155,5 +164,5 @@ def replace_folder(new: Path, target: Path) -> None:
 
 def write_json(job: MaskJob, masks: Sequence[MaskRecord], size: tuple[int, int]) -> None:
     """One file in SA-1B's form; whole or not at all."""
-    image_id = sa1b_image_id(job.image.name, job.number)
+    image_id = sa1b_image_id(job.image.name)
     write_sa1b(job.output, annotate(job.image.name, image_id, size, masks))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -85,7 +86,10 @@ def measure_case(case: Case, plan: TimingPlan, rig: Rig, report: Report) -> Meas
                 notes |= found.pop("notes", {})
                 measured |= found
             report("output")
-            measured["output"] = describe_output(rig.encode(batches[0]))
+            embeddings = rig.encode(batches[0])
+            measured["output"] = describe_output(embeddings)
+            measured["batch_error"] = batch_error(case, rig, embeddings)
+            measured["timer_test_s"] = rig.timer_test_s
     except Exception as error:
         raise PassError(error, Measurement(**measured)) from error
     return Measurement(**measured)
@@ -93,8 +97,11 @@ def measure_case(case: Case, plan: TimingPlan, rig: Rig, report: Report) -> Meas
 
 def why_not(name: str, case: Case) -> str | None:
     """Why a pass can't be run on a case, or None where it can."""
+    execution = EXECUTIONS[case.execution]
     if name == "modules":
-        return EXECUTIONS[case.execution].hides_modules
+        return execution.hides_modules
+    if name == "memory":
+        return execution.hides_memory
     if name == "mask_generator" and case.execution != "eager":
         return "the mask generator runs the image encoder eagerly"
     return None
@@ -170,12 +177,20 @@ def modules_pass(
     with PeakMemory(inner, rig.meter) as memory:
         forward()
     peaks, rises = memory.peak_bytes(), memory.rise_bytes()
-    with collected_garbage(), ForwardTimer(modules, rig.clock) as timer:
-        forward()  # the first with hooks pays for making them
+    timer, plain = ForwardTimer(modules, rig.clock), []
+    with collected_garbage():
+        with timer:
+            forward()  # the first with hooks pays for making them
         timer.clear()
         for _ in limited(plan.module_forwards, plan.max_timed_s):
+            # In turn with forwards without hooks, so that what hooks cost can be told.
+            with timer:
+                forward()
+            start = rig.clock.mark()
             forward()
+            plain.append((start, rig.clock.mark()))
         total_s, self_s = timer.total_s(), timer.self_s()
+        plain_s = tuple(rig.clock.seconds(*pair) for pair in plain)
         timer.clear()
     flops = count_flops(case.model, case.image_size, case.attention)
     return {
@@ -189,7 +204,8 @@ def modules_pass(
                 rise_bytes=rises.get(name),
             )
             for name in modules
-        }
+        },
+        "plain_forward_s": plain_s,
     }
 
 
@@ -248,6 +264,14 @@ def count_flops(model: str, image_size: int, attention: str) -> dict[str, int]:
     return {name: counts.get("" if name == ENCODER else name, 0) for name in names}
 
 
+def batch_error(case: Case, rig: Rig, embeddings: Tensor) -> float | None:
+    """How far the first image's embedding is from that at the first batch size of the rig."""
+    own = embeddings[:1].float().clone()
+    first = rig.first_embeddings.setdefault(case.input, own)
+    error = float((own - first).norm() / first.norm())
+    return error if first is not own and math.isfinite(error) else None
+
+
 def describe_output(embeddings: Tensor) -> Output:
     """Shape, type, finiteness, and a digest of the first image's embedding as float32."""
     first = embeddings[0].to(device="cpu", dtype=torch.float32).contiguous()
@@ -276,10 +300,10 @@ def torch_flags() -> dict[str, bool | int | str]:
 
 PASS_FUNCTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "latency": latency_pass,
-    "components": components_pass,
     "modules": modules_pass,
     "memory": memory_pass,
     "flops": flops_pass,
     "embedding_error": embedding_error_pass,
+    "components": components_pass,
     "mask_generator": mask_generator_pass,
 }

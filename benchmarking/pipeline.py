@@ -24,7 +24,7 @@ from .inputs import Photograph, Photographs, Pixels, Prompts, decode_image
 from .rig import Rig
 from .timing import collected_garbage, limited
 
-PROMPTS_AT_A_TIME = 64  # in the mask decoder, as upstream's mask generator has it
+PROMPTS_IN_A_PASS = 64  # in the mask decoder, as upstream's mask generator has it
 # Random weights predict no quality: this share of all masks is let pass, about as many as trained
 # ones find good on a photograph.
 KEPT_SHARE = 0.1
@@ -62,7 +62,8 @@ def components_pass(
     run_pipeline(rig, images)  # warms up what the latency pass did not run
     with collected_garbage():
         runs = [run_pipeline(rig, images) for _ in limited(plan.module_forwards, plan.max_timed_s)]
-    return {"components_s": by_name(runs)}
+    prompts = sum(len(image.prompts) for image in images)
+    return {"components_s": by_name(runs), "prompts": prompts}
 
 
 def batch_of(photographs: Photographs, batch_size: int) -> list[Photograph]:
@@ -90,20 +91,21 @@ def run_pipeline(rig: Rig, images: Sequence[Photograph]) -> dict[str, float]:
     resized = resize_images(pixels, model.image_encoder.image_size)
     watch.begin("host_to_device_copy")
     copied = copy_to_device(rig, resized)
+    # With the images: a copy between the later parts would wait for what the device still does.
+    prompts, image_of_prompt = copy_prompts(rig, images)
     watch.begin("preprocess")
     normalised = normalise(rig, copied).to(rig.dtype)
     watch.begin(ENCODER)
     embeddings = rig.encode(normalised)
     watch.begin("prompt_encoder")
-    sparse, dense = embed_prompts(rig, images)
+    sparse, dense = embed_prompts(rig, prompts)
     image_pe = model.prompt_encoder.get_dense_pe()
-    owners = np.repeat(np.arange(len(images)), [len(image.prompts) for image in images])
-    for start in range(0, len(owners), PROMPTS_AT_A_TIME):
-        chunk = slice(start, start + PROMPTS_AT_A_TIME)
+    owners = owners_of(images)
+    for start in range(0, len(owners), PROMPTS_IN_A_PASS):
+        chunk = slice(start, start + PROMPTS_IN_A_PASS)
         watch.begin("mask_decoder")
-        image_of_prompt = torch.tensor(owners[chunk], device=rig.device)
         logits, _ = model.mask_decoder(
-            embeddings, image_pe, sparse[chunk], dense, True, image_of_prompt
+            embeddings, image_pe, sparse[chunk], dense, True, image_of_prompt[chunk]
         )
         watch.begin("postprocess")
         chosen, counts = np.unique(owners[chunk], return_counts=True)
@@ -113,16 +115,26 @@ def run_pipeline(rig: Rig, images: Sequence[Photograph]) -> dict[str, float]:
     return watch.seconds()
 
 
-def embed_prompts(rig: Rig, images: Sequence[Photograph]) -> tuple[Tensor, Tensor]:
-    """Sparse embeddings of all prompts (P, tokens, 256), and the dense one that they share."""
+def owners_of(images: Sequence[Photograph]) -> np.ndarray:
+    """The image (P,) of each prompt, ascending."""
+    return np.repeat(np.arange(len(images)), [len(image.prompts) for image in images])
+
+
+def copy_prompts(rig: Rig, images: Sequence[Photograph]) -> tuple[Tensor, Tensor]:
+    """All prompts (P, 2) or (P, 4) in pixels of the input, and the image (P,) of each."""
     transform = ResizeLongestSide(rig.model.image_encoder.image_size)
     scaled = np.concatenate([scale(transform, image) for image in images])
-    values = torch.tensor(scaled, dtype=torch.float32, device=rig.device)
-    if values.shape[1] == 4:
-        sparse, dense = rig.model.prompt_encoder(None, values, None)
+    prompts = torch.tensor(scaled, dtype=torch.float32, device=rig.device)
+    return prompts, torch.tensor(owners_of(images), device=rig.device)
+
+
+def embed_prompts(rig: Rig, prompts: Tensor) -> tuple[Tensor, Tensor]:
+    """Sparse embeddings of all prompts (P, tokens, 256), and the dense one that they share."""
+    if prompts.shape[1] == 4:
+        sparse, dense = rig.model.prompt_encoder(None, prompts, None)
     else:
-        labels = torch.ones(len(values), 1, dtype=torch.int, device=rig.device)
-        sparse, dense = rig.model.prompt_encoder((values[:, None], labels), None, None)
+        labels = torch.ones(len(prompts), 1, dtype=torch.int, device=rig.device)
+        sparse, dense = rig.model.prompt_encoder((prompts[:, None], labels), None, None)
     return sparse, dense[:1]
 
 
@@ -158,6 +170,9 @@ def mask_generator_pass(
     settings = generator_settings(case, plan, rig, images[0])
     found: list[int] = []
 
+    # Each stage once, since the first call of each pays for loading it.
+    SamAutomaticMaskGenerator(rig.model, **settings | {"points_per_side": 4}).generate_batch(images)
+
     def generate() -> dict[str, float]:
         watch = Stopwatch(rig.clock)
         generator = SamAutomaticMaskGenerator(rig.model, on_stage=watch.begin, **settings)
@@ -178,22 +193,20 @@ def mask_generator_pass(
 
 
 def generator_settings(case: Case, plan: TimingPlan, rig: Rig, pixels: Pixels) -> dict[str, Any]:
-    """The generator's arguments; with random weights, thresholds that let some masks pass.
-
-    Finding them, or a few points otherwise, warms the decoder up.
-    """
-    few = SamAutomaticMaskGenerator(rig.model, points_per_side=4)
-    few.predictor.set_images([pixels])
-    points = few.point_grids[0] * np.array(pixels.shape[1::-1])
-    _, quality = few.predictor.predict_points(0, points)
+    """The generator's arguments; with random weights, thresholds that a few masks pass."""
     settings: dict[str, Any] = {
         "points_per_side": plan.points_per_side,
         "images_per_batch": case.batch_size,
     }
-    if case.weights == "random":
-        least = float(quality.float().quantile(1 - KEPT_SHARE))
-        # Their masks are all alike: NMS would leave no work to what follows it.
-        settings |= {
-            "pred_iou_thresh": least, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0
-        }  # fmt: skip
-    return settings
+    if case.weights != "random":
+        return settings
+    few = SamAutomaticMaskGenerator(rig.model, points_per_side=4)
+    few.predictor.set_images([pixels])
+    points = few.point_grids[0] * np.array(pixels.shape[1::-1])
+    _, quality = few.predictor.predict_points(0, points)
+    least = float(quality.float().quantile(1 - KEPT_SHARE))
+    return settings | {
+        "pred_iou_thresh": max(least, 1e-6),  # at zero the generator would filter nothing
+        "stability_score_thresh": 0.0,
+        "box_nms_thresh": 1.0,  # their masks are all alike: none would be left for what follows
+    }

@@ -1,7 +1,7 @@
 """What a sweep and its worker say to each other: one JSON object a line.
 
 The sweep sends a Request a case; the worker answers with a Stage for each thing that it begins,
-and with one Outcome.
+and with one Outcome. A Beat comes between them, whatever the worker does.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Literal
 
 from results.schema import Case, Measurement, Seconds, Status, Strict, TimingPlan
+
+BEAT_S = 5.0  # between two beats
 
 
 class Request(Strict):
@@ -23,6 +25,12 @@ class Stage(Strict):
 
     kind: Literal["stage"] = "stage"
     name: str
+
+
+class Beat(Strict):
+    """The worker lives, however long what it does takes."""
+
+    kind: Literal["beat"] = "beat"
 
 
 class Refusal(Strict):
@@ -47,4 +55,4 @@ class Outcome(Strict):
 class Answer(Strict):
     """One line of the worker."""
 
-    said: Stage | Refusal | Outcome
+    said: Stage | Beat | Refusal | Outcome

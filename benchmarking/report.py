@@ -13,7 +13,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from results.metrics import METRICS
-from results.schema import AXES, ENCODER, MASK_GENERATOR, PROMPTS, Case, Environment, Record
+from results.schema import (
+    AXES,
+    ENCODER,
+    MASK_GENERATOR,
+    PROMPTS,
+    Case,
+    Environment,
+    Record,
+    SweepEnd,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +34,11 @@ PIPELINES = {
     PROMPTS: "From files to the masks of all prompts",
     MASK_GENERATOR: "Mask generator",
 }
-TEXT_HEADINGS = ("sweep_id", "module", "kind", "status", "name", "what it is")
+CHECK_HEADINGS = ("check", "value", "limit", "verdict", "reason")
+TEXT_HEADINGS = (
+    "sweep_id", "module", "kind", "status", "name", "what it is", "check", "limit", "verdict",
+    "reason",
+)  # fmt: skip
 
 
 @dataclass
@@ -106,7 +119,10 @@ def component_views(frame: pd.DataFrame) -> list[View]:
     axes, caption = varying_axes(frame)
     views = []
     for pipeline, group in frame.groupby("pipeline", sort=False):
-        components = list(dict.fromkeys(group["component"]))
+        # In the order of the longest row: a case without files has no decoding, the others do.
+        length = group.groupby(["sweep_id", "case_id"])["component"].transform("size")
+        in_order = group.loc[length.sort_values(ascending=False, kind="stable").index, "component"]
+        components = list(dict.fromkeys(in_order))
         titles = [name.replace("_", " ") for name in components]
         title = f"{PIPELINES[str(pipeline)]}, median time of a batch [ms]"
         view = View(title, [*axes, *titles, "image encoder\nshare [%]"], caption=caption)
@@ -155,11 +171,41 @@ def varying_axes(frame: pd.DataFrame) -> tuple[list[str], str]:
     """The axes, and the sweep, that differ between rows; and a line that names the other axes."""
     axes = ("sweep_id", *AXES)
     varying = [axis for axis in axes if frame[axis].nunique() > 1 or axis == "batch_size"]
+    if frame.empty:
+        return varying, ""
     fixed = (f"{axis} {frame[axis].iloc[0]}" for axis in AXES if axis not in varying)
-    return varying, ("in all rows: " + ", ".join(fixed)) if len(frame) else ""
+    return varying, f"in all rows: {', '.join(fixed)}; {check_line(frame)}"
 
 
-VIEWS = {"case": case_views, "component": component_views, "module": module_views}
+def check_line(frame: pd.DataFrame) -> str:
+    """How many self-checks the cases of a frame have passed."""
+    cases = frame.drop_duplicates(["sweep_id", "case_id"])
+    total, warned, invalid = (
+        int(cases[name].sum()) for name in ("checks", "warnings", "invalid_checks")
+    )
+    return f"self-checks: {total} made, {warned} warn, {invalid} invalid"
+
+
+def check_views(frame: pd.DataFrame) -> list[View]:
+    """What the self-checks found, where they did not pass."""
+    if frame.empty:
+        return []
+    axes, caption = varying_axes(frame)
+    view = View("Self-checks that did not pass", [*axes, *CHECK_HEADINGS], caption=caption)
+    for row in frame[frame["verdict"] != "pass"].to_dict("records"):
+        own = [str(row[axis]) for axis in axes]
+        value = METRICS["value"].show(row["value"])
+        text = [str(row[name] or "") for name in ("limit", "verdict", "reason")]
+        view.rows.append([*own, row["check"], value, *text])
+    return [view]
+
+
+VIEWS = {
+    "case": case_views,
+    "component": component_views,
+    "module": module_views,
+    "check": check_views,
+}
 
 
 def failure_lines(records: Sequence[Record]) -> list[str]:
@@ -180,6 +226,24 @@ def note_lines(records: Iterable[Record]) -> list[str]:
         for subject, text in record.measurement.notes.items()
     }
     return sorted(notes)
+
+
+def end_lines(end: SweepEnd | None) -> list[str]:
+    """What the sweep cost beside its measuring, and its own checks that did not pass."""
+    if end is None:
+        return []
+    lines = []
+    if end.measured_s > 0:
+        lines.append(
+            f"It took {end.wall_s:.0f} s, {end.wall_s / end.measured_s:.2f} times its timed and "
+            "warm-up work."
+        )
+    lines += [
+        harmless(f"self-check {name}: {check.verdict}: {check.reason}")
+        for name, check in end.checks.items()
+        if check.verdict != "pass"
+    ]
+    return lines
 
 
 def status_line(planned: int, records: Iterable[Record]) -> str:

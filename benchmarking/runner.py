@@ -5,26 +5,41 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+import psutil
+
 from results.schema import (
+    ENCODER,
     RETRIED,
     Case,
+    Check,
     Environment,
     Record,
+    Samples,
     Status,
+    SweepEnd,
     SweepFile,
+    Telemetry,
     TimingPlan,
-)
+)  # fmt: skip
 from results.store import BrokenFileError, Store, read_file
 
+from .checks import Evidence, judge, judge_accounting, judge_drift
 from .launchers import Launcher
 from .protocol import Outcome
 from .sweep import unsupported_reason
+from .telemetry import Watch, slowdowns, uuid_of
+
+DEFINITION_DIGITS = 6  # of the definition, that a sweep's id ends with
+ATTEMPTS = 3  # at a case whose GPU is throttled
+RECOVERY_S = 30.0  # between two
+FEWEST_FOR_DRIFT = 3  # cases; in a shorter sweep a drift shows in the repeated command
 
 
 class Watcher(Protocol):
@@ -43,10 +58,12 @@ class Options:
 
     is_fresh: Begin a new sweep, also where an equal one can be resumed.
     prunes: Skip batch sizes above one that did not fit.
+    probes_drift: Measure the first case again last, to see whether the machine has changed.
     """
 
     is_fresh: bool = False
     prunes: bool = True
+    probes_drift: bool = True
 
 
 def run_sweep(
@@ -67,55 +84,173 @@ def run_sweep(
         StoreError: Where the store can't be written.
     """
     sweep = find_or_plan(cases, plan, environment, store, command, options)
-    stage = StageKeeper(watcher)
     with store.lock(sweep.sweep_id):
         store.write_sweep(sweep)
-        done = finished(store, sweep.sweep_id, options)
-        left = [case for case in cases if case.case_id not in done]
-        watcher.begin(sweep, left)
-        too_large = smallest_oom(done.values()) if options.prunes else {}
+        run = Run(sweep, store, launcher, watcher, options)
         try:
-            for case in left:
-                watcher.case_begins(case)
-                started_at, began = utc_now(), time.monotonic()
-                try:
-                    outcome = run_case(case, plan, environment, launcher, stage, too_large)
-                except KeyboardInterrupt:
-                    stopped = Outcome(
-                        status="interrupted",
-                        stage=stage.name,
-                        message="stopped by Ctrl-C",
-                        wall_s=time.monotonic() - began,
-                    )
-                    store.write_record(make_record(sweep, case, stopped, started_at))
-                    raise
-                if options.prunes and does_not_fit(outcome):
-                    too_large.setdefault(group(case), case.batch_size)
-                record = make_record(sweep, case, outcome, started_at)
-                store.write_record(record)  # at once, so a crash in a later case loses nothing
-                watcher.case_ends(record)
+            run.measure_all(cases)
         finally:
             watcher.end()  # first, since a second Ctrl-C may come while the launcher closes
             launcher.close()
     return sweep.sweep_id
 
 
-def run_case(
-    case: Case,
-    plan: TimingPlan,
-    environment: Environment,
-    launcher: Launcher,
-    on_stage: Callable[[str], None],
-    too_large: dict[tuple[str, ...], int],
-) -> Outcome:
-    """Measure a case, unless it is known that it can't be."""
-    reason = unsupported_reason(case, environment)
-    if reason is not None:
-        return not_measured("unsupported", reason)
-    limit = too_large.get(group(case))
-    if limit is not None and case.batch_size >= limit:
-        return not_measured("skipped", f"oom at batch size {limit}")
-    return launcher.measure(case, plan, on_stage)
+class Run:
+    """One run of a sweep: the cases that are left, and what is known of those that are done."""
+
+    def __init__(
+        self, sweep: SweepFile, store: Store, launcher: Launcher, watcher: Watcher, options: Options
+    ) -> None:
+        self.sweep, self.store, self.launcher = sweep, store, launcher
+        self.watcher, self.options = watcher, options
+        self.stage = StageKeeper(watcher)
+        self.records = finished(store, sweep.sweep_id, options)
+        self.too_large = smallest_oom(self.records.values()) if options.prunes else {}
+
+    def measure_all(self, cases: list[Case]) -> None:
+        began = time.monotonic()
+        left = [case for case in cases if case.case_id not in self.records]
+        self.watcher.begin(self.sweep, left)
+        for case in left:
+            self.watcher.case_begins(case)
+            self.keep(self.measure(case))
+        if left or self.store.read_end(self.sweep.sweep_id) is None:
+            self.close(left, began)
+
+    def measure(self, case: Case) -> Record:
+        """Measure a case, unless it is known that it can't be; again while the GPU is throttled."""
+        started_at, began = utc_now(), time.monotonic()
+        try:
+            for attempt in range(1, ATTEMPTS + 1):
+                outcome, telemetry = self.attempt(case)
+                record = make_record(self.sweep, case, outcome, started_at, telemetry, attempt)
+                if record.status != "ok" or telemetry is None or not slowdowns(telemetry):
+                    break
+                if attempt < ATTEMPTS:
+                    self.stage(f"waiting for the GPU to recover: {', '.join(slowdowns(telemetry))}")
+                    time.sleep(RECOVERY_S)
+        except KeyboardInterrupt:
+            stopped = Outcome(
+                status="interrupted",
+                stage=self.stage.name,
+                message="stopped by Ctrl-C",
+                wall_s=time.monotonic() - began,
+            )
+            self.store.write_record(make_record(self.sweep, case, stopped, started_at))
+            raise
+        if record.measurement is None:
+            return record
+        return judged(record, judge(Evidence(record, self.smaller(case))))
+
+    def attempt(self, case: Case) -> tuple[Outcome, Telemetry | None]:
+        environment = self.sweep.environment
+        reason = unsupported_reason(case, environment)
+        if reason is not None:
+            return not_measured("unsupported", reason), None
+        limit = self.too_large.get(group(case))
+        if limit is not None and case.batch_size >= limit:
+            return not_measured("skipped", f"oom at batch size {limit}"), None
+        uuid = uuid_of(case.device, environment)
+        if uuid is None:
+            return self.launcher.measure(case, self.sweep.plan, self.stage), None
+        with Watch(uuid, own_pids()) as watch:
+            outcome = self.launcher.measure(case, self.sweep.plan, self.stage)
+        return outcome, watch.telemetry()
+
+    def smaller(self, case: Case) -> list[Record]:
+        """Good records of the same case at smaller batch sizes, ascending."""
+        same = (
+            record
+            for record in self.records.values()
+            if record.status == "ok"
+            and group(record.case) == group(case)
+            and record.case.batch_size < case.batch_size
+        )
+        return sorted(same, key=lambda record: record.case.batch_size)
+
+    def keep(self, record: Record) -> None:
+        if self.options.prunes and does_not_fit(record):
+            self.too_large.setdefault(group(record.case), record.case.batch_size)
+        self.store.write_record(record)  # at once, so a crash in a later case loses nothing
+        self.records[record.case_id] = record
+        self.watcher.case_ends(record)
+
+    def close(self, done: list[Case], began: float) -> None:
+        """Look once more at the first case, and say what this run of the sweep cost."""
+        records = [self.records[case.case_id] for case in done]
+        first = next((record for record in records if has_good_latency(record)), None)
+        drift_s: Samples | None = None
+        checks: dict[str, Check] = {}
+        if first is not None and self.options.probes_drift and len(done) >= FEWEST_FOR_DRIFT:
+            drift_s = self.measure_again(first.case)
+            if drift_s is not None:
+                checks["drift"] = judge_drift(first, drift_s)
+                first = judged(first, checks)
+                self.store.write_record(first)
+                self.records[first.case_id] = first
+        statuses = Counter[str](record.status for record in self.records.values())
+        checks["accounting"] = judge_accounting(len(self.sweep.cases), statuses)
+        end = SweepEnd(
+            sweep_id=self.sweep.sweep_id,
+            ended_at=utc_now(),
+            planned=len(self.sweep.cases),
+            statuses=dict(statuses),
+            wall_s=time.monotonic() - began,
+            measured_s=sum(map(measured_s, records)),
+            drift_case_id=first.case_id if first is not None and drift_s is not None else None,
+            drift_forward_s=drift_s,
+            checks=checks,
+        )
+        self.store.write_end(end)
+
+    def measure_again(self, case: Case) -> Samples | None:
+        """Seconds of the forwards of a case that was measured before, if it can be again."""
+        plan = self.sweep.plan.model_copy(update={"passes": ("latency",)})
+        outcome = self.launcher.measure(case, plan, lambda stage: self.stage("drift probe"))
+        if outcome.measurement is None or outcome.measurement.latency is None:
+            return None
+        return outcome.measurement.latency.forward_s
+
+
+def judged(record: Record, checks: dict[str, Check]) -> Record:
+    """A record with checks; invalid where one of them is."""
+    record = record.model_copy(update={"checks": record.checks | checks})
+    failed = [
+        f"{name}: {check.reason}" for name, check in checks.items() if check.verdict == "invalid"
+    ]
+    if not failed or record.status not in ("ok", "invalid"):
+        return record
+    return record.model_copy(
+        update={"status": "invalid", "stage": "self-checks", "message": "; ".join(failed)}
+    )
+
+
+def measured_s(record: Record) -> float:
+    """Seconds of timed and warm-up work that a record holds."""
+    measurement = record.measurement
+    if measurement is None:
+        return 0.0
+    latency, modules = measurement.latency, measurement.modules or {}
+    parts: list[Samples] = [
+        *(measurement.components_s or {}).values(),
+        *(measurement.mask_generator_s or {}).values(),
+        measurement.plain_forward_s or (),
+        modules[ENCODER].total_s if ENCODER in modules else (),
+    ]
+    if latency is not None:
+        parts.append((*latency.forward_s, latency.first_forward_s, latency.warmup_s))
+    return sum(map(sum, parts))
+
+
+def has_good_latency(record: Record) -> bool:
+    measurement = record.measurement
+    return record.status == "ok" and measurement is not None and measurement.latency is not None
+
+
+def own_pids() -> frozenset[int]:
+    """This process and its workers, which are no strangers on a GPU."""
+    process = psutil.Process()
+    return frozenset({process.pid, *(child.pid for child in process.children(recursive=True))})
 
 
 class StageKeeper:
@@ -177,8 +312,11 @@ def find_or_plan(
             sweep = read_file(store.path / sweep_id / "sweep.json", SweepFile)
         except BrokenFileError:
             continue
-        if sweep.definition_sha256 == definition:
-            return sweep
+        # A plan that was rebuilt from its records knows the first digits alone, and not all cases.
+        digits = sweep.definition_sha256
+        if len(digits) >= DEFINITION_DIGITS and definition.startswith(digits):
+            whole = {"definition_sha256": definition, "cases": tuple(cases)}
+            return sweep.model_copy(update=whole)
     return SweepFile(
         sweep_id=new_sweep_id(store, definition),
         definition_sha256=definition,
@@ -212,13 +350,20 @@ def describe_path(path: Path) -> list[tuple[str, int, int]]:
 
 def new_sweep_id(store: Store, definition: str) -> str:
     """The time, so that ids sort by age, and a little of the definition."""
-    stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{definition[:6]}"
+    stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{definition[:DEFINITION_DIGITS]}"
     taken = set(store.sweep_ids())
     candidates = (stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3)))
     return next(candidate for candidate in candidates if candidate not in taken)
 
 
-def make_record(sweep: SweepFile, case: Case, outcome: Outcome, started_at: str) -> Record:
+def make_record(
+    sweep: SweepFile,
+    case: Case,
+    outcome: Outcome,
+    started_at: str,
+    telemetry: Telemetry | None = None,
+    attempts: int = 1,
+) -> Record:
     return Record(
         sweep_id=sweep.sweep_id,
         case_id=case.case_id,
@@ -232,6 +377,8 @@ def make_record(sweep: SweepFile, case: Case, outcome: Outcome, started_at: str)
         message=outcome.message,
         stderr_tail=outcome.stderr_tail,
         measurement=outcome.measurement,
+        telemetry=telemetry,
+        attempts=attempts,
         wall_s=outcome.wall_s,
     )
 

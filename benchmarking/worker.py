@@ -9,16 +9,17 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from results.schema import Status
 
-from .protocol import Answer, Outcome, Refusal, Request, Stage
+from .protocol import BEAT_S, Answer, Beat, Outcome, Refusal, Request, Stage
 
 if TYPE_CHECKING:
     from .rig import Rig
@@ -33,12 +34,13 @@ def main() -> None:
     offer_to_oom_killer()
     # A compilation is measured cold: the seconds of a cache hit say nothing.
     os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
-    answers = take_stdout()
+    voice = Voice(take_stdout())
+    with voice.beating():
+        serve(voice.say)
 
-    def say(said: Stage | Refusal | Outcome) -> None:
-        answers.write(Answer(said=said).model_dump_json() + "\n")
-        answers.flush()
 
+def serve(say: Callable[[Stage | Refusal | Outcome], None]) -> None:
+    """Answer requests until there are no more, or one is refused."""
     from .rig import build_rig  # loads torch
 
     say(Stage(name="ready"))
@@ -55,6 +57,42 @@ def main() -> None:
         say(said)
         if isinstance(said, Refusal):
             return
+
+
+class Voice:
+    """What the worker says: one line at a time, from whichever thread.
+
+    Args:
+        answers: Where its lines go.
+    """
+
+    def __init__(self, answers: TextIO) -> None:
+        self.answers = answers
+        self._lock = threading.Lock()
+
+    def say(self, said: Stage | Beat | Refusal | Outcome) -> None:
+        line = Answer(said=said).model_dump_json() + "\n"
+        with self._lock:
+            self.answers.write(line)
+            self.answers.flush()
+
+    @contextmanager
+    def beating(self, every_s: float = BEAT_S) -> Iterator[None]:
+        """Say so often that this process lives; no beat comes after."""
+        is_over = threading.Event()
+
+        def beat() -> None:
+            with suppress(OSError):  # nobody listens any more
+                while not is_over.wait(every_s):
+                    self.say(Beat())
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
 
 
 def attempt(request: Request, rig: Rig, say: Callable[[Stage], None]) -> Refusal | Outcome:

@@ -6,6 +6,7 @@ with missing values and its status.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,7 +18,7 @@ from .stats import describe
 
 UNATTRIBUTED = "unattributed"
 
-IDENTITY = ("sweep_id", "case_id", *AXES, "status")
+IDENTITY = ("sweep_id", "case_id", *AXES, "status", "checks", "warnings", "invalid_checks")
 TIMES = ("median", "low", "high", "q1", "q3", "mad", "p90", "p99", "min", "max")
 CASE_COLUMNS = (
     *IDENTITY, "stage", "message", "n", *(f"{name}_s" for name in TIMES), "outliers",
@@ -27,8 +28,9 @@ CASE_COLUMNS = (
     "gpu", "cpu", "torch", "git_commit", "hostname", "started_at", "wall_s",
 )  # fmt: skip
 COMPONENT_COLUMNS = (
-    *IDENTITY, "pipeline", "component", "n", "median_s", "low_s", "high_s", "share",
+    *IDENTITY, "pipeline", "prompts", "component", "n", "median_s", "low_s", "high_s", "share",
 )  # fmt: skip
+CHECK_COLUMNS = (*IDENTITY, "check", "value", "limit", "verdict", "reason")
 MODULE_COLUMNS = (
     *IDENTITY, "module", "kind", "n", "total_s", "low_s", "high_s", "self_s", "share", "flops",
     "flops_per_s", "peak_bytes", "rise_bytes",
@@ -51,16 +53,30 @@ def module_frame(records: Iterable[Record]) -> pd.DataFrame:
     return frame((row for record in records for row in module_rows(record)), MODULE_COLUMNS)
 
 
+def check_frame(records: Iterable[Record]) -> pd.DataFrame:
+    """A row a case and self-check."""
+    rows = (
+        identity(record) | {"check": name} | check.model_dump()
+        for record in records
+        for name, check in record.checks.items()
+    )
+    return frame(rows, CHECK_COLUMNS)
+
+
 def frame(rows: Iterable[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
     return pd.DataFrame(list(rows), columns=list(columns))
 
 
 def identity(record: Record) -> dict[str, Any]:
+    verdicts = Counter(check.verdict for check in record.checks.values())
     return {
         "sweep_id": record.sweep_id,
         "case_id": record.case_id,
         **record.case.model_dump(),
         "status": record.status,
+        "checks": len(record.checks),
+        "warnings": verdicts["warn"],
+        "invalid_checks": verdicts["invalid"],
     }
 
 
@@ -140,7 +156,7 @@ def component_rows(record: Record) -> list[dict[str, Any]]:
         MASK_GENERATOR: measurement.mask_generator_s or {},
     }
     return [
-        identity(record) | {"pipeline": pipeline} | row
+        identity(record) | {"pipeline": pipeline, "prompts": measurement.prompts} | row
         for pipeline, samples in pipelines.items()
         for row in described_parts(samples)
     ]

@@ -78,5 +78,6 @@ METRICS: dict[str, Metric] = {
     "total_s": milliseconds("total"),
     "self_s": milliseconds("self"),
     "flops": Metric("work", "GFLOP", 1e-9),
+    "value": Metric("value", digits=3),
     "wall_s": Metric("measuring took", "s"),
 }

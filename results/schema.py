@@ -42,10 +42,12 @@ ENCODER = "image_encoder"
 # Pipelines whose components are timed: chosen prompts, and a grid of them over the whole image.
 PROMPTS, MASK_GENERATOR = "prompts", "mask_generator"
 PASSES = (
-    "latency", "components", "modules", "memory", "flops", "embedding_error", MASK_GENERATOR,
+    "latency", "modules", "memory", "flops", "embedding_error", "components", MASK_GENERATOR,
 )  # fmt: skip
 ON_REQUEST = (MASK_GENERATOR,)  # takes as long as a thousand prompts an image
 
+Verdict = Literal["pass", "warn", "invalid", "unknown"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 StopReason = Literal["converged", "plateau", "cap"]
 
 FILE_NAME = r"^[0-9A-Za-z][0-9A-Za-z._-]{0,79}$"  # ids are names of files and folders
@@ -64,6 +66,8 @@ SignedSeconds = Annotated[
     float, Field(allow_inf_nan=False), PlainSerializer(seven_digits, when_used="json")
 ]
 Samples = tuple[Seconds, ...]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # 64 bits, so that no record can hold a number that a table can't.
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Bytes = Count
@@ -208,18 +212,53 @@ class EmbeddingError(Strict):
     max_abs: float = Field(ge=0, allow_inf_nan=False)
 
 
+class Telemetry(Strict):
+    """What the GPU did while the case was measured, from NVML; a list for each quantity.
+
+    What a GPU does not tell is None, and `missing` says why.
+    """
+
+    at_s: Samples = ()  # since the measuring began; the first look is before, the last after
+    sm_clock_hz: tuple[Count | None, ...] = ()
+    memory_clock_hz: tuple[Count | None, ...] = ()
+    power_watts: tuple[Amount | None, ...] = ()
+    temperature_celsius: tuple[Count | None, ...] = ()
+    used_bytes: tuple[Bytes | None, ...] = ()  # of the whole device, by any process
+    event_reasons: tuple[tuple[str, ...] | None, ...] = ()  # why clocks are not at their highest
+    energy_joules: Amount | None = None  # of the board, from the first look to the last
+    power_limit_watts: Amount | None = None
+    uncorrected_errors: Count | None = None  # of the memory (ECC), since the driver was loaded
+    is_mig: bool | None = None  # whether the GPU is split into instances
+    other_processes: tuple[Count, ...] | None = None  # pids that computed on it before the case
+    missing: dict[str, str] = {}  # quantity: why it is not known
+
+
+class Check(Strict):
+    """One look at whether a measurement can be trusted."""
+
+    value: Finite | None  # None where it can't be told
+    limit: str
+    verdict: Verdict
+    reason: str | None = None  # what a person should know
+
+
 class Measurement(Strict):
     """What was measured of a case; a pass that was not asked for or can't be is None."""
 
     latency: Latency | None = None
     components_s: dict[str, Samples] | None = None  # of a batch, from files to masks
-    mask_generator_s: dict[str, Samples] | None = None  # the same, by the generator's stages
+    prompts: Count | None = None  # of a batch, that the mask decoder was asked in `components_s`
+    mask_generator_s: dict[str, Samples] | None = None  # of a batch, by the generator's stages
     modules: dict[str, ModuleTiming] | None = None
+    plain_forward_s: Samples | None = None  # without hooks, in turn with those of `modules`
     memory: Memory | None = None
     flops_per_image: Count | None = None  # of the image encoder; 2 FLOP = 1 MAC
     parameters: Count | None = None  # of the image encoder
     output: Output | None = None
     embedding_error: EmbeddingError | None = None
+    # Relative L2 distance of the first image's embedding from that at another batch size.
+    batch_error: Amount | None = None
+    timer_test_s: Samples | None = None  # of known delays, each twice the one before
     weights: str  # "random, seed 0" or "sha256:..."
     input_source: str  # the photographs, or the noise's seed
     notes: dict[str, str] = {}  # pass: why it is missing, or what to know about it
@@ -273,6 +312,9 @@ class Record(Strict):
     message: str | None = None  # why, in one line
     stderr_tail: str | None = None
     measurement: Measurement | None = None
+    telemetry: Telemetry | None = None  # None on a CPU
+    checks: dict[str, Check] = {}
+    attempts: Annotated[int, Field(ge=1)] = 1  # more where the GPU was throttled
     environment: Environment
     command: str  # that repeats the sweep
     started_at: str  # UTC, ISO 8601
@@ -298,3 +340,18 @@ class SweepFile(Strict):
     plan: TimingPlan
     cases: tuple[Case, ...]
     environment: Environment
+
+
+class SweepEnd(Strict):
+    """What a sweep that came to its end says of itself."""
+
+    schema_version: int = SCHEMA_VERSION
+    sweep_id: str = Field(pattern=FILE_NAME)
+    ended_at: str  # UTC, ISO 8601
+    planned: Count
+    statuses: dict[str, Count]  # of all its records
+    wall_s: Seconds  # of this run of the sweep; a resumed one had others before
+    measured_s: Seconds  # of it, timed and warm-up work
+    drift_case_id: str | None = None  # the case that was measured again last
+    drift_forward_s: Samples | None = None
+    checks: dict[str, Check] = {}

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from .schema import SCHEMA_VERSION, Record, SweepFile
+from .schema import SCHEMA_VERSION, Record, SweepEnd, SweepFile
 
 TEMPORARY = ".tmp"
 MAX_FILE_BYTES = 64 * 2**20
@@ -31,8 +31,16 @@ class StoreError(Exception):
     """A store can't be read or written; the message says what to do."""
 
 
+class LockedError(StoreError):
+    """Another process is running the sweep."""
+
+
 class BrokenFileError(Exception):
     """One file of a store can't be used; the message says why."""
+
+
+class OtherVersionError(BrokenFileError):
+    """A file is of another version, which may well be able to use it."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +69,35 @@ class Store:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._sweeps: dict[str, SweepFile] = {}
 
     def case_path(self, sweep_id: str, case_id: str) -> Path:
         return self.path / sweep_id / "cases" / f"{case_id}.json"
 
     def write_sweep(self, sweep: SweepFile) -> None:
         write_whole(self.path / sweep.sweep_id / "sweep.json", to_json(sweep))
+        self._sweeps[sweep.sweep_id] = sweep
 
     def write_record(self, record: Record) -> None:
-        """Store a record; one of the same case and sweep is replaced whole."""
+        """Store a record; one of the same case and sweep is replaced whole.
+
+        Where somebody has removed the folder meanwhile, the plan that was written is so again: the
+        same sweep can then measure what went with it.
+        """
+        sweep = self._sweeps.get(record.sweep_id)
+        if sweep is not None and not os.path.lexists(self.path / sweep.sweep_id / "sweep.json"):
+            self.write_sweep(sweep)
         write_whole(self.case_path(record.sweep_id, record.case_id), to_json(record))
+
+    def write_end(self, end: SweepEnd) -> None:
+        write_whole(self.path / end.sweep_id / "end.json", to_json(end))
+
+    def read_end(self, sweep_id: str) -> SweepEnd | None:
+        """What a sweep said at its end; None where it came to none, or that can't be read."""
+        try:
+            return read_file(self.path / sweep_id / "end.json", SweepEnd)
+        except BrokenFileError:
+            return None
 
     def sweep_ids(self) -> list[str]:
         """Ids of all sweeps, oldest first: an id begins with its time."""
@@ -105,8 +132,13 @@ class Store:
         contents.records += records
 
     @contextmanager
-    def lock(self, sweep_id: str) -> Iterator[None]:
-        """Hold a sweep for writing; StoreError where another process does."""
+    def lock(self, sweep_id: str) -> Iterator[list[Path]]:
+        """Hold a sweep for writing; gives the temporary files of dead writers, which it removes.
+
+        Raises:
+            LockedError: Where another process holds it.
+            StoreError: Where the folder can't be written or locked.
+        """
         path = self.path / sweep_id / ".lock"
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,19 +147,32 @@ class Store:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise StoreError(
+                raise LockedError(
                     f"Another process is running sweep {sweep_id} in '{self.path}': wait for it, "
                     "or name another store with --store."
                 ) from error
-            for left_over in path.parent.glob(f"cases/.*{TEMPORARY}"):  # of a killed writer
-                left_over.unlink(missing_ok=True)
-            yield
+            except OSError as error:  # some network disks
+                raise StoreError(
+                    f"'{path}' can't be locked: {error.strerror}. Name a store on another disk "
+                    "with --store."
+                ) from error
+            dead = left_overs(path.parent)
+            with writing(path):
+                for temporary in dead:
+                    temporary.unlink(missing_ok=True)
+            yield dead
 
 
 def is_sweep(entry: Path) -> bool:
     """Also where one of the two is missing or broken: reading names it."""
     holds = os.path.lexists(entry / "sweep.json") or os.path.lexists(entry / "cases")
     return holds and not entry.name.startswith(".")
+
+
+def left_overs(folder: Path) -> list[Path]:
+    """A sweep's temporary files: of dead writers, where nobody is running it."""
+    found = (*folder.glob(f".*{TEMPORARY}"), *folder.glob(f"cases/.*{TEMPORARY}"))
+    return sorted(path for path in found if path.is_symlink() or path.is_file())
 
 
 def case_files(folder: Path, problems: list[Problem]) -> list[Path]:
@@ -165,7 +210,9 @@ def read_file(path: Path, form: type[Form]) -> Form:
     content = parse_json(text)
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
-        raise BrokenFileError(
+        # A version that is no whole number is nobody's.
+        kind = OtherVersionError if type(version) is int else BrokenFileError
+        raise kind(
             f"its schema_version is {version!r:.100}, and this version reads {SCHEMA_VERSION}"
         )
     try:

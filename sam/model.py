@@ -75,7 +75,10 @@ class Sam(nn.Module):
         points = (
             (record["point_coords"], record["point_labels"]) if "point_coords" in record else None
         )
-        sparse, dense = self.prompt_encoder(points, record.get("boxes"), record.get("mask_inputs"))
+        masks = record.get("mask_inputs")
+        sparse, dense = self.prompt_encoder(points, record.get("boxes"), masks)
+        if masks is None:
+            dense = dense[:1]  # the same for all prompts
         low_res_logits, iou_predictions = self.mask_decoder(
             embedding, self.prompt_encoder.get_dense_pe(), sparse, dense, multimask_output
         )

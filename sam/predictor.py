@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ class Prompts:
         check_together(self.point_coords, self.point_labels)
         check_shape("point_coords", self.point_coords, (None, None, 2))
         if self.point_coords is not None:
-            check_shape("point_labels", self.point_labels, self.point_coords.shape[:2])
+            check_shape("point_labels", self.point_labels, np.shape(self.point_coords)[:2])
         check_shape("boxes", self.boxes, (None, 4))
         check_shape("mask_inputs", self.mask_inputs, (None, 1, None, None))
         counts = {len(given) for given in self._given()}
@@ -55,8 +56,16 @@ class Prompts:
 
     def form(self) -> tuple[object, ...]:
         """What prompts must share to be embedded in one tensor: the tokens of each."""
-        points = None if self.point_coords is None else self.point_coords.shape[1]
+        points = None if self.point_coords is None else np.shape(self.point_coords)[1]
         return (points, self.boxes is None, self.mask_inputs is None)
+
+
+class PreparedImages(NamedTuple):
+    """Images ready for the encoder: (I, 3, S, S), and their (H, W) before and after the resize."""
+
+    batch: Tensor
+    original_sizes: list[tuple[int, int]]
+    input_sizes: list[tuple[int, int]]
 
 
 class SamPredictor:
@@ -118,6 +127,11 @@ class SamPredictor:
         Raises:
             ValueError: Where an image or image_format is anything else.
         """
+        self.encode(self.prepare(images, image_format))
+
+    @torch.no_grad()
+    def prepare(self, images: Sequence[np.ndarray], image_format: str = "RGB") -> PreparedImages:
+        """Resize images, copy them to the device, normalise and pad them; as set_images does."""
         if image_format not in IMAGE_FORMATS:
             raise ValueError(f"image_format must be one of {IMAGE_FORMATS}, got '{image_format}'.")
         if not len(images):
@@ -130,9 +144,8 @@ class SamPredictor:
             torch.as_tensor(self.transform.apply_image(image), device=self.device).permute(2, 0, 1)
             for image in images
         ]
-        batch = torch.stack([self.model.preprocess(image.contiguous()) for image in resized])
-        self._encode(
-            batch,
+        return PreparedImages(
+            torch.stack([self.model.preprocess(image.contiguous()) for image in resized]),
             [(image.shape[0], image.shape[1]) for image in images],
             [(image.shape[1], image.shape[2]) for image in resized],
         )
@@ -158,17 +171,14 @@ class SamPredictor:
                 f"got {shape}: resize it with ResizeLongestSide({side})."
             )
         batch = self.model.preprocess(transformed_image)
-        self._encode(batch, [original_image_size], [(shape[2], shape[3])])
+        self.encode(PreparedImages(batch, [original_image_size], [(shape[2], shape[3])]))
 
-    def _encode(
-        self,
-        batch: Tensor,
-        original_sizes: list[tuple[int, int]],
-        input_sizes: list[tuple[int, int]],
-    ) -> None:
+    @torch.no_grad()
+    def encode(self, images: PreparedImages) -> None:
+        """Set images that are prepared."""
         self.reset_image()  # its memory goes before the encoder needs some
-        self.features = self.model.image_encoder(batch)
-        self.original_sizes, self.input_sizes = original_sizes, input_sizes
+        self.features = self.model.image_encoder(images.batch)
+        self.original_sizes, self.input_sizes = images.original_sizes, images.input_sizes
 
     def predict(
         self,
@@ -247,8 +257,9 @@ class SamPredictor:
             sizes = [len(prompts[index]) for index in members]
             parts = [self._embed(prompts[index], index) for index in members]
             sparse = torch.cat([sparse for sparse, _ in parts])
-            dense = torch.cat([dense for _, dense in parts])
             has_masks = prompts[members[0]].mask_inputs is not None
+            # Without masks it is the same for all prompts.
+            dense = torch.cat([dense if has_masks else dense[:1] for _, dense in parts])
             low_res, iou = self.model.mask_decoder(
                 features,
                 self.model.prompt_encoder.get_dense_pe(),

@@ -15,6 +15,7 @@ import secrets
 import stat
 import warnings
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -38,7 +39,7 @@ MAX_COUNTS = 2**24  # characters of one mask; noise of 20 megapixels still fits
 # run of MAX_PIXELS; pycocotools shifts out of range from the seventh on, and reads past the end of
 # a string whose last group is marked.
 COUNTS = r"^(?:[P-o]{0,5}[0-O])+$"
-GET_ANOTHER = "Get the file again, or write it with `sam-bench masks`."
+GET_ANOTHER = "Get the file again, or write it with `sam-bench masks --convert-to-rle`."
 
 
 class Sa1bError(ValueError):
@@ -288,7 +289,14 @@ def write_sa1b(path: str | Path, annotated: AnnotatedImage) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def sa1b_image_id(file_name: str, otherwise: int) -> int:
-    """The number in a name such as 'sa_123.jpg', which is the image's id in SA-1B."""
+def sa1b_image_id(file_name: str) -> int:
+    """The number in a name such as 'sa_123.jpg', as SA-1B has it; of another name, a digest."""
     found = re.fullmatch(r"sa_([0-9]{1,18})\.[a-z]+", file_name)  # 18 digits fit into 64 bits
-    return int(found[1]) if found else otherwise
+    # 52 bits, which every reader of JSON can hold, and far above SA-1B's own numbers.
+    return int(found[1]) if found else int(sha256(os.fsencode(file_name)).hexdigest()[:13], 16)
+
+
+def annotation_path(image: Path) -> Path:
+    """The file beside an image: 'a.json' for 'a.jpg', or 'a.jpg.json' where that is there."""
+    full = image.with_name(f"{image.name}.json")
+    return full if os.path.exists(full) else image.with_suffix(".json")

@@ -24,7 +24,8 @@ WITHOUT_TORCH = ("results", "dashboards")
 PARENT_SIDE = {
     "cli.py", "runner.py", "launchers.py", "sweep.py", "report.py", "estimate.py", "progress.py",
     "protocol.py", "commands/terminal.py", "commands/sweeping.py", "commands/showing.py",
-    "commands/machine.py",
+    "commands/store.py",
+    "commands/machine.py", "doctor.py",
 }  # fmt: skip
 
 FILES = sorted(path.relative_to(ROOT) for room in ROOMS for path in (ROOT / room).rglob("*.py"))

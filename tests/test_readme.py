@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarking.cli import main
+from benchmarking.commands.store import store
 from benchmarking.inputs import SAMPLE_IMAGES
 from sam.configs import MODELS, OfficialCheckpoint
 
@@ -84,6 +85,6 @@ def test_every_kind_of_line_in_the_readme_s_shell_blocks_is_tested():
     assert untested == []
 
 
-@pytest.mark.parametrize("name", main.commands)
+@pytest.mark.parametrize("name", [*main.commands, *(f"store {name}" for name in store.commands)])
 def test_every_command_stands_in_the_readme(name):
     assert f"sam-bench {name}" in README

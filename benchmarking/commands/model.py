@@ -18,7 +18,7 @@ from .terminal import EXIT_FAILED_CASES, Mistake, out
 if TYPE_CHECKING:
     import torch
 
-    from sam import Sam, SamAutomaticMaskGenerator
+    from sam import Sam
 
 new_file = click.Path(path_type=Path)
 WHOLE_NUMBER = r"-?[0-9]{1,18}"
@@ -177,7 +177,10 @@ def masks(
     Example:
       sam-bench masks --input photographs --output masks --model-type vit_b
     """
+    from sam import SamAutomaticMaskGenerator
+
     from ..mask_files import make_masks, plan_jobs
+    from ..precision import apply_precision
     from ..progress import count_progress
     from ..report import harmless
 
@@ -188,9 +191,14 @@ def masks(
         click.echo(f"{done} of {len(jobs)} images have masks (--overwrite makes them again).")
     if not left:
         return
+    place = check_place(device, precision)  # first, for loading a model takes seconds
     model = load_model(model_type, checkpoint, image_size, attention)
-    mode = "coco_rle" if convert_to_rle else "binary_mask"
-    generator = make_generator(model, device, precision, mode, settings)
+    given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    with in_one_line():
+        apply_precision(model, precision)
+        generator = SamAutomaticMaskGenerator(
+            model.to(place), output_mode="coco_rle" if convert_to_rle else "binary_mask", **given
+        )
     failures = 0
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -308,15 +316,11 @@ def load_model(model_type: str, checkpoint: str, image_size: int, attention: str
         return build_sam_model(name, image_size=image_size, attention=attention, checkpoint=path)
 
 
-def make_generator(
-    model: Sam, device: str, precision: str, output_mode: Any, settings: dict[str, float | None]
-) -> SamAutomaticMaskGenerator:
-    """A generator of a model on a device, with those settings that are given."""
+def check_place(device: str, precision: str) -> torch.device:
+    """The device of this name, where it can do the precision."""
     import torch
 
-    from sam import SamAutomaticMaskGenerator
-
-    from ..precision import PRECISIONS, apply_precision, why_unsupported
+    from ..precision import PRECISIONS, why_unsupported
     from ..sweep import quoted, suggestion
 
     if precision not in PRECISIONS:
@@ -326,10 +330,7 @@ def make_generator(
     reason = why_unsupported(precision, place.type, capability)
     if reason is not None:
         raise Mistake(f"{reason}: choose another --precision or --device.")
-    given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
-    with in_one_line():
-        apply_precision(model, precision)
-        return SamAutomaticMaskGenerator(model.to(place), output_mode=output_mode, **given)
+    return place
 
 
 def find_device(name: str) -> torch.device:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from results.store import Contents
 
 FORMATS = ("table", "json", "csv", "md")
-VIEW_NAMES = ("case", "component", "module")
+VIEW_NAMES = ("case", "component", "module", "check")
 
 
 @click.command()
@@ -27,7 +27,7 @@ VIEW_NAMES = ("case", "component", "module")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
 @click.option("--sweep", "sweep_id", help="A sweep's id, or 'all'.  [default: the newest]")
 def show(store_path: Path, by: str, form: str, sweep_id: str | None) -> None:
-    """Show records: by case, by component of the pipeline, or by module of the encoder.
+    """Show records: by case, component of the pipeline, module of the encoder, or self-check.
 
     Tables show milliseconds; json and csv hold base units (seconds, bytes, FLOP).
 
@@ -104,6 +104,7 @@ def frame_of(records: list[Record], by: str) -> Any:
         "case": frames.case_frame,
         "component": frames.component_frame,
         "module": frames.module_frame,
+        "check": frames.check_frame,
     }
     return make[by](records)
 

@@ -88,7 +88,15 @@ def sweep(
       sam-bench sweep -m vit_b -b 1,2,4 -s 256 --attention reference,sdpa --quick
     """
     asked, plan = asked_sweep(config, quick, flags)
-    run(asked, plan, store_path, fresh=fresh, prunes=not no_prune, launcher=launcher)
+    run(
+        asked,
+        plan,
+        store_path,
+        fresh=fresh,
+        prunes=not no_prune,
+        probes_drift=not quick,
+        launcher=launcher,
+    )
 
 
 def asked_sweep(
@@ -112,6 +120,7 @@ def run(
     *,
     fresh: bool = False,
     prunes: bool = True,
+    probes_drift: bool = True,
     launcher: str = "local",
     environment: Environment | None = None,
 ) -> None:
@@ -123,7 +132,7 @@ def run(
     from ..inputs import check_images
     from ..launchers import find_launcher
     from ..progress import make_watcher
-    from ..report import failure_lines, note_lines, status_line
+    from ..report import end_lines, failure_lines, note_lines, status_line
     from ..runner import Options, run_sweep
 
     chosen = find_launcher(launcher)
@@ -141,7 +150,7 @@ def run(
             chosen,
             make_watcher(console),
             shlex.join(["sam-bench", *sys.argv[1:]]),
-            Options(is_fresh=fresh, prunes=prunes),
+            Options(is_fresh=fresh, prunes=prunes, probes_drift=probes_drift),
         )
     except KeyboardInterrupt as stop:
         again = "The same command goes on where this one stopped"
@@ -153,6 +162,8 @@ def run(
     for line in note_lines(records):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(status_line(len(cases), records), highlight=False)
+    for line in end_lines(store.read_end(sweep_id)):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     if any(record.case.weights == "random" for record in records):
         console.print(
             "Weights: random, seeded. They cost what trained ones cost; masks mean nothing."
@@ -233,4 +244,4 @@ def quickstart(store_path: Path, fresh: bool) -> None:
         for note in environment.notes:
             click.echo(f"note: {note}")
     asked, timing, _ = parse_sweep(settings, quick=True)
-    run(asked, timing, store_path, fresh=fresh, environment=environment)
+    run(asked, timing, store_path, fresh=fresh, probes_drift=False, environment=environment)

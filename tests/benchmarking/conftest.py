@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shlex
 import signal
 import subprocess
@@ -15,20 +16,23 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
+import pynvml
 import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from benchmarking import doctor
+from benchmarking import doctor, runner, telemetry
 from benchmarking import environment as environment_file
 from benchmarking.cli import main
 from benchmarking.environment import probe_environment
 from benchmarking.inputs import InputError
-from benchmarking.launchers import LAUNCHERS
+from benchmarking.launchers import LAUNCHERS, LocalLauncher
 from benchmarking.measure import measure_case
 from benchmarking.protocol import Outcome
 from benchmarking.rig import build_rig
+from benchmarking.runner import Options, run_sweep
 from benchmarking.sweep import SweepError
 from results.schema import (
     AXES,
@@ -295,6 +299,67 @@ def fake_clock():
     return FakeClock
 
 
+@pytest.fixture(scope="session")
+def fake_device():
+    """The names of fake_device.py."""
+    return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("fake_device.py"))))
+
+
+@pytest.fixture
+def nvml(monkeypatch, fake_device):
+    """Let a script answer for NVML: by default a GPU that is fine."""
+
+    def script(**answers):
+        fake = fake_device.FakeNvml(**answers)
+        monkeypatch.setattr(telemetry, "pynvml", fake)
+        return fake
+
+    script()
+    return script
+
+
+@pytest.fixture(scope="session")
+def nvml_error():
+    return pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+
+@pytest.fixture
+def naps(monkeypatch):
+    """Seconds that the runner would have slept."""
+    slept = []
+    monkeypatch.setattr(runner.time, "sleep", slept.append)
+    return slept
+
+
+@pytest.fixture
+def run_on_gpu(tmp_path, make_case, make_plan, make_gpu_environment, fake_device, nvml, naps):
+    """Run a sweep over batch sizes on a fake GPU; give its launcher, with the watcher and end.
+
+    Args:
+        measure: (case, number of the call) -> a measurement, a status, or an error to raise.
+    """
+
+    def start(measure=None, sizes=(1, 2, 4), device="cuda:0", plan=None, **options):
+        answer = measure or (lambda case, call: fake_device.measurement_of(case))
+        launcher, watcher = fake_device.DeviceLauncher(answer), fake_device.Watcher()
+        launcher.watcher = watcher
+        store = Store(tmp_path / "runs")
+        launcher.sweep_id = run_sweep(
+            [make_case(batch_size=size, device=device, model="tiny") for size in sizes],
+            plan or make_plan(),
+            make_gpu_environment("9.0"),
+            store,
+            launcher,
+            watcher,
+            "sam-bench sweep",
+            Options(**options),
+        )
+        launcher.end = store.read_end(launcher.sweep_id)
+        return launcher
+
+    return start
+
+
 @pytest.fixture
 def photograph(tmp_path):
     """A folder with one image."""
@@ -333,6 +398,81 @@ def refusal():
     return refused
 
 
+# Workers
+
+# What scripted workers are written in.
+WORDS = """
+import json, os, signal, subprocess, sys, time
+
+def say(**said):
+    print(json.dumps({"said": said}), flush=True)
+
+def stage(name):
+    say(kind="stage", name=str(name))
+
+def outcome(status="ok", **more):
+    say(kind="outcome", status=status, wall_s=1.5, **more)
+
+def cases():
+    for line in sys.stdin:
+        yield json.loads(line)["case"]
+
+def grandchild(**options):
+    stage(subprocess.Popen(["sleep", "600"], **options).pid)
+"""
+
+
+@pytest.fixture
+def launch():
+    """Start a launcher of scripted workers; none is left behind."""
+    started = []
+
+    def start(script):
+        launcher = LocalLauncher((sys.executable, "-I", "-c", WORDS + script))
+        started.append(launcher)
+        return launcher
+
+    yield start
+    for launcher in started:
+        launcher.close()
+
+
+@pytest.fixture
+def measure(launch, make_case, make_plan):
+    """Measure one case with a scripted worker; give its outcome and the stages that it told."""
+
+    def run(script, **plan):
+        stages = []
+        outcome = launch(script).measure(make_case(), make_plan(**plan), stages.append)
+        return outcome, stages
+
+    return run
+
+
+@pytest.fixture
+def measure_batches(make_case, make_plan):
+    """Measure a case a batch size; give the statuses, and the pid of the worker of each."""
+
+    def run(launcher, *sizes, **changes):
+        statuses, stages = [], []
+        for size in sizes:
+            case = make_case(batch_size=size, **changes)
+            statuses.append(launcher.measure(case, make_plan(), stages.append).status)
+        return statuses, [int(name) for name in stages if name.isdecimal()]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def is_gone():
+    """Whether a process has ended; a zombie waits only for its parent, which may be a bad one."""
+
+    def look(pid):
+        return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+    return look
+
+
 # The command line
 
 
@@ -342,9 +482,15 @@ def invoke(tmp_path, monkeypatch, here):
     monkeypatch.chdir(tmp_path)
     for module in (environment_file, doctor):
         monkeypatch.setattr(module, "probe_environment", lambda: here)
+    answer = {"own_s": 0.001, "referee_s": 0.001, "ratio": 1.0, "limit": 0.1, "rounds": 10}
+    monkeypatch.setattr(doctor, "ask_referee", lambda device: answer)
+
+    on_ctrl_c = signal.getsignal(signal.SIGINT)
 
     def call(line, *more):
-        return CliRunner().invoke(main, [*shlex.split(line), *map(str, more)])
+        result = CliRunner().invoke(main, [*shlex.split(line), *map(str, more)])
+        signal.signal(signal.SIGINT, on_ctrl_c)  # which a command that ends ignores
+        return result
 
     return call
 

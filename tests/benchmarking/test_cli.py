@@ -17,7 +17,10 @@ from benchmarking.commands.sweeping import asked_sweep
 from benchmarking.sweep import Sweep
 from results.schema import TimingPlan
 
-COMMANDS = list(main.commands)
+GROUP = main.commands["store"]
+# By the words that are typed.
+TABLE = {**main.commands, **{f"store {name}": each for name, each in GROUP.commands.items()}}
+COMMANDS = list(TABLE)
 SWEEPING = [
     name for name, command in main.commands.items() if type(command) is sweeping.SweepCommand
 ]
@@ -49,12 +52,12 @@ def test_help_imports_nothing_that_takes_time():
 
 @pytest.mark.parametrize("name", [*COMMANDS, "choices"])
 def test_help_of_a_command_imports_neither_torch_nor_pandas(name):
-    assert loaded_by(name, "--help") & {"torch", "pandas", "dash", "scipy"} == set()
+    assert loaded_by(*name.split(), "--help") & {"torch", "pandas", "dash", "scipy"} == set()
 
 
 def example(name=None):
     """The words of the example at the end of a help text, without sam-bench itself."""
-    command = main.commands[name] if name else main
+    command = TABLE[name] if name else main
     (line,) = re.findall(r"Example:\n\s+sam-bench (.*)", command.help)
     return line
 
@@ -71,16 +74,18 @@ def test_every_help_ends_in_an_example(invoke, name):
 def test_every_example_can_be_typed(name):
     command, *words = shlex.split(example(name))
     with main.commands[command].make_context(command, words) as context:
+        if command == "store":
+            assert words[0] in GROUP.commands
         if command in SWEEPING:
             flags = {name: value for name, value in context.params.items() if name in FIELDS}
             asked, _ = asked_sweep(None, context.params["quick"], flags)
 
             assert asked != Sweep()
 
-    assert name in (None, command)
+    assert (name or command).split()[0] == command
 
 
-@pytest.mark.parametrize("name", ["choices", "doctor", "export", "plan", "show"])
+@pytest.mark.parametrize("name", ["choices", "doctor", "export", "plan", "show", "store repair"])
 def test_examples_that_measure_nothing_run(invoke, make_store, make_record, name):
     make_store(make_record(batch_size=1), make_record("oom", batch_size=2))
     result = invoke(example(name))
@@ -91,7 +96,7 @@ def test_examples_that_measure_nothing_run(invoke, make_store, make_record, name
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_says_what_it_is(name):
-    command = main.commands[name]
+    command = TABLE[name]
     options = [
         each for each in command.get_params(click.Context(command)) if each.opts[0][0] == "-"
     ]
@@ -166,6 +171,9 @@ MISTAKES = {
     "config is a folder": ("plan --config .", "--config must name a TOML file"),
     "config too long": (f"sweep --config {'n' * 5000}", "can't be read: File name too long"),
     "no store": ("show", "'runs' has no records: measure some with: sam-bench quickstart"),
+    "no store to verify": ("store verify", "'runs' has no records: measure some with:"),
+    "no store to repair": ("store repair --store gone", "'gone' has no records"),
+    "word of the store": ("store mend", "No such command 'mend'."),
     "no store to export": ("export csv --store gone", "'gone' has no records"),
     "view": ("show --by layer", "Invalid value for '--by'"),
     "form": ("export xml", "Invalid value"),
@@ -203,7 +211,10 @@ def test_an_unknown_sweep_is_refused_with_those_that_are_there(
     assert f"Known: {store.sweep_ids()[0]}." in mistake(invoke("show --sweep zzz"))
 
 
-@pytest.mark.parametrize("words", ["show", "export csv", "plan -m tiny", "sweep -m tiny"])
+@pytest.mark.parametrize(
+    "words",
+    ["show", "export csv", "plan -m tiny", "sweep -m tiny", "store verify", "store repair"],
+)
 @pytest.mark.parametrize("kind", ["file", "pipe", "link to itself", "root", "long name"])
 def test_a_store_that_can_be_none_is_refused(invoke, launcher, tmp_path, words, kind, mistake):
     path = tmp_path / "runs"

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from benchmarking.commands.showing import VIEW_NAMES
+from results.schema import Check
 
 SAM_BENCH = Path(sys.executable).with_name("sam-bench")
 
@@ -29,7 +30,9 @@ def table_of(markdown):
 @pytest.fixture
 def mixed_store(make_store, make_record, make_case):
     """A case that is ok, one that failed, one that was not run; all with names to escape."""
-    records = make_record(batch_size=1, weights="a|b,ü"), make_record("oom", batch_size=2)
+    checks = {"spread": Check(value=0.5, limit="<= 0.05", verdict="warn", reason="a|b")}
+    ok = make_record(batch_size=1, weights="a|b,ü", checks=checks)
+    records = ok, make_record("oom", batch_size=2)
     return make_store(*records, not_run=(make_case(batch_size=4),))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from benchmarking import environment
@@ -95,7 +97,7 @@ def test_larger_batches_are_tried_where_pruning_is_off(invoke, launcher, flag, s
     launcher.script = {2: "oom"}
     invoke(f"sweep -m tiny -b 1,2,4 {flag}")
 
-    assert launcher.batch_sizes == sizes
+    assert launcher.batch_sizes == [*sizes, 1]  # last the first again, to see whether it drifted
 
 
 def test_flags_win_over_the_file_and_the_file_over_quick(invoke, launcher, tmp_path):
@@ -152,7 +154,7 @@ def test_what_an_execution_can_not_do_is_a_record_beside_what_it_can(invoke, lau
     result = invoke("sweep -m tiny -b 1 -p fp32,bf16 --execution eager,onnxruntime --device cpu")
 
     assert result.exit_code == 0, result.stderr
-    assert len(launcher.measured) == 3
+    assert len(launcher.measured) == 3 + 1  # the first again
     assert "4 cases planned: 3 ok, 1 unsupported\n" in result.stdout
     assert "onnxruntime is run in fp32 on a CPU alone, not in bf16 on cpu\n" in result.stdout
 
@@ -165,6 +167,50 @@ def test_quickstart_is_short_for_the_sweep_that_it_names(invoke, launcher):
 
     assert "are measured (--fresh measures again)" in result.stdout
     assert len(launcher.measured) == measured
+
+
+@pytest.mark.parametrize(("flag", "sizes"), [("", [1, 2, 4, 1]), ("--quick", [1, 2, 4])])
+def test_a_quick_sweep_does_not_look_for_drift(invoke, launcher, flag, sizes):
+    invoke(f"sweep -m tiny -b 1,2,4 {flag}")
+
+    assert launcher.batch_sizes == sizes
+
+
+def test_a_sweep_says_what_it_cost_beside_its_measuring(invoke, launcher):
+    result = invoke("sweep -m tiny -b 1,2")
+
+    assert re.search(
+        r"\nIt took \d+ s, \d+\.\d\d times its timed and warm-up work\.\n", result.stdout
+    )
+
+
+def test_the_table_counts_the_self_checks(invoke, launcher):
+    result = invoke("sweep -m tiny -b 1,2")
+
+    assert re.search(r"self-checks: \d+ made, \d+ warn, 0 invalid", result.stdout)
+
+
+def test_an_invalid_case_is_kept_and_shown_and_ends_with_exit_code_5(
+    invoke, launcher, make_case, fake_device
+):
+    launcher.measurement = fake_device.measurement_of(make_case(image_size=1024), finite=False)
+    result = invoke("sweep -m tiny -b 2 --device cpu")
+    (record,) = Store("runs").read().records
+    line = f"invalid: {record.case.label}: output: it holds NaN or infinity"
+
+    assert result.exit_code == 5
+    assert (record.status, record.measurement.output) == ("invalid", launcher.measurement.output)
+    assert line in result.stdout
+    assert line in invoke("show").stdout
+
+
+def test_warnings_end_with_exit_code_0(invoke, launcher, make_case, fake_device):
+    launcher.measurement = fake_device.measurement_of(make_case(image_size=1024), covered=0.8)
+    result = invoke("sweep -m tiny -b 2 --device cpu")
+    (record,) = Store("runs").read().records
+
+    assert result.exit_code == 0
+    assert record.checks["coverage"].verdict == "warn"
 
 
 # For true
@@ -196,6 +242,7 @@ def test_a_true_record_holds_every_pass_and_the_command_that_repeats_it(true_swe
     for record in Store(true_sweep.store).read().records:
         measurement = record.measurement.model_dump(exclude={"notes"})
 
+        del measurement["batch_error"]  # of the first case of a worker
         assert {name for name, value in measurement.items() if value is None} == missing
         assert record.command == f"sam-bench {true_sweep.command}"
 
@@ -203,7 +250,7 @@ def test_a_true_record_holds_every_pass_and_the_command_that_repeats_it(true_swe
 def test_no_environment_variable_is_in_a_true_store(true_sweep, secret):
     files = [path.read_text() for path in true_sweep.store.rglob("*.json")]
 
-    assert len(files) == 4
+    assert len(files) == 5  # the plan, three records, the end
     assert not any(secret in text or "SECRET_TOKEN" in text for text in files)
 
 

@@ -14,73 +14,7 @@ from benchmarking import launchers
 from benchmarking.launchers import LAUNCHERS, STDERR_TAIL_CHARS, LocalLauncher, find_launcher
 from benchmarking.sweep import SweepError
 
-# What scripted workers are written in.
-WORDS = """
-import json, os, signal, subprocess, sys, time
-
-def say(**said):
-    print(json.dumps({"said": said}), flush=True)
-
-def stage(name):
-    say(kind="stage", name=str(name))
-
-def outcome(status="ok", **more):
-    say(kind="outcome", status=status, wall_s=1.5, **more)
-
-def cases():
-    for line in sys.stdin:
-        yield json.loads(line)["case"]
-
-def grandchild(**options):
-    stage(subprocess.Popen(["sleep", "600"], **options).pid)
-"""
 READY = "stage('ready')\n"
-
-
-@pytest.fixture
-def launch():
-    """Start a launcher of scripted workers; none is left behind."""
-    started = []
-
-    def start(script):
-        launcher = LocalLauncher((sys.executable, "-I", "-c", WORDS + script))
-        started.append(launcher)
-        return launcher
-
-    yield start
-    for launcher in started:
-        launcher.close()
-
-
-@pytest.fixture
-def measure(launch, make_case, make_plan):
-    """Measure one case with a scripted worker; give its outcome and the stages that it told."""
-
-    def run(script, **plan):
-        stages = []
-        outcome = launch(script).measure(make_case(), make_plan(**plan), stages.append)
-        return outcome, stages
-
-    return run
-
-
-@pytest.fixture
-def measure_batches(make_case, make_plan):
-    """Measure a case a batch size; give the statuses, and the pid of the worker of each."""
-
-    def run(launcher, *sizes, **changes):
-        statuses, stages = [], []
-        for size in sizes:
-            case = make_case(batch_size=size, **changes)
-            statuses.append(launcher.measure(case, make_plan(), stages.append).status)
-        return statuses, [int(name) for name in stages if name.isdecimal()]
-
-    return run
-
-
-def is_gone(pid):
-    """Ended; a zombie waits only for its parent, which may be no good one in a container."""
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 # Workers that answer
@@ -216,7 +150,9 @@ def test_of_a_worker_that_prints_for_ever_the_tail_is_kept(measure):
 
 
 @pytest.mark.parametrize("session", [False, True], ids=["same session", "own session"])
-def test_a_hanging_grandchild_of_a_hanging_worker_is_ended_with_it(measure, wait_until, session):
+def test_a_hanging_grandchild_of_a_hanging_worker_is_ended_with_it(
+    measure, wait_until, is_gone, session
+):
     _, stages = measure(
         f"{READY}grandchild(start_new_session={session}); time.sleep(600)", case_timeout_s=0.5
     )
@@ -224,15 +160,17 @@ def test_a_hanging_grandchild_of_a_hanging_worker_is_ended_with_it(measure, wait
     wait_until(lambda: is_gone(int(stages[-1])))
 
 
-def test_a_hanging_grandchild_of_a_dead_worker_is_ended(measure, wait_until):
-    outcome, stages = measure(READY + "grandchild(); sys.exit(3)")
+@pytest.mark.parametrize("session", [False, True], ids=["same session", "own session"])
+def test_a_hanging_grandchild_of_a_dead_worker_is_ended(measure, wait_until, is_gone, session):
+    outcome, stages = measure(f"{READY}grandchild(start_new_session={session}); sys.exit(3)")
 
     assert outcome.message == "the worker ended with exit code 3 and without an outcome"
     wait_until(lambda: is_gone(int(stages[-1])))
 
 
 def test_a_grandchild_that_can_not_be_found_is_not_waited_for(measure):
-    outcome, stages = measure(READY + "grandchild(start_new_session=True); sys.exit(3)")
+    words = "grandchild(start_new_session=True, env={}); sys.exit(3)"  # nothing tells whose it is
+    outcome, stages = measure(READY + words)
     grandchild = psutil.Process(int(stages[-1]))
     grandchild.kill()  # it was there still, and held the worker's pipes
 
@@ -262,7 +200,9 @@ def test_inputs_share_a_worker(launch, measure_batches):
 
 
 @pytest.mark.parametrize("axis", ["model", "precision", "attention", "execution", "weights"])
-def test_another_model_gets_another_worker_and_the_old_one_ends(launch, measure_batches, axis):
+def test_another_model_gets_another_worker_and_the_old_one_ends(
+    launch, measure_batches, is_gone, axis
+):
     launcher = launch(SERVING)
     (first,) = measure_batches(launcher, 1)[1]
     (second,) = measure_batches(launcher, 1, **{axis: "other"})[1]
@@ -285,7 +225,7 @@ def test_a_worker_that_died_between_cases_is_replaced_for_the_next(launch, measu
     assert statuses == ["ok", "crashed", "ok"]
 
 
-def test_closing_leaves_no_process(launch, measure_batches):
+def test_closing_leaves_no_process(launch, measure_batches, is_gone):
     launcher = launch(SERVING)
     (pid,) = measure_batches(launcher, 1)[1]
     launcher.close()
@@ -369,7 +309,9 @@ launcher.measure(
 """
 
 
-def test_the_worker_dies_with_its_parent_however_that_dies(make_case, make_plan, wait_until):
+def test_the_worker_dies_with_its_parent_however_that_dies(
+    make_case, make_plan, wait_until, is_gone
+):
     plan = make_plan(min_timed_s=3000, max_timed_s=3000, max_forwards=100_000, passes=("latency",))
     request = launchers.Request(case=make_case(), plan=plan)
     with subprocess.Popen(

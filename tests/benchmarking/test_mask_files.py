@@ -14,7 +14,15 @@ import pytest
 from PIL import Image
 
 from benchmarking import mask_files
-from benchmarking.mask_files import MaskJob, make_masks, plan_jobs, write_json, write_pngs
+from benchmarking.inputs import InputError
+from benchmarking.mask_files import (
+    MaskJob,
+    check_replaceable,
+    make_masks,
+    plan_jobs,
+    write_json,
+    write_pngs,
+)
 from sam import SamAutomaticMaskGenerator
 from sam.build import build_sam_model
 from sam.masks import compress_rle, encode_rle
@@ -133,7 +141,7 @@ def test_one_image_is_one_job_whatever_it_is_called(photograph):
         (photograph / "one.png").rename(photograph / "one"), photograph, as_json=False
     )
 
-    assert job == MaskJob(photograph / "one", photograph / "one", 0, False)
+    assert job == MaskJob(photograph / "one", photograph / "one", False)
 
 
 @pytest.mark.parametrize("name", ["gone", "n" * 300])
@@ -230,12 +238,11 @@ def test_a_json_file_names_its_image(job, write, records):
 
 
 @JSON
-@pytest.mark.parametrize(("name", "number"), [("sa_123.png", 123), ("b.png", 5)])
-def test_an_image_has_sa1b_s_number_or_its_own(tmp_path, records, name, number):
-    job = MaskJob(tmp_path / name, tmp_path / "x.json", 5, True)
+def test_an_image_has_sa1b_s_number(tmp_path, records):
+    job = MaskJob(tmp_path / "sa_123.png", tmp_path / "x.json", True)
     write_json(job, records, SIZE)
 
-    assert read_sa1b(job.output).image.image_id == number
+    assert read_sa1b(job.output).image.image_id == 123
 
 
 @JSON
@@ -389,3 +396,13 @@ def test_a_fault_leaves_the_old_masks_and_nothing_half_written(
         list(make_masks(generator, [job]))
 
     assert content(job.output.parent) == before
+
+
+@JSON
+def test_a_json_file_of_another_tool_is_no_mask_and_is_left_alone(job, photograph):
+    job.output.write_text('{"shapes": []}')
+
+    assert not job.is_done()
+    with pytest.raises(InputError, match="something other than masks and is left alone"):
+        check_replaceable(job)
+    assert job.output.read_text() == '{"shapes": []}'

@@ -294,3 +294,48 @@ def test_each_forward_takes_another_batch():
     forward = measure.rotating(lambda batch: batch, ["first", "second"])
 
     assert [forward() for _ in range(4)] == ["first", "second"] * 2
+
+
+# What the self-checks look at
+
+
+def test_forwards_without_hooks_are_as_many_as_those_with(measured):
+    assert len(measured.plain_forward_s) == len(measured.modules[ENCODER].total_s) > 0
+
+
+def test_the_first_batch_size_of_a_rig_is_compared_with_nothing(run_case, make_case, make_plan):
+    rig = build_rig(make_case(), make_plan())
+
+    assert run_case(rig=rig, passes=("flops",)).batch_error is None
+
+
+def test_another_batch_size_gives_the_first_image_the_same_embedding(
+    run_case, make_case, make_plan
+):
+    rig = build_rig(make_case(), make_plan())
+    for size in (1, 2):
+        measured = run_case(rig=rig, passes=("flops",), batch_size=size)
+
+    assert 0 <= measured.batch_error < 1e-4
+
+
+def test_an_embedding_that_depends_on_the_batch_is_found(make_case, make_plan):
+    rig = build_rig(make_case(), make_plan())
+    measure.batch_error(make_case(batch_size=1), rig, torch.ones(1, 256, 4, 4))
+
+    assert measure.batch_error(make_case(), rig, torch.full((2, 256, 4, 4), 1.5)) == 0.5
+
+
+def test_embeddings_of_other_inputs_are_not_compared(make_case, make_plan):
+    rig = build_rig(make_case(), make_plan())
+    measure.batch_error(make_case(input="noise"), rig, torch.ones(1, 256, 4, 4))
+
+    assert measure.batch_error(make_case(input="images"), rig, torch.zeros(1, 256, 4, 4)) is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_broken_embedding_has_no_distance(make_case, make_plan, value):
+    rig = build_rig(make_case(), make_plan())
+    measure.batch_error(make_case(), rig, torch.ones(1, 256, 4, 4))
+
+    assert measure.batch_error(make_case(), rig, torch.full((1, 256, 4, 4), value)) is None

@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarking import pipeline
 from benchmarking.inputs import Photograph
 from benchmarking.pipeline import (
-    PROMPTS_AT_A_TIME,
+    PROMPTS_IN_A_PASS,
     Stopwatch,
     batch_of,
     by_name,
@@ -33,7 +33,7 @@ COUNTS = {
     "one each": (1, 1, 1),
     "a full pass": (60, 3, 1),
     "one more": (1, 63, 1),
-    "several passes": (3, 2 * PROMPTS_AT_A_TIME, 5),
+    "several passes": (3, 2 * PROMPTS_IN_A_PASS, 5),
 }
 
 
@@ -201,8 +201,8 @@ def test_masks_have_the_size_of_their_image(rig, answers, make_photographs, coun
 def test_the_mask_decoder_takes_64_prompts_at_a_time(answers, make_photographs, counts):
     sizes = [len(low_res) for low_res in answers(make_photographs(counts))[0]]
 
-    assert len(sizes) == math.ceil(sum(counts) / PROMPTS_AT_A_TIME)
-    assert set(sizes[:-1]) <= {PROMPTS_AT_A_TIME}
+    assert len(sizes) == math.ceil(sum(counts) / PROMPTS_IN_A_PASS)
+    assert set(sizes[:-1]) <= {PROMPTS_IN_A_PASS}
 
 
 # Calls of each part for two images with 1 and 64 prompts: these are decoded in two passes, and the

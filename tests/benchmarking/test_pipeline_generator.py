@@ -45,7 +45,7 @@ def test_images_of_a_batch_are_searched_together(run_case, monkeypatch, source, 
         module_forwards=1, image_size=32,
     )  # fmt: skip
 
-    assert settings == [(batch_size, batch_size)]
+    assert settings == [(batch_size, batch_size)] * 2  # once to warm up
 
 
 def test_a_slow_mask_generator_is_run_once(run_case):

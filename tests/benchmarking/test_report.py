@@ -11,6 +11,7 @@ from benchmarking.report import (
     VIEWS,
     View,
     choices_views,
+    end_lines,
     failure_lines,
     markdown,
     plan_view,
@@ -19,12 +20,13 @@ from benchmarking.report import (
 )
 from benchmarking.sweep import VOCABULARY
 from results import frames
-from results.schema import STATUSES, EmbeddingError
+from results.schema import STATUSES, Check, EmbeddingError, SweepEnd
 
 FRAMES = {
     "case": frames.case_frame,
     "component": frames.component_frame,
     "module": frames.module_frame,
+    "check": frames.check_frame,
 }
 
 
@@ -134,9 +136,39 @@ def test_what_is_the_same_in_all_rows_is_said_once(make_record):
     assert view.caption.startswith("in all rows: model tiny, image_size 64, precision fp32")
 
 
+ONE = {"spread": Check(value=0.5, limit="<= 0.05", verdict="warn", reason="far apart")}
+WARNED = {
+    "spread": Check(value=0.0625, limit="<= 0.05", verdict="warn", reason="samples lie far apart"),
+    "output": Check(value=0.0, limit="0 faults", verdict="pass"),
+    "clocks": Check(value=None, limit="none", verdict="unknown", reason="Not Supported"),
+}
+
+
+def test_a_check_that_did_not_pass_is_a_row_with_its_limit_and_reason(make_record):
+    (view,) = views("check", [make_record(checks=WARNED)])
+
+    assert view.headings == ["batch_size", "check", "value", "limit", "verdict", "reason"]
+    assert view.rows == [
+        ["2", "spread", "0.0625", "<= 0.05", "warn", "samples lie far apart"],
+        ["2", "clocks", "-", "none", "unknown", "Not Supported"],
+    ]
+
+
+@pytest.mark.parametrize("by", VIEWS)
+def test_a_table_counts_the_self_checks_of_its_cases(make_record, by):
+    broken = Check(value=1.0, limit="0 faults", verdict="invalid", reason="NaN")
+    records = [
+        make_record(batch_size=1, checks=WARNED),
+        make_record(batch_size=2, checks=WARNED | {"output": broken}),
+    ]
+
+    for view in views(by, records):
+        assert view.caption.endswith("; self-checks: 6 made, 2 warn, 1 invalid")
+
+
 @pytest.mark.parametrize("by", VIEWS)
 def test_a_case_measured_in_two_sweeps_stands_in_both(make_record, by):
-    records = [make_record(sweep_id=name) for name in ("20250101-1", "20250102-2")]
+    records = [make_record(sweep_id=name, checks=ONE) for name in ("20250101-1", "20250102-2")]
     found = views(by, records)
 
     assert sum(shown(view).count("20250101-1") for view in found) == 1
@@ -195,7 +227,10 @@ def test_markdown_has_a_title_a_head_a_rule_rows_and_a_caption():
 @pytest.mark.parametrize("by", VIEWS)
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_no_terminal_is_too_narrow_for_a_number(make_record, by, width):
-    records = [make_record(sweep_id=name, batch_size=1) for name in ("20250101-1", "20250102-2")]
+    records = [
+        make_record(sweep_id=name, batch_size=1, checks=WARNED)
+        for name in ("20250101-1", "20250102-2")
+    ]
 
     assert all("\u2026" not in shown(view, width) for view in views(by, records))  # three dots
 
@@ -232,6 +267,42 @@ def test_the_parts_of_the_status_line_add_up(make_record, planned, statuses, lin
 @pytest.mark.parametrize("status", [status for status in STATUSES if status != "not_run"])
 def test_every_status_is_counted(make_record, status):
     assert status_line(1, [make_record(status)]) == f"1 cases planned: 1 {status}"
+
+
+@pytest.fixture
+def make_end():
+    def make(**changes) -> SweepEnd:
+        fields = {
+            "sweep_id": "20250101-1", "ended_at": "2025-01-02T03:04:05Z", "planned": 3,
+            "statuses": {"ok": 3}, "wall_s": 30.0, "measured_s": 24.0,
+        }  # fmt: skip
+        return SweepEnd(**fields | changes)
+
+    return make
+
+
+def test_the_end_of_a_sweep_tells_what_it_cost_beside_its_measuring(make_end):
+    assert end_lines(make_end()) == ["It took 30 s, 1.25 times its timed and warm-up work."]
+
+
+def test_a_sweep_that_measured_nothing_cost_nothing_beside_it(make_end):
+    assert end_lines(make_end(measured_s=0.0)) == []
+
+
+def test_a_sweep_that_came_to_no_end_has_no_lines():
+    assert end_lines(None) == []
+
+
+def test_checks_of_a_sweep_that_did_not_pass_have_a_line_each(make_end):
+    *_, line = end_lines(make_end(checks=WARNED | {"clocks": WARNED["output"]}))
+
+    assert line == "self-check spread: warn: samples lie far apart"
+
+
+def test_a_reason_of_a_sweep_s_check_can_not_drive_a_terminal(make_end):
+    nasty = Check(value=1.0, limit="", verdict="warn", reason="\x1b]0;title\x07")
+
+    assert end_lines(make_end(checks={"drift": nasty}))[-1].isprintable()
 
 
 # What could be measured

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from benchmarking import rig as rig_file
 from benchmarking.execution import EXECUTIONS
-from benchmarking.rig import build_rig
+from benchmarking.rig import build_rig, time_known_delays
 from benchmarking.sweep import SweepError
 from hooks import ResidentMeter, WallClock
 from sam.attention import ATTENTION
@@ -92,3 +93,33 @@ def test_the_model_is_ready_for_inference(make_case, make_plan):
     rig = build_rig(make_case(), make_plan())
 
     assert not any(module.training for module in rig.model.modules())
+
+
+# The timer's test
+
+
+def test_a_clock_is_tried_on_delays_each_twice_the_one_before(make_case, make_plan):
+    one, two, four = build_rig(make_case(), make_plan()).timer_test_s
+
+    assert 0.01 <= one < two < four
+
+
+def test_marks_of_the_timer_s_test_are_given_back(fake_clock, monkeypatch):
+    clock = fake_clock()
+    monkeypatch.setattr(
+        rig_file.time, "sleep", lambda seconds: setattr(clock, "now_s", clock.now_s + 1)
+    )
+
+    assert time_known_delays(clock, torch.device("cpu")) == (1, 2, 4)
+    assert clock.out == 0
+
+
+def test_the_least_of_several_tries_is_taken(fake_clock, monkeypatch):
+    clock, late = fake_clock(), iter([9.0, 7.0, 5.0])
+    monkeypatch.setattr(
+        rig_file.time,
+        "sleep",
+        lambda seconds: setattr(clock, "now_s", clock.now_s + next(late, 1.0)),
+    )
+
+    assert time_known_delays(clock, torch.device("cpu")) == (1, 2, 4)

@@ -379,7 +379,7 @@ def test_a_pass_that_needs_more_than_a_forward_prunes_nothing(run, scripted_laun
 
     launcher = run(launcher=OutOfMemoryLater({2: "oom"}))
 
-    assert launcher.batch_sizes == [1, 2, 4, 8]
+    assert launcher.batch_sizes == [1, 2, 4, 8, 1]  # last the first, to see whether it drifted
     assert run().batch_sizes == []
 
 

@@ -1,4 +1,4 @@
-"""A sweep's process killed at any moment: nothing that was finished is lost."""
+"""A sweep's process killed at 200 moments: nothing that was finished is lost, nothing is broken."""
 
 from __future__ import annotations
 
@@ -6,70 +6,124 @@ import json
 import subprocess
 import sys
 
-from results.store import Store, to_json
+from results.store import to_json
 
-# In a process of its own, so that pytest's threads are not forked.
+KILLS = 200
+CASES = 12
+
+# In a process of its own, so that pytest's threads are not forked. Each run is killed after a time
+# from the whole length of a run, and goes on in the next; a plan that is complete is looked over,
+# and another store begins. What a run says it has stored goes through a pipe, which outlives it.
 KILLER = """
-import json, os, random, signal, sys, time
+import collections, json, os, random, signal, sys, time
+from pathlib import Path
 from benchmarking.protocol import Outcome
 from benchmarking.runner import run_sweep
+from results.repair import look_over
 from results.schema import Environment, Case, Measurement, TimingPlan
 from results.store import Store
 
-cases, environment, folder = json.load(sys.stdin)
+cases, environment, folder, kills_wanted = json.load(sys.stdin)
 cases = [Case(**case) for case in cases]
 environment = Environment.model_validate(environment)
 measurement = Measurement(weights="random", input_source="noise")
-store = Store(folder)
-chance = random.Random(1)
+chance = random.Random(20250102)
+os.fsync = lambda descriptor: None  # the death of a process needs no waiting for the disk
 
 class Launcher:
     def measure(self, case, plan, on_stage):
-        time.sleep(0.001)
+        time.sleep(0.0002)
         return Outcome(status="ok", measurement=measurement, wall_s=0.0)
     def close(self): pass
 
 class Watcher:
+    def __init__(self, pipe):
+        self.pipe = pipe
+    def case_ends(self, record):
+        os.write(self.pipe, (record.case_id + "\\n").encode())
     def __getattr__(self, name):
         return lambda *arguments: None
 
-def run():
-    run_sweep(cases, TimingPlan(), environment, store, Launcher(), Watcher(), "")
+def run(store, pipe):
+    run_sweep(cases, TimingPlan(), environment, store, Launcher(), Watcher(pipe), "")
 
-kills = lost = problems = 0
-before = set()
-while kills < 40:
+def start(store, delay_s):
+    \"\"\"Run the sweep in a child; give its status, and the ids that it said were stored.\"\"\"
+    read, write = os.pipe()
     pid = os.fork()
     if not pid:
-        run()
+        run(store, write)
         os._exit(0)
-    time.sleep(chance.uniform(0, 0.02))
-    os.kill(pid, signal.SIGKILL)
-    kills += os.waitpid(pid, 0)[1] == signal.SIGKILL
+    os.close(write)
+    if delay_s is not None:
+        time.sleep(delay_s)
+        os.kill(pid, signal.SIGKILL)
+    status = os.waitpid(pid, 0)[1]
+    said = b""
+    while more := os.read(read, 65536):
+        said += more
+    os.close(read)
+    return status, said.decode().split()
+
+def count_faults(store, said):
+    \"\"\"Compare what is in the store with what was said to be.\"\"\"
+    told["said twice"] += len(said) - len(set(said))
+    stored = set()
+    for look in look_over(store):
+        stored |= {record.case_id for record in look.records.values()}
+        told["broken"] += len(look.unusable) + len(look.misnamed)
+        told["plan broken"] += os.path.lexists(look.folder / "sweep.json") and look.sweep is None
+    told["lost"] += len(set(said) - stored)
+
+def count_end(store):
     contents = store.read()
-    now = {record.case_id for record in contents.records}
-    lost += len(before - now)
-    problems += len(contents.problems)
-    before = now
-    if len(now) == len(cases):
-        break
-run()
-print(json.dumps([kills, lost, problems, len(store.read().records), len(store.sweep_ids())]))
+    ids = sorted(record.case_id for record in contents.records)
+    told["incomplete"] += ids != sorted(case.case_id for case in cases)
+    told["other sweeps"] += len(contents.sweeps) - 1
+    told["not fine"] += sum(not look.is_fine for look in look_over(store))
+    told["left over"] += len(list(store.path.rglob("*.tmp")))
+    told["stores"] += 1
+
+told = collections.Counter()
+first = Store(Path(folder, "first"))
+began = time.monotonic()
+start(first, None)
+run_s = time.monotonic() - began
+count_end(first)
+progress = set()
+while told["kills"] < kills_wanted:
+    store, said, status = Store(Path(folder, str(told["stores"]))), [], 1
+    while status and told["kills"] < kills_wanted:
+        status, more = start(store, chance.uniform(0, run_s))
+        told["kills"] += status == signal.SIGKILL
+        told["errors"] += status not in (0, signal.SIGKILL)
+        said += more
+        progress.add(len(said))
+        count_faults(store, said)
+    if status:
+        status, more = start(store, None)
+        told["errors"] += status != 0
+        said += more
+    count_faults(store, said)
+    count_end(store)
+told["progress"] = len(progress)
+print(json.dumps(told))
 """
 
 
-def test_a_sweep_killed_at_any_point_loses_no_record_and_is_finished_later(
+def test_a_sweep_killed_at_200_moments_loses_no_record_and_is_finished_later(
     tmp_path, make_case, environment
 ):
-    store = Store(tmp_path / "runs")
-    cases = [make_case(batch_size=size).model_dump() for size in range(1, 101)]
+    cases = [make_case(batch_size=size).model_dump() for size in range(1, CASES + 1)]
     done = subprocess.run(
         [sys.executable, "-P", "-c", KILLER],
-        input=json.dumps([cases, json.loads(to_json(environment)), str(store.path)]),
-        capture_output=True, text=True, check=True,
+        input=json.dumps([cases, json.loads(to_json(environment)), str(tmp_path), KILLS]),
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
-    kills, lost, problems, records, sweeps = json.loads(done.stdout)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
 
-    assert kills > 5
-    assert (lost, problems) == (0, 0)
-    assert (records, sweeps) == (100, 1)
+    assert told.pop("kills") == KILLS
+    assert told.pop("stores") > 3  # each of them finished in the end
+    assert told.pop("progress") > CASES // 2  # numbers of records that runs had come to
+    assert set(told.values()) == {0}, told

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import threading
+
 import pytest
 import torch
 
 from benchmarking import measure
 from benchmarking.inputs import InputError
-from benchmarking.protocol import Outcome, Refusal, Request, Stage
+from benchmarking.protocol import Answer, Beat, Outcome, Refusal, Request, Stage
 from benchmarking.rig import build_rig
 from benchmarking.sweep import SweepError
-from benchmarking.worker import attempt, classify
+from benchmarking.worker import Voice, attempt, classify
 from sam.checkpoints import CheckpointError
 
 ERRORS = {
@@ -130,3 +133,58 @@ def test_an_errors_message_is_its_first_line_and_not_too_long():
 
     assert len(message) < 400
     assert "\n" not in message
+
+
+# Its voice
+
+
+class Pipe(io.StringIO):
+    """Writes letter by letter, as a pipe may, so that two writers at once would mix."""
+
+    def write(self, text):
+        for letter in text:
+            super().write(letter)
+        return len(text)
+
+
+def heard(pipe):
+    return [Answer.model_validate_json(line).said for line in pipe.getvalue().splitlines()]
+
+
+def test_beats_come_while_something_else_is_done(wait_until):
+    pipe = Pipe()
+    with Voice(pipe).beating(every_s=0.001):
+        wait_until(lambda: len(heard(pipe)) >= 3)
+
+    assert set(heard(pipe)) == {Beat()}
+
+
+def test_no_beat_comes_after_the_end():
+    pipe = Pipe()
+    threads = threading.active_count()
+    with pytest.raises(KeyboardInterrupt), Voice(pipe).beating(every_s=0.001):
+        raise KeyboardInterrupt
+
+    assert threading.active_count() == threads
+
+
+def test_beats_garble_no_answer():
+    pipe = Pipe()
+    voice = Voice(pipe)
+    said = [Stage(name=f"stage {number}" * 20) for number in range(300)]
+    with voice.beating(every_s=0.0):
+        for stage in said:
+            voice.say(stage)
+
+    assert [each for each in heard(pipe) if not isinstance(each, Beat)] == said
+    assert Beat() in heard(pipe)
+
+
+def test_a_listener_that_is_gone_ends_the_beats_without_a_word(wait_until):
+    class Gone(Pipe):
+        def write(self, text):
+            raise BrokenPipeError
+
+    threads = threading.active_count()
+    with Voice(Gone()).beating(every_s=0.001):
+        wait_until(lambda: threading.active_count() == threads)

@@ -7,21 +7,25 @@ import pytest
 
 from results.frames import (
     CASE_COLUMNS,
+    CHECK_COLUMNS,
     COMPONENT_COLUMNS,
     MODULE_COLUMNS,
     UNATTRIBUTED,
     case_frame,
+    check_frame,
     component_frame,
     module_frame,
 )
-from results.schema import AXES, ENCODER, STATUSES, EmbeddingError, ModuleTiming
+from results.schema import AXES, ENCODER, STATUSES, Check, EmbeddingError, ModuleTiming
 
 FRAMES = {
     case_frame: CASE_COLUMNS,
     component_frame: COMPONENT_COLUMNS,
     module_frame: MODULE_COLUMNS,
+    check_frame: CHECK_COLUMNS,
 }
 NAMES = [make.__name__ for make in FRAMES]
+ONE = {"output": Check(value=0.0, limit="0 faults", verdict="pass")}
 MEASURED = [
     "n", "median_s", "low_s", "high_s", "p99_s", "outliers", "image_s", "images_per_s",
     "stop_reason", "first_forward_s", "launch_share", "flops_per_image", "flops_per_s",
@@ -44,12 +48,12 @@ def test_no_records_make_an_empty_frame_with_all_columns(make, columns):
 
 @pytest.mark.parametrize(("make", "columns"), FRAMES.items(), ids=NAMES)
 def test_a_frame_has_its_columns_and_no_other(make_record, make, columns):
-    assert tuple(make([make_record()]).columns) == columns
+    assert tuple(make([make_record(checks=ONE)]).columns) == columns
 
 
 @pytest.mark.parametrize("make", FRAMES, ids=NAMES)
 def test_a_row_tells_every_axis_of_its_case(make_record, make):
-    record = make_record(batch_size=16)
+    record = make_record(batch_size=16, checks=ONE)
     first = make([record]).iloc[0]
 
     assert {axis: first[axis] for axis in AXES} == record.case.model_dump()
@@ -293,3 +297,50 @@ def test_a_module_never_called_is_missing_and_not_zero(make_record, make_measure
 
     assert neck[["total_s", "self_s", "share", "flops_per_s"]].isna().all()
     assert neck["n"] == 0
+
+
+# Self-checks
+
+CHECKS = {
+    "output": Check(value=0.0, limit="0 faults", verdict="pass"),
+    "spread": Check(value=0.5, limit="<= 0.05", verdict="warn", reason="samples lie far apart"),
+    "clocks": Check(value=None, limit="none", verdict="unknown", reason="Not Supported"),
+    "events": Check(value=1.5, limit="0.9 to 1.01", verdict="invalid", reason="too fast"),
+}
+
+
+def test_a_check_frame_has_a_row_a_case_and_check(make_record):
+    records = [make_record(batch_size=size, checks=CHECKS) for size in (2, 4)]
+    frame = check_frame(records)
+
+    assert list(zip(frame["batch_size"], frame["check"], strict=True)) == [
+        (size, name) for size in (2, 4) for name in CHECKS
+    ]
+
+
+def test_a_row_of_a_check_tells_all_of_it(make_record):
+    frame = check_frame([make_record(checks=CHECKS)]).set_index("check")
+    columns = ["value", "limit", "verdict", "reason"]
+
+    assert tuple(frame.loc["spread", columns]) == (0.5, "<= 0.05", "warn", "samples lie far apart")
+
+
+def test_a_check_s_value_that_is_not_known_is_missing(make_record):
+    frame = check_frame([make_record(checks=CHECKS)]).set_index("check")
+
+    assert np.isnan(frame.loc["clocks", "value"])
+
+
+@pytest.mark.parametrize("make", FRAMES, ids=NAMES)
+def test_every_row_counts_the_checks_of_its_case(make_record, make):
+    rows = make([make_record(checks=CHECKS)])
+
+    assert set(zip(rows["checks"], rows["warnings"], rows["invalid_checks"], strict=True)) == {
+        (4, 1, 1)
+    }
+
+
+def test_a_case_without_checks_has_counts_of_zero(make_failure):
+    row = case_frame([make_failure()]).iloc[0]
+
+    assert list(row[["checks", "warnings", "invalid_checks"]]) == [0, 0, 0]

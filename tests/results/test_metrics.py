@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from results.frames import CASE_COLUMNS, COMPONENT_COLUMNS, MODULE_COLUMNS
+from results.frames import CASE_COLUMNS, CHECK_COLUMNS, COMPONENT_COLUMNS, MODULE_COLUMNS
 from results.metrics import METRICS, Metric
 
-COLUMNS = {*CASE_COLUMNS, *COMPONENT_COLUMNS, *MODULE_COLUMNS}
+COLUMNS = {*CASE_COLUMNS, *COMPONENT_COLUMNS, *MODULE_COLUMNS, *CHECK_COLUMNS}
 # What a unit shown is in the base unit that a column's name ends in.
 UNITS = {"ms": 1e-3, "s": 1, "MiB": 2**20, "GFLOP": 1e9, "TFLOP/s": 1e12, "%": 0.01, "": 1}
 ENDINGS = {

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import itertools
 import os
 import random
+import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -158,6 +162,55 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(store, make_record, full_d
     assert files(store) == before
 
 
+def test_a_disk_that_fills_up_within_a_file_leaves_the_old_one_and_no_other(store, make_record):
+    old, new = make_record(), make_record(stderr_tail="x" * 100_000)
+    store.write_record(old)
+    before = files(store)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))  # the kernel writes half
+    try:
+        with pytest.raises(StoreError, match="can't be written: File too large"):
+            store.write_record(new)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert store.read().records == [old]
+    assert files(store) == before
+
+
+def test_a_disk_that_fills_up_before_the_file_is_told_in_one_line(store, make_record, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(StoreError, match=r"can't be written: No space left on device\. Name "):
+        store.write_record(make_record())
+
+
+def test_a_folder_that_can_not_be_synced_holds_the_new_file_whole(store, make_record, monkeypatch):
+    true, calls = os.fsync, itertools.count()
+
+    def fail_second(descriptor):
+        if next(calls):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        true(descriptor)
+
+    store.write_record(make_record())
+    monkeypatch.setattr(os, "fsync", fail_second)
+    with pytest.raises(StoreError, match="Input/output error"):
+        store.write_record(make_record(wall_s=99.0))
+
+    assert store.read().records == [make_record(wall_s=99.0)]
+
+
+def test_a_plan_that_is_removed_meanwhile_is_written_again(store, sweep, make_record):
+    shutil.rmtree(store.path)
+    store.write_record(make_record())
+    contents = store.read()
+
+    assert (contents.sweeps, contents.records) == ([sweep], [make_record()])
+
+
 def test_a_file_is_on_the_disk_before_its_name_is(tmp_path, monkeypatch):
     calls = []
     for name in ("fsync", "replace"):
@@ -233,6 +286,37 @@ def test_a_second_lock_on_a_sweep_is_refused_in_one_line(store, sweep):
         store.lock(sweep.sweep_id),
     ):
         pass
+
+
+def test_a_disk_that_can_not_lock_is_told_in_one_line(store, sweep, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with (
+        pytest.raises(StoreError, match=r"can't be locked: No locks available\. [^\n]*--store\.$"),
+        store.lock(sweep.sweep_id),
+    ):
+        pass
+
+
+def test_a_lock_removes_what_dead_writers_left_and_names_it(store, sweep):
+    folder = store.path / sweep.sweep_id
+    (folder / "cases").mkdir()
+    left = [folder / ".sweep.json.1.tmp", folder / "cases" / ".0123.json.1.tmp"]
+    for path in left:
+        path.touch()
+    with store.lock(sweep.sweep_id) as removed:
+        assert removed == left
+
+    assert files(store) == {".lock", "sweep.json"}
+
+
+def test_a_folder_that_is_named_like_a_temporary_file_disturbs_no_lock(store, sweep):
+    (store.path / sweep.sweep_id / "cases" / ".0123.json.1.tmp").mkdir(parents=True)
+
+    with store.lock(sweep.sweep_id) as removed:
+        assert removed == []
 
 
 def test_a_lock_is_free_again_after_an_error(store, sweep):

@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sam.build import allocate_sam
 from sam.configs import MODELS
-from sam.mask_decoder import PROMPTS_AT_A_TIME
+from sam.mask_decoder import PART_ON_CPU
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -141,7 +141,7 @@ def test_what_depends_on_the_image_alone_is_computed_once_for_each_of_several_im
     assert expanded - shared == (5 - 3) * IMAGE_ONLY_FLOPS
 
 
-PROMPTS = PROMPTS_AT_A_TIME * 2 + 1
+PROMPTS = PART_ON_CPU * 2 + 1
 
 
 def above(decoder, least_iou):

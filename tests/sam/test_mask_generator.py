@@ -275,7 +275,7 @@ def test_the_stages_told_are_those_of_the_list_and_all_of_them(changed, make):
     make(on_stage=stages.append, **changed).generate(photograph("rocket"))
 
     assert set(stages) == set(STAGES)
-    assert [stages[0], stages[-1]] == ["image_encoder", "nms"]
+    assert [stages[0], stages[-1]] == ["preprocess", "records"]
 
 
 def mask_set(masks, predicted_iou):

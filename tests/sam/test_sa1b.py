@@ -23,6 +23,7 @@ from sam.sa1b import (
     CocoRle,
     Sa1bError,
     annotate,
+    annotation_path,
     read_sa1b,
     sa1b_image_id,
     write_sa1b,
@@ -637,24 +638,38 @@ def test_a_file_may_have_the_longest_name_that_a_disk_takes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("file_name", "expected"),
+    ("file_name", "number"),
     [
         ("sa_123.jpg", 123),
         ("sa_0.jpg", 0),
         ("sa_000123.png", 123),
         ("sa_999999999999999999.jpg", 999999999999999999),
-        ("sa_" + "9" * 5000 + ".jpg", -5),
-        ("sa_1234567890123456789.jpg", -5),
-        ("sa_-1.jpg", -5),
-        ("sa_1_2.jpg", -5),
-        ("sa_\N{FULLWIDTH DIGIT ONE}.jpg", -5),
-        ("sa_.jpg", -5),
-        ("sa_123", -5),
-        ("sa_123.jpg\n", -5),
-        ("xsa_123.jpg", -5),
-        ("cat.jpg", -5),
-        ("", -5),
     ],
 )
-def test_an_image_has_the_number_of_its_name_in_sa1b_else_another(file_name, expected):
-    assert sa1b_image_id(file_name, otherwise=-5) == expected
+def test_an_image_has_the_number_of_its_name_in_sa1b(file_name, number):
+    assert sa1b_image_id(file_name) == number
+
+
+OTHER_NAMES = (
+    "sa_" + "9" * 5000 + ".jpg", "sa_1234567890123456789.jpg", "sa_-1.jpg", "sa_1_2.jpg",
+    "sa_\N{FULLWIDTH DIGIT ONE}.jpg", "sa_.jpg", "sa_123", "sa_123.jpg\n", "xsa_123.jpg", "cat.jpg",
+    "\udcff.jpg", "",
+)  # fmt: skip
+
+
+def test_images_of_other_names_have_numbers_of_their_own_that_stay():
+    numbers = [sa1b_image_id(name) for name in OTHER_NAMES]
+
+    assert numbers == [sa1b_image_id(name) for name in OTHER_NAMES]
+    assert len(set(numbers)) == len(OTHER_NAMES)
+    assert all(0 <= number < 2**53 for number in numbers)
+
+
+def test_the_masks_of_an_image_lie_under_its_name_with_or_without_the_suffix(tmp_path):
+    image = tmp_path / "a.jpg"
+
+    assert annotation_path(image) == tmp_path / "a.json"
+
+    (tmp_path / "a.jpg.json").touch()
+
+    assert annotation_path(image) == tmp_path / "a.jpg.json"

@@ -1,0 +1,390 @@
+"""Self-checks: whether a measurement can be trusted, with the evidence that says so.
+
+A check whose verdict is "invalid" makes the case so: kept and shown, but out of every comparison.
+Any other only warns. What noise alone can explain never makes a case invalid; and trends do so on a
+GPU alone, for a CPU is hardly ever without other work that comes and goes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from scipy import stats
+
+from results.hardware import find_peak
+from results.schema import ENCODER, Check, Measurement, Record, Verdict
+from results.stats import median_interval
+
+from .precision import PRECISIONS
+from .telemetry import slowdowns
+
+FEWEST_FOR_TREND = 10  # samples
+STILL = 0.02  # the most that the median may move from the first sample to the last
+# At 0.95 plain noise would make up to one case in twenty invalid: a sweep has many.
+TREND_CONFIDENCE = 0.9999
+SPREAD = 0.05
+STATE_GAP = 0.03  # between two clock states, of the median
+HOST_BOUND = 0.9  # of a forward's time spent launching it
+HOOK_OVERHEAD = 0.05
+COVERAGE = (0.90, 1.02)
+EVENTS_SHARE = (0.90, 1.01)
+SLACK = 0.10  # of monotony over the batch size
+DRIFT_WARN, DRIFT_INVALID = 0.02, 0.05
+LINEAR = 0.02
+RESOLUTION_S = 20e-6
+# Relative L2 distance of one image's embedding at two batch sizes: other kernels, other rounding.
+BATCH_ERROR = {"float32": 1e-4, "bfloat16": 0.03, "float16": 0.005}
+TF32_BATCH_ERROR = 0.005
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the checks of one case are made from.
+
+    record: With a measurement, not judged yet.
+    smaller: Good records of the same case at smaller batch sizes, ascending.
+    """
+
+    record: Record
+    smaller: Sequence[Record] = ()
+
+    @property
+    def measurement(self) -> Measurement:
+        assert self.record.measurement is not None
+        return self.record.measurement
+
+    @property
+    def forward_s(self) -> tuple[float, ...]:
+        latency = self.measurement.latency
+        return latency.forward_s if latency is not None else ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found; the limit is the check's."""
+
+    value: float | None
+    verdict: Verdict
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """A check; `judge` gives None where the pass that it looks at was not run."""
+
+    summary: str
+    limit: str
+    judge: Callable[[Evidence], Finding | None]
+
+
+def judge(evidence: Evidence) -> dict[str, Check]:
+    """The findings of all checks that apply, by name."""
+    findings = {name: check.judge(evidence) for name, check in CHECKS.items()}
+    return {
+        name: Check(
+            value=finding.value if is_finite(finding.value) else None,
+            limit=CHECKS[name].limit,
+            verdict=finding.verdict,
+            reason=finding.reason,
+        )
+        for name, finding in findings.items()
+        if finding is not None
+    }
+
+
+def is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def verdict_of(is_fine: bool, otherwise: Verdict) -> Verdict:
+    return "pass" if is_fine else otherwise
+
+
+def check_output(evidence: Evidence) -> Finding | None:
+    output = evidence.measurement.output
+    if output is None:
+        return None
+    case = evidence.record.case
+    side = case.image_size // 16
+    shape, dtype = (case.batch_size, 256, side, side), PRECISIONS[case.precision].dtype
+    wrong = [
+        text
+        for text, is_wrong in (
+            ("it holds NaN or infinity", not output.finite),
+            (f"its shape is {output.shape}, not {shape}", output.shape != shape),
+            (f"its type is {output.dtype}, not {dtype}", output.dtype != dtype),
+        )
+        if is_wrong
+    ]
+    return Finding(float(len(wrong)), verdict_of(not wrong, "invalid"), "; ".join(wrong) or None)
+
+
+def check_batches(evidence: Evidence) -> Finding | None:
+    error, precision = evidence.measurement.batch_error, evidence.record.case.precision
+    if error is None:
+        return None
+    dtype = PRECISIONS[precision].dtype
+    most = TF32_BATCH_ERROR if PRECISIONS[precision].tf32 else BATCH_ERROR[dtype]
+    reason = None if error <= most else f"an image's embedding depends on the batch: over {most}"
+    return Finding(error, verdict_of(error <= most, "invalid"), reason)
+
+
+def check_steady(evidence: Evidence) -> Finding | None:
+    """The trend over all samples, by Theil and Sen, with its interval."""
+    samples = evidence.forward_s
+    if len(samples) < 2:
+        return None
+    slope, _, low, high = stats.theilslopes(samples, alpha=TREND_CONFIDENCE)
+    moved, least, most = (
+        value * (len(samples) - 1) / float(np.median(samples)) for value in (slope, low, high)
+    )
+    if abs(moved) <= STILL:
+        return Finding(moved, "pass")
+    is_certain = len(samples) >= FEWEST_FOR_TREND and (least > STILL or most < -STILL)
+    reason = f"forwards became {'slower' if moved > 0 else 'faster'} while they were timed"
+    return Finding(moved, grave(evidence.record) if is_certain else "warn", reason)
+
+
+def grave(record: Record) -> Verdict:
+    """What becomes of a case whose machine did not hold still."""
+    return "invalid" if record.case.device.startswith("cuda") else "warn"
+
+
+def check_spread(evidence: Evidence) -> Finding | None:
+    if len(evidence.forward_s) < 4:
+        return None
+    ordered = np.sort(evidence.forward_s)
+    q1, median, q3 = np.quantile(ordered, [0.25, 0.5, 0.75])
+    spread = float((q3 - q1) / median)
+    reason = "two clock states" if has_two_states(ordered) else None
+    if reason is None and spread > SPREAD:
+        reason = "samples lie far apart"
+    return Finding(spread, verdict_of(reason is None, "warn"), reason)
+
+
+def has_two_states(ordered: np.ndarray) -> bool:
+    """Whether sorted samples fall into two groups, of a fifth each at least, with a gap between."""
+    fifth = len(ordered) // 5
+    if fifth < 4:
+        return False
+    gaps = np.diff(ordered)[fifth - 1 : len(ordered) - fifth]
+    split = fifth + int(np.argmax(gaps))
+    groups = ordered[:split], ordered[split:]
+    widest = max(float(np.subtract(*np.quantile(group, [0.75, 0.25]))) for group in groups)
+    gap = float(np.max(gaps))
+    return gap > STATE_GAP * float(np.median(ordered)) and gap > widest
+
+
+def check_events(evidence: Evidence) -> Finding | None:
+    """Whether the clock's forwards fill the wall time between two synchronises."""
+    latency = evidence.measurement.latency
+    if latency is None:
+        return None
+    ends = np.cumsum(latency.chunk_forwards)
+    sums = [
+        sum(latency.forward_s[end - n : end])
+        for n, end in zip(latency.chunk_forwards, ends, strict=True)
+    ]
+    walls = latency.chunk_wall_s
+    share = float(
+        np.median([total / wall for total, wall in zip(sums, walls, strict=True) if wall])
+    )
+    low, high = EVENTS_SHARE
+    if share > high:
+        return Finding(share, "invalid", "the clock counts more time than went by")
+    reason = None if share >= low else "time goes by outside the forwards"
+    return Finding(share, verdict_of(reason is None, "warn"), reason)
+
+
+def check_host(evidence: Evidence) -> Finding | None:
+    latency = evidence.measurement.latency
+    if latency is None or not evidence.record.case.device.startswith("cuda"):
+        return None
+    share = float(np.median(latency.chunk_launch_s)) / float(np.median(latency.forward_s))
+    reason = "host-bound: the GPU waits for launches" if share > HOST_BOUND else None
+    return Finding(share, verdict_of(reason is None, "warn"), reason)
+
+
+def check_coverage(evidence: Evidence) -> Finding | None:
+    modules = evidence.measurement.modules
+    if not modules or ENCODER not in modules or not modules[ENCODER].total_s:
+        return None
+    whole = np.asarray(modules[ENCODER].total_s)
+    inner = [
+        np.asarray(timing.self_s)
+        for name, timing in modules.items()
+        if name != ENCODER and timing.self_s  # one that is never called takes no time
+    ]
+    share = float(np.median(np.sum(inner, axis=0) / whole))
+    low, high = COVERAGE
+    if share > high:
+        return Finding(share, "invalid", "modules take longer than the forward that they are in")
+    reason = None if share >= low else "much of the forward is in no timed module"
+    return Finding(share, verdict_of(reason is None, "warn"), reason)
+
+
+def check_hooks(evidence: Evidence) -> Finding | None:
+    """Hooked forwards over plain ones, measured in turn."""
+    plain, modules = evidence.measurement.plain_forward_s, evidence.measurement.modules
+    if not plain or not modules or ENCODER not in modules:
+        return None
+    ratios = np.asarray(modules[ENCODER].total_s) / np.asarray(plain)
+    overhead = float(np.median(ratios)) - 1
+    low, _ = median_interval(ratios)
+    is_fine = overhead <= HOOK_OVERHEAD or not low > 1 + HOOK_OVERHEAD
+    return Finding(
+        overhead, verdict_of(is_fine, "warn"), None if is_fine else "trust the modules' shares only"
+    )
+
+
+def check_physics(evidence: Evidence) -> Finding | None:
+    """The share of the maker's peak that the whole, or the busiest module, would have reached."""
+    gpu = gpu_name(evidence.record)
+    if gpu is None:
+        return None
+    peak = find_peak(gpu)
+    if peak is None:
+        return Finding(None, "unknown", f"results/hardware.py has no row for '{gpu}'")
+    reached = max(achieved_flops_per_s(evidence), default=None)
+    if reached is None:
+        return None
+    share = reached / peak.flops_per_s[evidence.record.case.precision]
+    reason = None if share <= 1 else "faster than the hardware can be"
+    return Finding(share, verdict_of(reason is None, "invalid"), reason)
+
+
+def gpu_name(record: Record) -> str | None:
+    kind, _, index = record.case.device.partition(":")
+    names = {str(gpu.index): gpu.name for gpu in record.environment.gpus}
+    return names.get(index or "0") if kind == "cuda" else None
+
+
+def achieved_flops_per_s(evidence: Evidence) -> list[float]:
+    measurement = evidence.measurement
+    batch_size = evidence.record.case.batch_size
+    works = [((measurement.flops_per_image or 0) * batch_size, evidence.forward_s)]
+    works += [(each.flops or 0, each.total_s) for each in (measurement.modules or {}).values()]
+    return [flops / float(np.median(s)) for flops, s in works if flops and s and np.median(s)]
+
+
+def check_monotony(evidence: Evidence) -> Finding | None:
+    """t(B) = a + b B over the batch sizes so far, with a not below zero, and never falling."""
+    records = [*evidence.smaller, evidence.record]
+    points = [
+        (each.case.batch_size, float(np.median(each.measurement.latency.forward_s)))
+        for each in records
+        if each.measurement is not None and each.measurement.latency is not None
+    ]
+    if len(points) < 2:
+        return None
+    steps = [later[1] / earlier[1] for earlier, later in pairwise(points)]
+    smallest = min(steps)
+    line = stats.linregress(*zip(*points, strict=True))
+    share = line.intercept / points[0][1]
+    if smallest < 1 - SLACK:
+        return Finding(smallest, "warn", "a larger batch took less time than a smaller one")
+    reason = "time grows faster than the batch" if share < -SLACK else None
+    return Finding(smallest, verdict_of(reason is None, "warn"), reason)
+
+
+def check_clocks(evidence: Evidence) -> Finding | None:
+    telemetry = evidence.record.telemetry
+    if telemetry is None:
+        return None
+    if all(reasons is None for reasons in telemetry.event_reasons):
+        return Finding(None, "unknown", telemetry.missing.get("event_reasons", "NVML was not read"))
+    slow = slowdowns(telemetry)
+    if slow:
+        return Finding(float(len(slow)), "invalid", ", ".join(slow))
+    seen = {reason for reasons in telemetry.event_reasons for reason in reasons or ()}
+    is_capped = "power cap" in seen  # the normal state of a small card: kept and labelled
+    return Finding(0.0, verdict_of(not is_capped, "warn"), "power cap" if is_capped else None)
+
+
+def check_company(evidence: Evidence) -> Finding | None:
+    telemetry = evidence.record.telemetry
+    if telemetry is None:
+        return None
+    others = telemetry.other_processes
+    if others is None:
+        return Finding(None, "unknown", telemetry.missing.get("other_processes", "not read"))
+    reason = f"processes {', '.join(map(str, others))} used the GPU too" if others else None
+    return Finding(float(len(others)), verdict_of(not others, "warn"), reason)
+
+
+def check_timer(evidence: Evidence) -> Finding | None:
+    """How far three known delays, each twice the one before, are from 1 : 2 : 4."""
+    delays = evidence.measurement.timer_test_s
+    if not delays:
+        return None
+    error = max(abs(later / earlier / 2 - 1) for earlier, later in pairwise(delays))
+    reason = None if error <= LINEAR else "the timer does not tell 1 : 2 : 4"
+    # On a CPU the delays are sleeps, which a busy machine makes longer now and then.
+    return Finding(error, verdict_of(reason is None, grave(evidence.record)), reason)
+
+
+def check_resolution(evidence: Evidence) -> Finding | None:
+    modules = evidence.measurement.modules
+    if not modules:
+        return None
+    medians = {
+        name: float(np.median(each.total_s)) for name, each in modules.items() if each.total_s
+    }
+    short = [name for name, seconds in medians.items() if seconds < RESOLUTION_S]
+    reason = f"too short to tell: {', '.join(short)}" if short else None
+    return Finding(min(medians.values(), default=math.nan), verdict_of(not short, "warn"), reason)
+
+
+def judge_drift(record: Record, last: Sequence[float]) -> Check:
+    """The first case of a sweep, and its forwards measured again last."""
+    first = Evidence(record).forward_s
+    drift = float(np.median(last) / np.median(first)) - 1
+    (low, high), (low_again, high_again) = median_interval(first), median_interval(last)
+    is_certain = low_again > high or high_again < low  # never, where there is no interval
+    verdict: Verdict = "pass"
+    if abs(drift) > DRIFT_WARN:
+        verdict = grave(record) if is_certain and abs(drift) > DRIFT_INVALID else "warn"
+    reason = None if verdict == "pass" else "the machine changed while the sweep ran"
+    limit = f"<= {DRIFT_WARN}, invalid above {DRIFT_INVALID}"
+    return Check(value=drift, limit=limit, verdict=verdict, reason=reason)
+
+
+def judge_accounting(planned: int, statuses: dict[str, int]) -> Check:
+    """Every planned case is a record, and no other is."""
+    missing = planned - sum(statuses.values())
+    counts = f"{planned} cases are planned, {planned - missing} have a record"
+    reason = None if missing == 0 else counts
+    verdict = verdict_of(missing == 0, "invalid")
+    return Check(value=float(missing), limit="exactly 0", verdict=verdict, reason=reason)
+
+
+CHECKS: dict[str, SelfCheck] = {
+    "output": SelfCheck(
+        "the output is finite, of the right shape and type", "0 faults", check_output
+    ),
+    "same_for_any_batch": SelfCheck(
+        "an image's embedding is the same at any batch size", "rounding", check_batches
+    ),
+    "steady": SelfCheck("no trend over the samples", f"-{STILL} to {STILL}", check_steady),
+    "spread": SelfCheck("quartiles near the median, one clock state", f"<= {SPREAD}", check_spread),
+    "events": SelfCheck(
+        "forwards fill the wall time", f"{EVENTS_SHARE[0]} to {EVENTS_SHARE[1]}", check_events
+    ),
+    "host": SelfCheck("launching does not limit", f"<= {HOST_BOUND}", check_host),
+    "coverage": SelfCheck(
+        "modules make up the forward", f"{COVERAGE[0]} to {COVERAGE[1]}", check_coverage
+    ),
+    "hooks": SelfCheck("hooks cost little", f"<= {HOOK_OVERHEAD}", check_hooks),
+    "physics": SelfCheck("never faster than the hardware", "<= 1", check_physics),
+    "monotony": SelfCheck("larger batches take longer", f">= {1 - SLACK}", check_monotony),
+    "clocks": SelfCheck("no thermal or hardware slowdown", "none", check_clocks),
+    "company": SelfCheck("no other process on the GPU", "none", check_company),
+    "timer": SelfCheck("known delays are told right", f"<= {LINEAR}", check_timer),
+    "resolution": SelfCheck(
+        "modules are long enough to time", f">= {RESOLUTION_S} s", check_resolution
+    ),
+}

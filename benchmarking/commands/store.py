@@ -1,0 +1,84 @@
+"""Commands about the folder of records: store verify, store repair."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from .terminal import EXIT_INVALID, Mistake, store_option
+
+
+@click.group()
+def store() -> None:
+    """Look over the folder of records, and mend it.
+
+    \b
+    Example:
+      sam-bench store verify
+    """
+
+
+@store.command()
+@store_option
+def verify(store_path: Path) -> None:
+    """Say of every sweep what was planned, what is there, and what can't be used.
+
+    Changes nothing. Ends with exit code 4 where something is missing or wrong.
+
+    \b
+    Example:
+      sam-bench store verify
+    """
+    from results.repair import describe, look_over
+    from results.store import Store
+
+    from ..report import harmless
+
+    looks = look_over(Store(store_path))
+    if not looks:
+        raise no_records(store_path)
+    for look in looks:
+        for line in describe(look):
+            click.echo(harmless(line))
+    records = sum(len(look.records) for look in looks)
+    bad = sum(not look.is_fine for look in looks)
+    verdict = f"{bad} not fine, mended with: sam-bench store repair" if bad else "all fine"
+    click.echo(f"{len(looks)} sweeps, {records} good records: {verdict}")
+    if bad:
+        sys.exit(EXIT_INVALID)
+
+
+@store.command()
+@store_option
+def repair(store_path: Path) -> None:
+    """Mend every sweep that no process is running; no record is deleted.
+
+    Files that can't be used are moved to the sweep's folder 'broken', a lost sweep.json is rebuilt
+    from the records, and what killed writers left is removed. The same sweep, typed again, then
+    measures what is missing.
+
+    \b
+    Example:
+      sam-bench store repair
+    """
+    from results.repair import repair as repair_store
+    from results.store import Store
+
+    from ..report import harmless
+
+    opened = Store(store_path)
+    if not opened.sweep_ids():
+        raise no_records(store_path)
+    count = 0
+    for line in repair_store(opened):
+        click.echo(harmless(line))
+        count += 1
+    click.echo(
+        "See what there is now with: sam-bench store verify" if count else "Nothing to mend."
+    )
+
+
+def no_records(store_path: Path) -> Mistake:
+    return Mistake(f"'{store_path}' has no records: measure some with: sam-bench quickstart")

@@ -1,0 +1,172 @@
+"""What a GPU does while a case is measured, from NVML: clocks, power, temperature, company.
+
+Read by a thread of the process that runs the sweep, never by the one whose work is timed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Self
+
+import pynvml
+
+from results.schema import Environment, Telemetry
+
+INTERVAL_S = 0.5  # NVML's own power readings change about ten times a second
+MEGA, MILLI = 1_000_000, 1e-3
+
+# NVML's bits for why clocks are not at their highest.
+REASONS = {
+    pynvml.nvmlClocksEventReasonGpuIdle: "idle",
+    pynvml.nvmlClocksEventReasonApplicationsClocksSetting: "application clocks",
+    pynvml.nvmlClocksEventReasonSwPowerCap: "power cap",
+    pynvml.nvmlClocksEventReasonHwSlowdown: "hardware slowdown",
+    pynvml.nvmlClocksEventReasonSyncBoost: "sync boost",
+    pynvml.nvmlClocksEventReasonSwThermalSlowdown: "thermal slowdown by the driver",
+    pynvml.nvmlClocksEventReasonHwThermalSlowdown: "thermal slowdown by the hardware",
+    pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown: "power brake",
+    pynvml.nvmlClocksEventReasonDisplayClockSetting: "display clocks",
+}
+# Under these a GPU is slower than it should be. A power cap is not among them: it is the normal
+# state of a card of 72 W.
+SLOWDOWNS = (
+    "hardware slowdown",
+    "thermal slowdown by the driver",
+    "thermal slowdown by the hardware",
+    "power brake",
+)
+
+
+def reasons_of(bits: int) -> tuple[str, ...]:
+    return tuple(name for bit, name in REASONS.items() if bits & bit)
+
+
+# Read at each look.
+SERIES: dict[str, Callable[[Any], Any]] = {
+    "sm_clock_hz": lambda gpu: MEGA * pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM),
+    "memory_clock_hz": lambda gpu: MEGA * pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_MEM),
+    "power_watts": lambda gpu: MILLI * pynvml.nvmlDeviceGetPowerUsage(gpu),
+    "temperature_celsius": lambda gpu: pynvml.nvmlDeviceGetTemperature(
+        gpu, pynvml.NVML_TEMPERATURE_GPU
+    ),
+    "used_bytes": lambda gpu: int(pynvml.nvmlDeviceGetMemoryInfo(gpu).used),
+    "event_reasons": lambda gpu: reasons_of(pynvml.nvmlDeviceGetCurrentClocksEventReasons(gpu)),
+}
+# Read once, before the case.
+FACTS: dict[str, Callable[[Any], Any]] = {
+    "power_limit_watts": lambda gpu: MILLI * pynvml.nvmlDeviceGetEnforcedPowerLimit(gpu),
+    "uncorrected_errors": lambda gpu: pynvml.nvmlDeviceGetTotalEccErrors(
+        gpu, pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
+    ),
+    "is_mig": lambda gpu: bool(pynvml.nvmlDeviceGetMigMode(gpu)[0]),
+    "other_processes": lambda gpu: tuple(
+        process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(gpu)
+    ),
+}
+
+
+class Gauge:
+    """Reads one GPU; what fails is remembered with its reason, and is None from then on."""
+
+    def __init__(self, uuid: str) -> None:
+        self.missing: dict[str, str] = {}
+        self.gpu: Any = None
+        try:
+            pynvml.nvmlInit()
+            full = uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"  # torch's is short
+            self.gpu = pynvml.nvmlDeviceGetHandleByUUID(full)
+        except pynvml.NVMLError as error:
+            self.missing = dict.fromkeys((*SERIES, *FACTS, "energy_joules"), str(error))
+
+    def read(self, name: str, reader: Callable[[Any], Any]) -> Any:
+        if name in self.missing:
+            return None
+        try:
+            return reader(self.gpu)
+        except pynvml.NVMLError as error:
+            self.missing[name] = str(error)
+            return None
+
+    def look(self) -> dict[str, Any]:
+        return {name: self.read(name, reader) for name, reader in SERIES.items()}
+
+    def energy_joules(self) -> float | None:
+        """Since the driver was loaded."""
+        joules: float | None = self.read(
+            "energy_joules",
+            lambda gpu: MILLI * pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu),
+        )
+        return joules
+
+
+class Watch:
+    """Looks at a GPU before, during and after the work in its body.
+
+    Args:
+        uuid: The GPU's, as torch or NVML names it.
+        own_pids: Processes that are ours.
+        interval_s: Between two looks.
+    """
+
+    def __init__(
+        self, uuid: str, own_pids: frozenset[int] = frozenset(), interval_s: float = INTERVAL_S
+    ) -> None:
+        self.gauge, self.own_pids, self.interval_s = Gauge(uuid), own_pids, interval_s
+        self.at_s: list[float] = []
+        self.looks: list[dict[str, Any]] = []
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._keep_looking, daemon=True)
+
+    def __enter__(self) -> Self:
+        self.facts = {name: self.gauge.read(name, reader) for name, reader in FACTS.items()}
+        self.began = time.monotonic()
+        self.energy_before = self.gauge.energy_joules()
+        self._look()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+        self._look()
+        self.energy_after = self.gauge.energy_joules()
+
+    def _keep_looking(self) -> None:
+        while not self._is_over.wait(self.interval_s):
+            self._look()
+
+    def _look(self) -> None:
+        self.at_s.append(time.monotonic() - self.began)
+        self.looks.append(self.gauge.look())
+
+    def telemetry(self) -> Telemetry:
+        """What was seen; after the body."""
+        energy_joules = None
+        if self.energy_before is not None and self.energy_after is not None:
+            energy_joules = max(0.0, self.energy_after - self.energy_before)
+        facts = {name: value for name, value in self.facts.items() if name != "other_processes"}
+        others = self.facts["other_processes"]
+        series: dict[str, Any] = {name: tuple(look[name] for look in self.looks) for name in SERIES}
+        return Telemetry(
+            at_s=tuple(self.at_s),
+            **series,
+            **facts,
+            energy_joules=energy_joules,
+            other_processes=None if others is None else tuple(sorted(set(others) - self.own_pids)),
+            missing=self.gauge.missing,
+        )
+
+
+def slowdowns(telemetry: Telemetry) -> tuple[str, ...]:
+    """Why the GPU was slower than it should be while the case ran, if it was."""
+    seen = {reason for reasons in telemetry.event_reasons[1:] for reason in reasons or ()}
+    return tuple(reason for reason in SLOWDOWNS if reason in seen)
+
+
+def uuid_of(device: str, environment: Environment) -> str | None:
+    """The UUID of a case's GPU; None on a CPU."""
+    kind, _, index = device.partition(":")
+    gpus = {str(gpu.index): gpu.uuid for gpu in environment.gpus}
+    return gpus.get(index or "0") if kind == "cuda" else None

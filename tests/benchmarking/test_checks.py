@@ -1,0 +1,362 @@
+"""Self-checks: each passes on a GPU that is fine, and says what is wrong with one that is not."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from benchmarking.checks import CHECKS, Evidence, judge, judge_accounting, judge_drift
+from benchmarking.precision import PRECISIONS
+from benchmarking.runner import judged
+from results.schema import FAILED, Check, Record
+
+KNOWN_GPU = "NVIDIA H100 80GB HBM3"
+NVML_KEYS = ("GetCurrentClocksEventReasons", "GetComputeRunningProcesses")
+THERMAL, POWER_CAP, IDLE = 0x20, 0x4, 0x1
+STRANGER = type("Process", (), {"pid": 4242})
+
+
+def drifting(index):
+    return 0.01 * (1 + 0.005 * index)
+
+
+def two_states(index):
+    return 0.01 if index % 2 else 0.0104  # nearer than what makes a spread
+
+
+def apart(index):
+    return 0.01 * (1 + 0.02 * (index % 7))
+
+
+# What makes a check fail: the verdict, words of its reason, and what the GPU does.
+FAILURES = [
+    ("output", "invalid", "NaN or infinity", {"finite": False}),
+    ("output", "invalid", "its shape is", {"shape": (1, 256, 4, 4)}),
+    ("output", "invalid", "its type is float16", {"dtype": "float16"}),
+    ("same_for_any_batch", "invalid", "depends on the batch", {"batch_error": 0.01}),
+    ("steady", "invalid", "became slower", {"times_s": drifting}),
+    ("steady", "invalid", "became faster", {"times_s": lambda index: 0.02 - drifting(index)}),
+    ("steady", "warn", "became slower", {"times_s": drifting, "forwards": 9}),
+    ("spread", "warn", "two clock states", {"times_s": two_states, "forwards": 40}),
+    ("spread", "warn", "far apart", {"times_s": apart}),
+    ("events", "invalid", "more time than went by", {"pace": 1.02}),
+    ("events", "warn", "outside the forwards", {"wait_s": 0.1}),
+    ("host", "warn", "host-bound", {"launch_s": 0.0099}),
+    ("coverage", "invalid", "longer than the forward", {"covered": 1.03}),
+    ("coverage", "warn", "in no timed module", {"covered": 0.8}),
+    ("hooks", "warn", "shares only", {"hooks_cost": 1.06}),
+    ("physics", "invalid", "faster than the hardware", {"flops_per_image": 10**12}),
+    ("physics", "invalid", "faster than the hardware", {
+        "times_s": lambda index: 1e-5, "launch_s": 1e-6, "neck_s": 1e-6,
+    }),
+    ("monotony", "warn", "took less time", {"smaller_s": 0.02}),
+    ("monotony", "warn", "faster than the batch", {"smaller_s": 0.004}),
+    ("clocks", "invalid", "thermal slowdown by the driver", {
+        "GetCurrentClocksEventReasons": THERMAL,
+    }),
+    ("clocks", "warn", "power cap", {"GetCurrentClocksEventReasons": POWER_CAP}),
+    ("company", "warn", "processes 4242", {"GetComputeRunningProcesses": [[STRANGER]]}),
+    ("timer", "invalid", "does not tell 1 : 2 : 4", {"timer_test_s": (0.01, 0.02, 0.05)}),
+    ("resolution", "warn", "too short to tell: neck", {"neck_s": 1e-5}),
+]  # fmt: skip
+# A pass without which a check has nothing to look at.
+PASSES = {
+    "output": "output", "same_for_any_batch": "batch_error", "steady": "latency",
+    "spread": "latency", "events": "latency", "host": "latency", "coverage": "modules",
+    "hooks": "plain_forward_s", "timer": "timer_test_s", "resolution": "modules",
+    "monotony": "latency",
+}  # fmt: skip
+
+
+@pytest.fixture
+def make_evidence(make_record, make_case, make_gpu_environment, fake_device, nvml):
+    """Maker of a case measured on a fake GPU, and at half the batch size too.
+
+    Args:
+        smaller_s: Seconds of a forward at half the batch size.
+        gpu: The GPU's name.
+        changes: NVML's answers, or what the GPU does.
+    """
+
+    def make(device="cuda:0", smaller_s=0.006, gpu=KNOWN_GPU, **changes) -> Evidence:
+        machine = make_gpu_environment("9.0")
+        machine = machine.model_copy(
+            update={"gpus": (machine.gpus[0].model_copy(update={"name": gpu}),)}
+        )
+        nvml(**{key: changes.pop(key) for key in NVML_KEYS if key in changes})
+        telemetry = fake_device.look_at() if device.startswith("cuda") else None
+
+        def record(batch_size, **changes):
+            measurement = fake_device.measurement_of(make_case(batch_size=batch_size), **changes)
+            return make_record(
+                batch_size=batch_size, device=device, environment=machine,
+                measurement=measurement, telemetry=telemetry,
+            )  # fmt: skip
+
+        return Evidence(record(2, **changes), [record(1, times_s=lambda index: smaller_s)])
+
+    return make
+
+
+# Each check
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_check_passes_on_a_gpu_that_is_fine(make_evidence, name):
+    check = judge(make_evidence())[name]
+
+    assert (check.verdict, check.reason) == ("pass", None)
+    assert check.limit == CHECKS[name].limit
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_check_says_in_words_what_must_hold(name):
+    assert CHECKS[name].summary
+    assert CHECKS[name].limit
+
+
+@pytest.mark.parametrize(("name", "verdict", "reason", "changes"), FAILURES)
+def test_a_check_says_what_is_wrong(make_evidence, name, verdict, reason, changes):
+    check = judge(make_evidence(**changes))[name]
+
+    assert check.verdict == verdict
+    assert reason in check.reason
+
+
+def test_every_check_can_fail():
+    assert {name for name, *_ in FAILURES} == set(CHECKS)
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_a_check_whose_pass_was_not_run_is_absent(make_evidence, name):
+    evidence = make_evidence(left_out=(PASSES[name],))
+
+    assert name not in judge(Evidence(evidence.record))
+
+
+@pytest.mark.parametrize("name", ["clocks", "company", "host", "physics"])
+def test_what_only_a_gpu_has_is_not_checked_on_a_cpu(make_evidence, name):
+    assert name not in judge(make_evidence(device="cpu"))
+
+
+def test_a_case_with_no_measured_pass_has_no_check_of_one(make_evidence):
+    nothing = (*PASSES.values(), "flops_per_image")
+    evidence = make_evidence(device="cpu", left_out=nothing)
+
+    assert judge(Evidence(evidence.record)) == {}
+
+
+def test_a_gpu_that_is_not_known_is_not_held_against_a_case(make_evidence):
+    check = judge(make_evidence(gpu="Tesla T4"))["physics"]
+
+    assert (check.verdict, check.value) == ("unknown", None)
+    assert "no row for 'Tesla T4'" in check.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [("clocks", "GetCurrentClocksEventReasons"), ("company", "GetComputeRunningProcesses")],
+)
+def test_what_nvml_does_not_tell_is_unknown_with_its_reason(make_evidence, nvml_error, name, call):
+    check = judge(make_evidence(**{call: nvml_error}))[name]
+
+    assert (check.verdict, check.value, check.reason) == ("unknown", None, "Not Supported")
+
+
+def test_an_idle_gpu_is_fine(make_evidence):
+    check = judge(make_evidence(GetCurrentClocksEventReasons=IDLE))["clocks"]
+
+    assert check.verdict == "pass"
+
+
+def test_a_slowdown_that_ended_before_the_case_began_is_fine(make_evidence):
+    check = judge(make_evidence(GetCurrentClocksEventReasons=[THERMAL, 0]))["clocks"]
+
+    assert check.verdict == "pass"
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_precision_has_its_peak(make_evidence, make_case, precision):
+    evidence = make_evidence()
+    case = make_case(device="cuda:0", precision=precision)
+    record = evidence.record.model_copy(update={"case": case})
+
+    assert judge(Evidence(record))["physics"].verdict == "pass"
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_precision_has_its_tolerance_between_batches(make_evidence, make_case, precision):
+    evidence = make_evidence(batch_error=0.5)
+    case = make_case(device="cuda:0", precision=precision)
+    record = evidence.record.model_copy(update={"case": case})
+
+    assert judge(Evidence(record))["same_for_any_batch"].verdict == "invalid"
+
+
+def test_the_busiest_module_is_held_against_physics_too(make_evidence):
+    evidence = make_evidence()
+    measurement = evidence.measurement
+    neck = measurement.modules["neck"].model_copy(update={"flops": 10**12})
+    fast = measurement.model_copy(update={"modules": measurement.modules | {"neck": neck}})
+    record = evidence.record.model_copy(update={"measurement": fast})
+
+    assert judge(Evidence(record))["physics"].verdict == "invalid"
+
+
+def test_a_module_that_is_never_called_is_no_fault(make_evidence):
+    evidence = make_evidence()
+    measurement = evidence.measurement
+    idle = measurement.modules["neck"].model_copy(update={"total_s": (), "self_s": ()})
+    modules = measurement.modules | {"idle": idle}
+    record = evidence.record.model_copy(
+        update={"measurement": measurement.model_copy(update={"modules": modules})}
+    )
+    verdicts = {name: check.verdict for name, check in judge(Evidence(record)).items()}
+
+    assert set(verdicts.values()) == {"pass"}
+
+
+# Noise and trends
+
+
+@pytest.mark.parametrize("forwards", [3, 5, 10, 30, 100])
+def test_noise_alone_makes_no_case_invalid(make_evidence, forwards):
+    random = np.random.default_rng(seed=forwards)
+    evidence = make_evidence()
+    found = []
+    for _ in range(300):
+        sigma = random.choice([0.02, 0.1, 0.5])
+        samples = tuple(0.01 * np.exp(random.normal(0, sigma, forwards)))
+        latency = evidence.measurement.latency.model_copy(
+            update={
+                "forward_s": samples, "chunk_forwards": (forwards,),
+                "chunk_wall_s": (sum(samples),), "chunk_launch_s": (1e-3,),
+            }
+        )  # fmt: skip
+        measurement = evidence.measurement.model_copy(update={"latency": latency})
+        noisy = evidence.record.model_copy(update={"measurement": measurement})
+        found += judge(Evidence(noisy, evidence.smaller)).values()
+
+    assert [check for check in found if check.verdict == "invalid"] == []
+
+
+@pytest.mark.parametrize(("device", "verdict"), [("cuda:0", "invalid"), ("cpu", "warn")])
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("steady", {"times_s": drifting}), ("timer", {"timer_test_s": (0.01, 0.02, 0.05)})],
+)
+def test_what_a_busy_host_may_do_is_grave_on_a_gpu_alone(
+    make_evidence, name, changes, device, verdict
+):
+    assert judge(make_evidence(device=device, **changes))[name].verdict == verdict
+
+
+def test_a_trend_within_noise_is_found_too(make_evidence):
+    noise = np.random.default_rng(seed=0).normal(1, 0.01, 1000)
+    check = judge(make_evidence(times_s=lambda index: drifting(index) * noise[index], forwards=50))[
+        "steady"
+    ]
+
+    assert check.verdict == "invalid"
+    assert check.value == pytest.approx(0.25, rel=0.2)
+
+
+def test_one_outlier_is_no_trend(make_evidence):
+    check = judge(make_evidence(times_s=lambda index: 0.5 if index == 19 else 0.01))["steady"]
+
+    assert check.verdict == "pass"
+
+
+# What follows for a case
+
+
+def test_an_invalid_check_makes_the_case_invalid_with_its_reason(make_evidence):
+    evidence = make_evidence(finite=False, pace=1.02)
+    record = judged(evidence.record, judge(evidence))
+
+    assert record.status == "invalid"
+    assert record.status in FAILED
+    assert record.stage == "self-checks"
+    assert record.message == (
+        "output: it holds NaN or infinity; events: the clock counts more time than went by"
+    )
+
+
+def test_an_invalid_case_keeps_its_measurement(make_evidence):
+    evidence = make_evidence(finite=False)
+
+    assert judged(evidence.record, judge(evidence)).measurement == evidence.measurement
+
+
+def test_warnings_leave_a_case_as_it_is(make_evidence):
+    evidence = make_evidence(covered=0.8, hooks_cost=1.06, wait_s=0.1)
+    record = judged(evidence.record, judge(evidence))
+    warned = {name for name, check in record.checks.items() if check.verdict == "warn"}
+
+    assert (record.status, record.message) == ("ok", None)
+    assert warned == {"coverage", "hooks", "events"}
+
+
+def test_a_case_that_failed_stays_so_whatever_the_checks_find(make_evidence):
+    evidence = make_evidence(finite=False)
+    failed = evidence.record.model_copy(update={"status": "oom", "message": "no memory"})
+    record = judged(failed, judge(evidence))
+
+    assert (record.status, record.message) == ("oom", "no memory")
+    assert record.checks["output"].verdict == "invalid"
+
+
+def test_findings_come_back_from_json(make_evidence):
+    evidence = make_evidence(covered=0.8)
+    record = judged(evidence.record, judge(evidence))
+
+    assert Record.model_validate_json(record.model_dump_json()).checks == record.checks
+
+
+def test_a_value_that_is_no_number_is_left_out(make_evidence, monkeypatch):
+    found = judge(make_evidence())["output"]
+    nan = type("Found", (), {"value": math.nan, "verdict": "warn", "reason": None})
+    monkeypatch.setitem(
+        CHECKS, "output", type(CHECKS["output"])("", found.limit, lambda evidence: nan)
+    )
+
+    assert judge(make_evidence())["output"] == Check(
+        value=None, limit=found.limit, verdict="warn", reason=None
+    )
+
+
+# A sweep's own checks
+
+DRIFTS = {
+    "none": (1.0, "cuda:0", "pass"),
+    "below 2 %": (1.019, "cuda:0", "pass"),
+    "above 2 %": (1.03, "cuda:0", "warn"),
+    "above 2 %, faster": (0.97, "cuda:0", "warn"),
+    "above 5 %": (1.06, "cuda:0", "invalid"),
+    "above 5 %, faster": (0.94, "cuda:0", "invalid"),
+    "above 5 % on a CPU": (1.5, "cpu", "warn"),
+}
+
+
+@pytest.mark.parametrize(("factor", "device", "verdict"), DRIFTS.values(), ids=DRIFTS)
+def test_drift_is_judged_by_how_far_the_median_moved(make_evidence, factor, device, verdict):
+    evidence = make_evidence(device=device)
+    check = judge_drift(evidence.record, [each * factor for each in evidence.forward_s])
+
+    assert check.verdict == verdict
+    assert check.value == pytest.approx(factor - 1)
+
+
+@pytest.mark.parametrize("last", [[0.012] * 5, [0.005, 0.012, 0.012, 0.012, 0.012, 0.012, 0.012]])
+def test_a_drift_that_is_not_certain_only_warns(make_evidence, last):
+    assert judge_drift(make_evidence().record, last).verdict == "warn"
+
+
+def test_every_planned_case_must_have_a_record():
+    good, bad = judge_accounting(3, {"ok": 2, "oom": 1}), judge_accounting(4, {"ok": 3})
+
+    assert (good.verdict, good.value) == ("pass", 0)
+    assert (bad.verdict, bad.value) == ("invalid", 1)
+    assert bad.reason == "4 cases are planned, 3 have a record"
