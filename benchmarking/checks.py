@@ -83,7 +83,7 @@ class SelfCheck:
 
 def judge(evidence: Evidence) -> dict[str, Check]:
     """The findings of all checks that apply, by name."""
-    findings = {name: check.judge(evidence) for name, check in CHECKS.items()}
+    findings = {name: look(check, evidence) for name, check in CHECKS.items()}
     return {
         name: Check(
             value=finding.value if is_finite(finding.value) else None,
@@ -94,6 +94,14 @@ def judge(evidence: Evidence) -> dict[str, Check]:
         for name, finding in findings.items()
         if finding is not None
     }
+
+
+def look(check: SelfCheck, evidence: Evidence) -> Finding | None:
+    """What a check finds. A defect of its own must not cost the measurement that it looks at."""
+    try:
+        return check.judge(evidence)
+    except Exception as error:
+        return Finding(None, "unknown", f"the check itself failed: {error!r:.200}")
 
 
 def is_finite(value: float | None) -> bool:
@@ -287,8 +295,9 @@ def check_monotony(evidence: Evidence) -> Finding | None:
     share = line.intercept / points[0][1]
     if smallest < 1 - SLACK:
         return Finding(smallest, "warn", "a larger batch took less time than a smaller one")
-    reason = "time grows faster than the batch" if share < -SLACK else None
-    return Finding(smallest, verdict_of(reason is None, "warn"), reason)
+    if share < -SLACK:
+        return Finding(share, "warn", "time grows faster than the batch: a is below zero")
+    return Finding(smallest, "pass")
 
 
 def check_clocks(evidence: Evidence) -> Finding | None:
@@ -380,7 +389,11 @@ CHECKS: dict[str, SelfCheck] = {
     ),
     "hooks": SelfCheck("hooks cost little", f"<= {HOOK_OVERHEAD}", check_hooks),
     "physics": SelfCheck("never faster than the hardware", "<= 1", check_physics),
-    "monotony": SelfCheck("larger batches take longer", f">= {1 - SLACK}", check_monotony),
+    "monotony": SelfCheck(
+        "larger batches take longer, by a + b B",
+        f"t(B) ratio >= {1 - SLACK}, a / t >= -{SLACK}",
+        check_monotony,
+    ),
     "clocks": SelfCheck("no thermal or hardware slowdown", "none", check_clocks),
     "company": SelfCheck("no other process on the GPU", "none", check_company),
     "timer": SelfCheck("known delays are told right", f"<= {LINEAR}", check_timer),

@@ -111,6 +111,8 @@ class Run:
         began = time.monotonic()
         left = [case for case in cases if case.case_id not in self.records]
         self.watcher.begin(self.sweep, left)
+        if left:
+            self.store.remove_end(self.sweep.sweep_id)  # what an earlier run said holds no more
         for case in left:
             self.watcher.case_begins(case)
             self.keep(self.measure(case))
@@ -188,7 +190,10 @@ class Run:
                 first = judged(first, checks)
                 self.store.write_record(first)
                 self.records[first.case_id] = first
-        statuses = Counter[str](record.status for record in self.records.values())
+        planned = {case.case_id for case in self.sweep.cases}
+        statuses = Counter[str](
+            record.status for case_id, record in self.records.items() if case_id in planned
+        )
         checks["accounting"] = judge_accounting(len(self.sweep.cases), statuses)
         end = SweepEnd(
             sweep_id=self.sweep.sweep_id,

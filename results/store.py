@@ -92,6 +92,11 @@ class Store:
     def write_end(self, end: SweepEnd) -> None:
         write_whole(self.path / end.sweep_id / "end.json", to_json(end))
 
+    def remove_end(self, sweep_id: str) -> None:
+        path = self.path / sweep_id / "end.json"
+        with writing(path):
+            path.unlink(missing_ok=True)
+
     def read_end(self, sweep_id: str) -> SweepEnd | None:
         """What a sweep said at its end; None where it came to none, or that can't be read."""
         try:

@@ -7,7 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from benchmarking.checks import CHECKS, Evidence, judge, judge_accounting, judge_drift
+from benchmarking.checks import (
+    CHECKS,
+    Evidence,
+    SelfCheck,
+    judge,
+    judge_accounting,
+    judge_drift,
+)
 from benchmarking.precision import PRECISIONS
 from benchmarking.runner import judged
 from results.schema import FAILED, Check, Record
@@ -360,3 +367,21 @@ def test_every_planned_case_must_have_a_record():
     assert (good.verdict, good.value) == ("pass", 0)
     assert (bad.verdict, bad.value) == ("invalid", 1)
     assert bad.reason == "4 cases are planned, 3 have a record"
+
+
+def test_a_defect_of_a_check_costs_neither_the_measurement_nor_the_other_checks(
+    make_evidence, monkeypatch
+):
+    def fail(evidence):
+        raise ZeroDivisionError("by a defect")
+
+    monkeypatch.setitem(CHECKS, "spread", SelfCheck("", "", fail))
+    found = judge(make_evidence())
+
+    assert found["spread"].verdict == "unknown"
+    assert found["spread"].reason == "the check itself failed: ZeroDivisionError('by a defect')"
+    assert found["output"].verdict == "pass"
+
+
+def test_the_value_of_monotony_is_the_one_that_failed(make_evidence):
+    assert judge(make_evidence(smaller_s=0.004))["monotony"].value < 0

@@ -200,3 +200,26 @@ def test_a_resumed_sweep_ends_anew_with_the_records_of_both_runs(run_on_gpu, fak
 
     assert second.batch_sizes == [2]
     assert second.end.statuses == {"ok": 3}
+
+
+def test_a_resumed_sweep_that_is_stopped_does_not_keep_the_end_of_an_earlier_run(
+    run_on_gpu, store, fake_device
+):
+    first = run_on_gpu(
+        lambda case, call: "crashed" if call == 1 else fake_device.measurement_of(case)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run_on_gpu(lambda case, call: KeyboardInterrupt())
+
+    assert first.end is not None
+    assert store.read_end(first.sweep_id) is None
+
+
+def test_a_record_that_was_not_planned_does_not_stand_in_for_one_that_was(run_on_gpu, store):
+    sweep_id = run_on_gpu().sweep_id
+    (store.path / sweep_id / "end.json").unlink()
+    (record, *_) = store.read(sweep_id).records
+    case = record.case.model_copy(update={"batch_size": 99})
+    store.write_record(record.model_copy(update={"case": case, "case_id": case.case_id}))
+
+    assert run_on_gpu().end.statuses == {"ok": 3}
