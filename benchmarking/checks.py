@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from results.hardware import find_peak
-from results.schema import ENCODER, Check, Measurement, Record, Verdict
+from results.schema import ENCODER, Check, Measurement, Record, Telemetry, Verdict
 from results.stats import median_interval
 
 from .precision import PRECISIONS
@@ -243,7 +243,9 @@ def check_hooks(evidence: Evidence) -> Finding | None:
     ratios = np.asarray(modules[ENCODER].total_s) / np.asarray(plain)
     overhead = float(np.median(ratios)) - 1
     low, _ = median_interval(ratios)
-    is_fine = overhead <= HOOK_OVERHEAD or not low > 1 + HOOK_OVERHEAD
+    if overhead > HOOK_OVERHEAD and math.isnan(low):
+        return Finding(overhead, "unknown", f"{len(ratios)} forwards are too few to tell")
+    is_fine = overhead <= HOOK_OVERHEAD or low <= 1 + HOOK_OVERHEAD
     return Finding(
         overhead, verdict_of(is_fine, "warn"), None if is_fine else "trust the modules' shares only"
     )
@@ -319,10 +321,15 @@ def check_company(evidence: Evidence) -> Finding | None:
     if telemetry is None:
         return None
     others = telemetry.other_processes
-    if others is None:
+    if others is not None:
+        pids = ", ".join(str(process.pid) for process in others)
+        reason = f"processes {pids} used the GPU too" if others else None
+        return Finding(float(len(others)), verdict_of(not others, "warn"), reason)
+    most = max((count for count in telemetry.process_count if count), default=0)
+    if most == 0:  # not even ours was seen
         return Finding(None, "unknown", telemetry.missing.get("other_processes", "not read"))
-    reason = f"processes {', '.join(map(str, others))} used the GPU too" if others else None
-    return Finding(float(len(others)), verdict_of(not others, "warn"), reason)
+    reason = f"{most} processes used the GPU at once, of which ours is one" if most > 1 else None
+    return Finding(float(most - 1), verdict_of(most == 1, "warn"), reason)
 
 
 def check_timer(evidence: Evidence) -> Finding | None:
@@ -348,8 +355,14 @@ def check_resolution(evidence: Evidence) -> Finding | None:
     return Finding(min(medians.values(), default=math.nan), verdict_of(not short, "warn"), reason)
 
 
-def judge_drift(record: Record, last: Sequence[float]) -> Check:
-    """The first case of a sweep, and its forwards measured again last."""
+def judge_drift(record: Record, last: Sequence[float], telemetry: Telemetry | None = None) -> Check:
+    """The first case of a sweep, and its forwards measured again last.
+
+    Args:
+        record: The first case.
+        last: Its forwards, measured again.
+        telemetry: What the GPU did meanwhile.
+    """
     first = Evidence(record).forward_s
     drift = float(np.median(last) / np.median(first)) - 1
     (low, high), (low_again, high_again) = median_interval(first), median_interval(last)
@@ -358,6 +371,9 @@ def judge_drift(record: Record, last: Sequence[float]) -> Check:
     if abs(drift) > DRIFT_WARN:
         verdict = grave(record) if is_certain and abs(drift) > DRIFT_INVALID else "warn"
     reason = None if verdict == "pass" else "the machine changed while the sweep ran"
+    slow = slowdowns(telemetry) if telemetry is not None else ()
+    if slow:  # what it says of the sweep can't be told from what the heat does
+        verdict, reason = "unknown", f"the GPU was throttled the second time: {', '.join(slow)}"
     limit = f"<= {DRIFT_WARN}, invalid above {DRIFT_INVALID}"
     return Check(value=drift, limit=limit, verdict=verdict, reason=reason)
 

@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-import psutil
-
 from results.schema import (
     ENCODER,
     RETRIED,
@@ -31,7 +29,7 @@ from results.schema import (
 from results.store import BrokenFileError, Store, read_file
 
 from .checks import Evidence, judge, judge_accounting, judge_drift
-from .launchers import Launcher
+from .launchers import Launcher, OnStage
 from .protocol import Outcome
 from .sweep import unsupported_reason
 from .telemetry import Watch, slowdowns, uuid_of
@@ -123,14 +121,10 @@ class Run:
         """Measure a case, unless it is known that it can't be; again while the GPU is throttled."""
         started_at, began = utc_now(), time.monotonic()
         try:
-            for attempt in range(1, ATTEMPTS + 1):
-                outcome, telemetry = self.attempt(case)
-                record = make_record(self.sweep, case, outcome, started_at, telemetry, attempt)
-                if record.status != "ok" or telemetry is None or not slowdowns(telemetry):
-                    break
-                if attempt < ATTEMPTS:
-                    self.stage(f"waiting for the GPU to recover: {', '.join(slowdowns(telemetry))}")
-                    time.sleep(RECOVERY_S)
+            known = self.known_outcome(case)
+            if known is not None:
+                return make_record(self.sweep, case, Attempt(known), started_at)
+            attempt = self.attempt(case, self.sweep.plan, self.stage)
         except KeyboardInterrupt:
             stopped = Outcome(
                 status="interrupted",
@@ -138,26 +132,39 @@ class Run:
                 message="stopped by Ctrl-C",
                 wall_s=time.monotonic() - began,
             )
-            self.store.write_record(make_record(self.sweep, case, stopped, started_at))
+            self.store.write_record(make_record(self.sweep, case, Attempt(stopped), started_at))
             raise
+        record = make_record(self.sweep, case, attempt, started_at)
         if record.measurement is None:
             return record
         return judged(record, judge(Evidence(record, self.smaller(case))))
 
-    def attempt(self, case: Case) -> tuple[Outcome, Telemetry | None]:
-        environment = self.sweep.environment
-        reason = unsupported_reason(case, environment)
+    def known_outcome(self, case: Case) -> Outcome | None:
+        """What becomes of a case that need not be tried."""
+        reason = unsupported_reason(case, self.sweep.environment)
         if reason is not None:
-            return not_measured("unsupported", reason), None
+            return not_measured("unsupported", reason)
         limit = self.too_large.get(group(case))
         if limit is not None and case.batch_size >= limit:
-            return not_measured("skipped", f"oom at batch size {limit}"), None
-        uuid = uuid_of(case.device, environment)
+            return not_measured("skipped", f"oom at batch size {limit}")
+        return None
+
+    def attempt(self, case: Case, plan: TimingPlan, on_stage: OnStage) -> Attempt:
+        """Measure a case, and again while its GPU is throttled."""
+        uuid = uuid_of(case.device, self.sweep.environment)
         if uuid is None:
-            return self.launcher.measure(case, self.sweep.plan, self.stage), None
-        with Watch(uuid, own_pids()) as watch:
-            outcome = self.launcher.measure(case, self.sweep.plan, self.stage)
-        return outcome, watch.telemetry()
+            return Attempt(self.launcher.measure(case, plan, on_stage))
+        for count in range(1, ATTEMPTS + 1):
+            with Watch(uuid) as watch:
+                outcome = self.launcher.measure(case, plan, on_stage)
+            attempt = Attempt(outcome, watch.telemetry(), count)
+            slow = slowdowns(watch.telemetry())
+            if outcome.status != "ok" or not slow:
+                break
+            if count < ATTEMPTS:
+                on_stage(f"waiting for the GPU to recover: {', '.join(slow)}")
+                time.sleep(RECOVERY_S)
+        return attempt
 
     def smaller(self, case: Case) -> list[Record]:
         """Good records of the same case at smaller batch sizes, ascending."""
@@ -181,15 +188,16 @@ class Run:
         """Look once more at the first case, and say what this run of the sweep cost."""
         records = [self.records[case.case_id] for case in done]
         first = next((record for record in records if has_good_latency(record)), None)
-        drift_s: Samples | None = None
+        probe: Attempt | None = None
         checks: dict[str, Check] = {}
         if first is not None and self.options.probes_drift and len(done) >= FEWEST_FOR_DRIFT:
-            drift_s = self.measure_again(first.case)
-            if drift_s is not None:
-                checks["drift"] = judge_drift(first, drift_s)
+            probe = self.measure_again(first.case)
+            if probe.forward_s is not None:
+                checks["drift"] = judge_drift(first, probe.forward_s, probe.telemetry)
                 first = judged(first, checks)
                 self.store.write_record(first)
                 self.records[first.case_id] = first
+        has_probe = probe is not None and probe.forward_s is not None
         planned = {case.case_id for case in self.sweep.cases}
         statuses = Counter[str](
             record.status for case_id, record in self.records.items() if case_id in planned
@@ -202,19 +210,37 @@ class Run:
             statuses=dict(statuses),
             wall_s=time.monotonic() - began,
             measured_s=sum(map(measured_s, records)),
-            drift_case_id=first.case_id if first is not None and drift_s is not None else None,
-            drift_forward_s=drift_s,
+            drift_case_id=first.case_id if first is not None and has_probe else None,
+            drift_forward_s=probe.forward_s if probe is not None else None,
+            drift_telemetry=probe.telemetry if probe is not None else None,
             checks=checks,
         )
         self.store.write_end(end)
 
-    def measure_again(self, case: Case) -> Samples | None:
-        """Seconds of the forwards of a case that was measured before, if it can be again."""
+    def measure_again(self, case: Case) -> Attempt:
+        """The latency of a case that was measured before."""
         plan = self.sweep.plan.model_copy(update={"passes": ("latency",)})
-        outcome = self.launcher.measure(case, plan, lambda stage: self.stage("drift probe"))
-        if outcome.measurement is None or outcome.measurement.latency is None:
+        return self.attempt(case, plan, lambda stage: self.stage("drift probe"))
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What became of measuring a case.
+
+    telemetry: None on a CPU, and where the case was not tried.
+    count: How often it was tried.
+    """
+
+    outcome: Outcome
+    telemetry: Telemetry | None = None
+    count: int = 1
+
+    @property
+    def forward_s(self) -> Samples | None:
+        measurement = self.outcome.measurement
+        if measurement is None or measurement.latency is None:
             return None
-        return outcome.measurement.latency.forward_s
+        return measurement.latency.forward_s
 
 
 def judged(record: Record, checks: dict[str, Check]) -> Record:
@@ -250,12 +276,6 @@ def measured_s(record: Record) -> float:
 def has_good_latency(record: Record) -> bool:
     measurement = record.measurement
     return record.status == "ok" and measurement is not None and measurement.latency is not None
-
-
-def own_pids() -> frozenset[int]:
-    """This process and its workers, which are no strangers on a GPU."""
-    process = psutil.Process()
-    return frozenset({process.pid, *(child.pid for child in process.children(recursive=True))})
 
 
 class StageKeeper:
@@ -361,14 +381,8 @@ def new_sweep_id(store: Store, definition: str) -> str:
     return next(candidate for candidate in candidates if candidate not in taken)
 
 
-def make_record(
-    sweep: SweepFile,
-    case: Case,
-    outcome: Outcome,
-    started_at: str,
-    telemetry: Telemetry | None = None,
-    attempts: int = 1,
-) -> Record:
+def make_record(sweep: SweepFile, case: Case, attempt: Attempt, started_at: str) -> Record:
+    outcome = attempt.outcome
     return Record(
         sweep_id=sweep.sweep_id,
         case_id=case.case_id,
@@ -382,8 +396,8 @@ def make_record(
         message=outcome.message,
         stderr_tail=outcome.stderr_tail,
         measurement=outcome.measurement,
-        telemetry=telemetry,
-        attempts=attempts,
+        telemetry=attempt.telemetry,
+        attempts=attempt.count,
         wall_s=outcome.wall_s,
     )
 

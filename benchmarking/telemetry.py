@@ -5,17 +5,20 @@ Read by a thread of the process that runs the sweep, never by the one whose work
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Self
 
+import psutil
 import pynvml
 
-from results.schema import Environment, Telemetry
+from results.schema import Environment, OtherProcess, Telemetry
 
 INTERVAL_S = 0.5  # NVML's own power readings change about ten times a second
 MEGA, MILLI = 1_000_000, 1e-3
+HOST_PIDS = "pid:[4026531836]"  # Linux's PROC_PID_INIT_INO: the namespace that NVML's pids are of
 
 # NVML's bits for why clocks are not at their highest.
 REASONS = {
@@ -53,6 +56,10 @@ SERIES: dict[str, Callable[[Any], Any]] = {
     ),
     "used_bytes": lambda gpu: int(pynvml.nvmlDeviceGetMemoryInfo(gpu).used),
     "event_reasons": lambda gpu: reasons_of(pynvml.nvmlDeviceGetCurrentClocksEventReasons(gpu)),
+    "processes": lambda gpu: {
+        process.pid: process.usedGpuMemory
+        for process in pynvml.nvmlDeviceGetComputeRunningProcesses(gpu)
+    },
 }
 # Read once, before the case.
 FACTS: dict[str, Callable[[Any], Any]] = {
@@ -61,9 +68,6 @@ FACTS: dict[str, Callable[[Any], Any]] = {
         gpu, pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
     ),
     "is_mig": lambda gpu: bool(pynvml.nvmlDeviceGetMigMode(gpu)[0]),
-    "other_processes": lambda gpu: tuple(
-        process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(gpu)
-    ),
 }
 
 
@@ -106,14 +110,19 @@ class Watch:
 
     Args:
         uuid: The GPU's, as torch or NVML names it.
-        own_pids: Processes that are ours.
+        find_own_pids: Tells the processes that are ours just now.
         interval_s: Between two looks.
     """
 
     def __init__(
-        self, uuid: str, own_pids: frozenset[int] = frozenset(), interval_s: float = INTERVAL_S
+        self,
+        uuid: str,
+        find_own_pids: Callable[[], Iterable[int]] | None = None,
+        interval_s: float = INTERVAL_S,
     ) -> None:
-        self.gauge, self.own_pids, self.interval_s = Gauge(uuid), own_pids, interval_s
+        self.gauge, self.interval_s = Gauge(uuid), interval_s
+        self.find_own_pids = find_own_pids or own_pids
+        self.own_pids: set[int] = set()
         self.at_s: list[float] = []
         self.looks: list[dict[str, Any]] = []
         self._is_over = threading.Event()
@@ -140,23 +149,60 @@ class Watch:
     def _look(self) -> None:
         self.at_s.append(time.monotonic() - self.began)
         self.looks.append(self.gauge.look())
+        self.own_pids.update(self.find_own_pids())  # at each look, since workers come and go
 
     def telemetry(self) -> Telemetry:
         """What was seen; after the body."""
         energy_joules = None
         if self.energy_before is not None and self.energy_after is not None:
             energy_joules = max(0.0, self.energy_after - self.energy_before)
-        facts = {name: value for name, value in self.facts.items() if name != "other_processes"}
-        others = self.facts["other_processes"]
         series: dict[str, Any] = {name: tuple(look[name] for look in self.looks) for name in SERIES}
+        processes = series.pop("processes")
+        missing = dict(self.gauge.missing)
+        if "processes" in missing:
+            missing["other_processes"] = missing["process_count"] = missing.pop("processes")
+        elif not sees_host_pids():
+            missing["other_processes"] = "in a container NVML's pids can't be told from our own"
         return Telemetry(
             at_s=tuple(self.at_s),
             **series,
-            **facts,
+            **self.facts,
             energy_joules=energy_joules,
-            other_processes=None if others is None else tuple(sorted(set(others) - self.own_pids)),
-            missing=self.gauge.missing,
+            process_count=tuple(None if look is None else len(look) for look in processes),
+            other_processes=(
+                None if "other_processes" in missing else strangers(processes, self.own_pids)
+            ),
+            missing=missing,
         )
+
+
+def strangers(
+    looks: Iterable[dict[int, int | None] | None], own_pids: Iterable[int]
+) -> tuple[OtherProcess, ...]:
+    """The processes of all looks that are none of ours, each with the most memory it had."""
+    most: dict[int, int | None] = {}
+    for look in looks:
+        for pid, used_bytes in (look or {}).items():
+            known = [each for each in (most.get(pid), used_bytes) if each is not None]
+            most[pid] = max(known, default=None)
+    own = set(own_pids)
+    return tuple(
+        OtherProcess(pid=pid, used_bytes=most[pid]) for pid in sorted(most) if pid not in own
+    )
+
+
+def own_pids() -> frozenset[int]:
+    """This process and its workers, which are no strangers on a GPU."""
+    process = psutil.Process()
+    return frozenset({process.pid, *(child.pid for child in process.children(recursive=True))})
+
+
+def sees_host_pids() -> bool:
+    """Whether this process knows itself by the pid that NVML knows it by."""
+    try:
+        return os.readlink("/proc/self/ns/pid") == HOST_PIDS
+    except OSError:
+        return False
 
 
 def slowdowns(telemetry: Telemetry) -> tuple[str, ...]:

@@ -212,6 +212,13 @@ class EmbeddingError(Strict):
     max_abs: float = Field(ge=0, allow_inf_nan=False)
 
 
+class OtherProcess(Strict):
+    """A process that computed on a GPU and is none of ours."""
+
+    pid: Count
+    used_bytes: Bytes | None = None  # the most that was seen; None where the driver does not tell
+
+
 class Telemetry(Strict):
     """What the GPU did while the case was measured, from NVML; a list for each quantity.
 
@@ -225,11 +232,12 @@ class Telemetry(Strict):
     temperature_celsius: tuple[Count | None, ...] = ()
     used_bytes: tuple[Bytes | None, ...] = ()  # of the whole device, by any process
     event_reasons: tuple[tuple[str, ...] | None, ...] = ()  # why clocks are not at their highest
+    process_count: tuple[Count | None, ...] = ()  # that computed on it, ours among them
     energy_joules: Amount | None = None  # of the board, from the first look to the last
     power_limit_watts: Amount | None = None
     uncorrected_errors: Count | None = None  # of the memory (ECC), since the driver was loaded
     is_mig: bool | None = None  # whether the GPU is split into instances
-    other_processes: tuple[Count, ...] | None = None  # pids that computed on it before the case
+    other_processes: tuple[OtherProcess, ...] | None = None  # of all looks
     missing: dict[str, str] = {}  # quantity: why it is not known
 
 
@@ -354,4 +362,5 @@ class SweepEnd(Strict):
     measured_s: Seconds  # of it, timed and warm-up work
     drift_case_id: str | None = None  # the case that was measured again last
     drift_forward_s: Samples | None = None
+    drift_telemetry: Telemetry | None = None
     checks: dict[str, Check] = {}

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from benchmarking import telemetry
 from benchmarking.checks import (
     CHECKS,
     Evidence,
@@ -22,7 +23,7 @@ from results.schema import FAILED, Check, Record
 KNOWN_GPU = "NVIDIA H100 80GB HBM3"
 NVML_KEYS = ("GetCurrentClocksEventReasons", "GetComputeRunningProcesses")
 THERMAL, POWER_CAP, IDLE = 0x20, 0x4, 0x1
-STRANGER = type("Process", (), {"pid": 4242})
+STRANGER = type("Process", (), {"pid": 4242, "usedGpuMemory": None})
 
 
 def drifting(index):
@@ -146,6 +147,52 @@ def test_a_check_whose_pass_was_not_run_is_absent(make_evidence, name):
 @pytest.mark.parametrize("name", ["clocks", "company", "host", "physics"])
 def test_what_only_a_gpu_has_is_not_checked_on_a_cpu(make_evidence, name):
     assert name not in judge(make_evidence(device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("pids", "verdict", "reason"),
+    [
+        ((4242,), "pass", None),
+        ((4242, 4243), "warn", "2 processes used the GPU at once, of which ours is one"),
+        ((), "unknown", "in a container NVML's pids can't be told from our own"),
+    ],
+)
+def test_in_a_container_company_is_told_by_the_number(
+    make_evidence, monkeypatch, pids, verdict, reason
+):
+    monkeypatch.setattr(telemetry, "sees_host_pids", lambda: False)
+    seen = [type("Process", (), {"pid": pid, "usedGpuMemory": None}) for pid in pids]
+    check = judge(make_evidence(GetComputeRunningProcesses=[seen]))["company"]
+
+    assert (check.verdict, check.reason) == (verdict, reason)
+
+
+def test_hooks_that_seem_dear_in_too_few_forwards_are_not_judged(make_evidence):
+    evidence = make_evidence(hooks_cost=1.2)
+    measurement = evidence.measurement
+    few = {
+        name: each.model_copy(update={"total_s": each.total_s[:5], "self_s": each.self_s[:5]})
+        for name, each in measurement.modules.items()
+    }
+    quick = measurement.model_copy(
+        update={"modules": few, "plain_forward_s": measurement.plain_forward_s[:5]}
+    )
+    check = judge(Evidence(evidence.record.model_copy(update={"measurement": quick})))["hooks"]
+
+    assert check.verdict == "unknown"
+    assert check.reason == "5 forwards are too few to tell"
+
+
+def test_a_drift_under_heat_is_not_judged(make_evidence):
+    evidence = make_evidence()
+    slow = [each * 1.2 for each in evidence.forward_s]
+    hot = evidence.record.telemetry.model_copy(
+        update={"event_reasons": ((), ("thermal slowdown by the driver",))}
+    )
+    check = judge_drift(evidence.record, slow, hot)
+
+    assert check.verdict == "unknown"
+    assert "throttled the second time: thermal slowdown by the driver" in check.reason
 
 
 def test_a_case_with_no_measured_pass_has_no_check_of_one(make_evidence):

@@ -7,7 +7,8 @@ import os
 import pytest
 
 from benchmarking import runner
-from benchmarking.runner import ATTEMPTS, own_pids
+from benchmarking.runner import ATTEMPTS
+from benchmarking.telemetry import own_pids
 from results.store import Store
 
 THERMAL, POWER_CAP = 0x20, 0x4
@@ -82,7 +83,9 @@ def test_an_invalid_smaller_batch_is_compared_with_nothing(run_on_gpu, records, 
 
 
 def test_the_process_of_the_sweep_is_no_company_of_its_own(run_on_gpu, records, nvml):
-    nvml(GetComputeRunningProcesses=[[type("Process", (), {"pid": os.getpid()})]])
+    nvml(
+        GetComputeRunningProcesses=[[type("Process", (), {"pid": os.getpid(), "usedGpuMemory": 5})]]
+    )
     run_on_gpu(sizes=(1,))
 
     assert records()[1].telemetry.other_processes == ()
@@ -121,6 +124,16 @@ def test_a_case_whose_gpu_recovers_is_ok(run_on_gpu, records, nvml):
 
     assert (record.status, record.attempts) == ("ok", 2)
     assert launcher.batch_sizes == [1, 1]
+
+
+def test_the_drift_probe_is_tried_again_under_heat_and_then_not_judged(run_on_gpu, records, nvml):
+    nvml(GetCurrentClocksEventReasons=[*reasons(0, 0, 0), *reasons(*[THERMAL] * ATTEMPTS)])
+    launcher = run_on_gpu(probes_drift=True)
+
+    assert launcher.batch_sizes == [1, 2, 4, *[1] * ATTEMPTS]
+    assert records()[1].status == "ok"
+    assert records()[1].checks["drift"].verdict == "unknown"
+    assert launcher.end.drift_telemetry.event_reasons[1] == ("thermal slowdown by the driver",)
 
 
 def test_the_wait_for_a_throttled_gpu_is_told(run_on_gpu, nvml):

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pynvml
 import pytest
 
+from benchmarking import telemetry as telemetry_module
 from benchmarking.telemetry import FACTS, REASONS, SERIES, SLOWDOWNS, Watch, slowdowns, uuid_of
-from results.schema import Telemetry
+from results.schema import OtherProcess, Telemetry
 from results.store import Store
 
 # The quantities that fail with a call, by its name.
@@ -23,10 +24,13 @@ CALLS = {
     "GetEnforcedPowerLimit": {"power_limit_watts"},
     "GetTotalEccErrors": {"uncorrected_errors"},
     "GetMigMode": {"is_mig"},
-    "GetComputeRunningProcesses": {"other_processes"},
+    "GetComputeRunningProcesses": {"other_processes", "process_count"},
     "GetTotalEnergyConsumption": {"energy_joules"},
 }
-QUANTITIES = {*SERIES, *FACTS, "energy_joules"}
+QUANTITIES = {*SERIES, *FACTS, "energy_joules", *CALLS["GetComputeRunningProcesses"]} - {
+    "processes"
+}
+LISTS = QUANTITIES & {*SERIES, "process_count"}
 
 
 def known(telemetry):
@@ -35,8 +39,13 @@ def known(telemetry):
         name
         for name in QUANTITIES
         if (value := getattr(telemetry, name)) is not None
-        and not (name in SERIES and all(each is None for each in value))
+        and not (name in LISTS and all(each is None for each in value))
     }
+
+
+def process(pid, used_bytes=None):
+    """One that NVML names."""
+    return SimpleNamespace(pid=pid, usedGpuMemory=used_bytes)
 
 
 def wait_for_looks(watch, wanted, wait_until):
@@ -69,7 +78,7 @@ def test_every_series_has_a_value_a_look(nvml, wait_until):
         wait_for_looks(watch, 3, wait_until)
     telemetry = watch.telemetry()
 
-    assert {len(getattr(telemetry, name)) for name in SERIES} == {len(telemetry.at_s)}
+    assert {len(getattr(telemetry, name)) for name in LISTS} == {len(telemetry.at_s)}
 
 
 def test_quantities_are_in_base_units(nvml, fake_device):
@@ -186,9 +195,59 @@ def test_a_case_is_watched_on_its_own_gpu(make_gpu_environment, device, uuid):
 
 
 def test_own_processes_are_no_company(nvml, fake_device):
-    nvml(GetComputeRunningProcesses=[[SimpleNamespace(pid=pid) for pid in (9, 7, 5, 9)]])
+    nvml(GetComputeRunningProcesses=[[process(pid) for pid in (9, 7, 5)]])
+    telemetry = fake_device.look_at(find_own_pids=lambda: {7})
 
-    assert fake_device.look_at(own_pids=frozenset({7})).other_processes == (5, 9)
+    assert [each.pid for each in telemetry.other_processes] == [5, 9]
+    assert telemetry.process_count == (3, 3)
+
+
+def test_a_process_that_comes_while_the_work_runs_is_company(nvml, fake_device):
+    nvml(GetComputeRunningProcesses=[[], [process(9)]])
+    telemetry = fake_device.look_at(find_own_pids=lambda: ())
+
+    assert [each.pid for each in telemetry.other_processes] == [9]
+    assert telemetry.process_count == (0, 1)
+
+
+def test_a_stranger_is_told_with_the_most_memory_that_it_had(nvml, fake_device):
+    nvml(GetComputeRunningProcesses=[[process(9, 5), process(8)], [process(9, 3)]])
+    telemetry = fake_device.look_at(find_own_pids=lambda: ())
+
+    assert telemetry.other_processes == (
+        OtherProcess(pid=8), OtherProcess(pid=9, used_bytes=5),
+    )  # fmt: skip
+
+
+def test_a_worker_that_is_replaced_is_never_company(nvml, fake_device):
+    nvml(GetComputeRunningProcesses=[[process(1)], [process(2)]])
+    own = iter([{1}, {2}])
+
+    assert fake_device.look_at(find_own_pids=lambda: next(own)).other_processes == ()
+
+
+def test_in_a_container_processes_are_counted_but_not_named(nvml, fake_device, monkeypatch):
+    nvml(GetComputeRunningProcesses=[[process(9)]])
+    monkeypatch.setattr(telemetry_module, "sees_host_pids", lambda: False)
+    telemetry = fake_device.look_at()
+
+    assert telemetry.other_processes is None
+    assert telemetry.process_count == (1, 1)
+    assert "container" in telemetry.missing["other_processes"]
+
+
+@pytest.mark.parametrize(
+    ("link", "is_host"), [("pid:[4026531836]", True), ("pid:[4026532999]", False), (None, False)]
+)
+def test_a_container_is_known_by_its_namespace(monkeypatch, link, is_host):
+    def readlink(path):
+        if link is None:
+            raise FileNotFoundError(path)
+        return link
+
+    monkeypatch.setattr(telemetry_module.os, "readlink", readlink)
+
+    assert telemetry_module.sees_host_pids() is is_host
 
 
 @pytest.mark.parametrize(("bit", "name"), REASONS.items())
