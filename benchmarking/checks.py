@@ -8,16 +8,18 @@ GPU alone, for a CPU is hardly ever without other work that comes and goes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 from scipy import stats
 
-from results.hardware import find_peak
-from results.schema import ENCODER, Check, Measurement, Record, Telemetry, Verdict
-from results.stats import median_interval
+from results.hardware import Peak, find_peak
+from results.limits import LAUNCH_BOUND, launch_share, makers_roof
+from results.schema import ENCODER, Check, Measurement, Record, Telemetry, Verdict, Work
+from results.stats import RESOLUTION_S, median_interval
+from sam.configs import MODELS, PATCH_SIZE, PROMPT_EMBED_DIM
 
 from .precision import PRECISIONS
 from .telemetry import slowdowns
@@ -28,14 +30,12 @@ STILL = 0.02  # the most that the median may move from the first sample to the l
 TREND_CONFIDENCE = 0.9999
 SPREAD = 0.05
 STATE_GAP = 0.03  # between two clock states, of the median
-HOST_BOUND = 0.9  # of a forward's time spent launching it
 HOOK_OVERHEAD = 0.05
 COVERAGE = (0.90, 1.02)
 EVENTS_SHARE = (0.90, 1.01)
 SLACK = 0.10  # of monotony over the batch size
 DRIFT_WARN, DRIFT_INVALID = 0.02, 0.05
 LINEAR = 0.02
-RESOLUTION_S = 20e-6
 # Relative L2 distance of one image's embedding at two batch sizes: other kernels, other rounding.
 BATCH_ERROR = {"float32": 1e-4, "bfloat16": 0.03, "float16": 0.005}
 TF32_BATCH_ERROR = 0.005
@@ -47,10 +47,12 @@ class Evidence:
 
     record: With a measurement, not judged yet.
     smaller: Good records of the same case at smaller batch sizes, ascending.
+    peaks: A person's own rows of what GPUs can do.
     """
 
     record: Record
     smaller: Sequence[Record] = ()
+    peaks: Mapping[str, Peak] = field(default_factory=dict)
 
     @property
     def measurement(self) -> Measurement:
@@ -117,8 +119,11 @@ def check_output(evidence: Evidence) -> Finding | None:
     if output is None:
         return None
     case = evidence.record.case
-    side = case.image_size // 16
-    shape, dtype = (case.batch_size, 256, side, side), PRECISIONS[case.precision].dtype
+    side = case.image_size // PATCH_SIZE
+    shape: tuple[int, ...] = (case.batch_size, PROMPT_EMBED_DIM, side, side)
+    dtype = PRECISIONS[case.precision].dtype
+    if case.model not in MODELS:  # whose shape and type are its own
+        shape, dtype = (case.batch_size, *output.shape[1:]), output.dtype
     wrong = [
         text
         for text, is_wrong in (
@@ -212,8 +217,8 @@ def check_host(evidence: Evidence) -> Finding | None:
     latency = evidence.measurement.latency
     if latency is None or not evidence.record.case.device.startswith("cuda"):
         return None
-    share = float(np.median(latency.chunk_launch_s)) / float(np.median(latency.forward_s))
-    reason = "host-bound: the GPU waits for launches" if share > HOST_BOUND else None
+    share = launch_share(latency)
+    reason = "host-bound: the GPU waits for launches" if share > LAUNCH_BOUND else None
     return Finding(share, verdict_of(reason is None, "warn"), reason)
 
 
@@ -252,33 +257,39 @@ def check_hooks(evidence: Evidence) -> Finding | None:
 
 
 def check_physics(evidence: Evidence) -> Finding | None:
-    """The share of the maker's peak that the whole, or the busiest module, would have reached."""
-    gpu = gpu_name(evidence.record)
-    if gpu is None:
+    """The roofline's floor over the time, of the whole or of the module that comes nearest.
+
+    By the maker's peaks: what was calibrated is no limit that nature sets.
+    """
+    gpu, works = evidence.record.gpu, timed_works(evidence)
+    if gpu is None or not works:
         return None
-    peak = find_peak(gpu)
-    if peak is None:
-        return Finding(None, "unknown", f"results/hardware.py has no row for '{gpu}'")
-    reached = max(achieved_flops_per_s(evidence), default=None)
-    if reached is None:
-        return None
-    share = reached / peak.flops_per_s[evidence.record.case.precision]
-    reason = None if share <= 1 else "faster than the hardware can be"
-    return Finding(share, verdict_of(reason is None, "invalid"), reason)
+    if find_peak(gpu.name, evidence.peaks) is None:
+        return Finding(None, "unknown", f"results/hardware.py has no row for '{gpu.name}'")
+    roof = makers_roof(evidence.record, evidence.peaks)
+    if roof is None:
+        precision = evidence.record.case.precision
+        return Finding(None, "unknown", f"no peak of '{gpu.name}' in {precision} is known")
+    shares = {
+        name: roof.floor_s(work.flops, work.least_bytes) / float(np.median(samples))
+        for name, (work, samples) in works.items()
+    }
+    nearest = max(shares, key=lambda name: shares[name])
+    is_possible = shares[nearest] <= 1
+    reason = None if is_possible else f"{nearest} was faster than the hardware can be"
+    return Finding(shares[nearest], verdict_of(is_possible, "invalid"), reason)
 
 
-def gpu_name(record: Record) -> str | None:
-    kind, _, index = record.case.device.partition(":")
-    names = {str(gpu.index): gpu.name for gpu in record.environment.gpus}
-    return names.get(index or "0") if kind == "cuda" else None
-
-
-def achieved_flops_per_s(evidence: Evidence) -> list[float]:
+def timed_works(evidence: Evidence) -> dict[str, tuple[Work, Sequence[float]]]:
+    """What the forward and each module had to do, and their samples."""
     measurement = evidence.measurement
-    batch_size = evidence.record.case.batch_size
-    works = [((measurement.flops_per_image or 0) * batch_size, evidence.forward_s)]
-    works += [(each.flops or 0, each.total_s) for each in (measurement.modules or {}).values()]
-    return [flops / float(np.median(s)) for flops, s in works if flops and s and np.median(s)]
+    found = {"the forward": (measurement.work, evidence.forward_s)}
+    found |= {name: (each.work, each.total_s) for name, each in (measurement.modules or {}).items()}
+    return {
+        name: (work, samples)
+        for name, (work, samples) in found.items()
+        if work is not None and len(samples) and np.median(samples) > 0
+    }
 
 
 def check_monotony(evidence: Evidence) -> Finding | None:
@@ -399,7 +410,7 @@ CHECKS: dict[str, SelfCheck] = {
     "events": SelfCheck(
         "forwards fill the wall time", f"{EVENTS_SHARE[0]} to {EVENTS_SHARE[1]}", check_events
     ),
-    "host": SelfCheck("launching does not limit", f"<= {HOST_BOUND}", check_host),
+    "host": SelfCheck("launching does not limit", f"<= {LAUNCH_BOUND}", check_host),
     "coverage": SelfCheck(
         "modules make up the forward", f"{COVERAGE[0]} to {COVERAGE[1]}", check_coverage
     ),

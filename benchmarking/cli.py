@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from .commands import machine, model, showing, store, sweeping
+from .commands import capacity, machine, model, showing, store, sweeping
 from .commands.terminal import EXIT_INTERRUPTED, Mistake
 
 
@@ -33,6 +33,7 @@ class Group(click.Group):
 
 
 def is_persons_mistake(error: Exception) -> bool:
+    from results.hardware import HardwareError
     from results.store import StoreError
     from sam.download import DownloadError
 
@@ -40,7 +41,8 @@ def is_persons_mistake(error: Exception) -> bool:
     from .inputs import InputError
     from .sweep import SweepError
 
-    return isinstance(error, StoreError | DownloadError | ProbeError | InputError | SweepError)
+    mistakes = StoreError | HardwareError | DownloadError | ProbeError | InputError | SweepError
+    return isinstance(error, mistakes)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -62,6 +64,7 @@ for command in (
     sweeping.quickstart,
     sweeping.sweep,
     sweeping.plan,
+    capacity.capacity,
     showing.show,
     showing.export,
     store.store,

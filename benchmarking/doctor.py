@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from pydantic import ValidationError
 
-from results.schema import Environment, TimingPlan
-from results.store import StoreError, write_whole
+from results.limits import reached_s
+from results.schema import Environment, Roofs, TimingPlan
+from results.store import Store, StoreError, write_whole
 
-from .environment import PROBE_TIMEOUT_S, ProbeError, probe_environment
+from .environment import ProbeError, ask, probe_environment
 from .inputs import InputError, read_input
 
 LEAST_FREE_BYTES = 2**30
@@ -35,14 +35,21 @@ class Finding:
     detail: str
 
 
-def examine(store_path: Path) -> list[Finding]:
-    """Look at everything that a sweep needs."""
+def examine(store_path: Path, calibrates: bool = False) -> list[Finding]:
+    """Look at everything that a sweep needs.
+
+    Args:
+        store_path: Where records go.
+        calibrates: Measure what the device can do at most, too, and keep it there.
+    """
     findings: list[Finding] = []
     try:
         environment = probe_environment()
         findings += describe(environment)
-        gpu = next(iter(environment.gpus), None)
-        findings.append(check_referee(f"cuda:{gpu.index}" if gpu else "cpu"))
+        devices = [f"cuda:{gpu.index}" for gpu in environment.gpus] or ["cpu"]
+        findings.append(check_referee(devices[0]))
+        if calibrates:
+            findings += [found for device in devices for found in check_roofs(device, store_path)]
     except ProbeError as error:
         findings.append(Finding("torch", False, str(error)))
     for check in (check_clock, check_images_decode, check_load):
@@ -101,22 +108,32 @@ def check_referee(device: str) -> Finding:
 
 def ask_referee(device: str) -> dict[str, float]:
     """Let another process, which may load torch, be refereed."""
-    command = [sys.executable, "-P", "-m", "benchmarking.referee", device]
+    answer = ask("benchmarking.referee", device, task="No forward could be refereed")
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ProbeError(f"Refereeing took more than {PROBE_TIMEOUT_S:.0f} s.") from error
-    try:
-        answer = json.loads(done.stdout.splitlines()[-1])
-        return {name: answer[name] for name in ("own_s", "referee_s", "ratio", "limit", "rounds")}
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-        last = (done.stderr.strip() or "no message").splitlines()[-1]
+        found = json.loads(answer)
+        return {name: found[name] for name in ("own_s", "referee_s", "ratio", "limit", "rounds")}
+    except (KeyError, TypeError, ValueError) as error:
         raise ProbeError(
-            f"No forward could be refereed ({last}): see what this prints: "
+            "No forward could be refereed: see what this prints: "
             f"python -m benchmarking.referee {device}"
         ) from error
+
+
+def check_roofs(device: str, store_path: Path) -> Iterator[Finding]:
+    """Ask the most of a device and keep it in the store, for the sweeps that follow."""
+    try:
+        answer = ask("benchmarking.calibrate", device, task=f"{device} could not be calibrated")
+        roofs = Roofs.model_validate_json(answer)
+        path = Store(store_path).write_roofs(roofs)
+    except (ProbeError, StoreError, ValidationError) as error:
+        yield Finding("roofs", False, " ".join(str(error).split()))
+        return
+    for precision, products in roofs.products.items():
+        rate = 2 * products.side**3 / reached_s(products.product_s)
+        detail = f"{rate / 1e12:.4g} TFLOP/s in products of {products.side} x {products.side}"
+        yield Finding(f"roof {precision}", True, detail)
+    rate = 2 * roofs.copied_bytes / reached_s(roofs.copy_s)
+    yield Finding("roof memory", True, f"{rate / 1e9:.4g} GB/s in copies; all kept in '{path}'")
 
 
 def check_images_decode() -> Finding:

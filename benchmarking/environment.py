@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import warnings
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 from results.schema import Environment, Gpu
 
 HERE = Path(__file__).parent
-PROBE_TIMEOUT_S = 120.0
+PROBE_TIMEOUT_S = 180.0
 
 
 class ProbeError(Exception):
@@ -28,26 +29,41 @@ class ProbeError(Exception):
 
 def probe_environment() -> Environment:
     """Ask another process about this machine."""
-    command = [sys.executable, "-P", "-m", "benchmarking.environment"]
+    answer = ask("benchmarking.environment", task="This machine can't be described")
     try:
-        answer = subprocess.run(
-            command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ProbeError(f"Loading torch took more than {PROBE_TIMEOUT_S:.0f} s.") from error
-    if answer.returncode != 0:
-        last = (answer.stderr.strip() or "no message").splitlines()[-1]
-        raise ProbeError(
-            f"This machine can't be described ({last}): if it is torch that can't be loaded, "
-            "install it again with pip."
-        )
-    try:
-        return Environment.model_validate_json(answer.stdout.splitlines()[-1])
-    except (IndexError, ValidationError) as error:
+        return Environment.model_validate_json(answer)
+    except ValidationError as error:
         raise ProbeError(
             "The probe of this machine did not describe it: see what this prints: "
             "python -m benchmarking.environment"
         ) from error
+
+
+def ask(module: str, *arguments: str, task: str) -> str:
+    """The last line that one of our modules prints, run as a process, which may load torch.
+
+    Args:
+        module: Its full name.
+        arguments: Of its command line.
+        task: What did not succeed, for the error.
+
+    Raises:
+        ProbeError: Where it takes too long, fails or prints nothing.
+    """
+    command = [sys.executable, "-P", "-m", module, *arguments]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ProbeError(f"{task}: it took more than {PROBE_TIMEOUT_S:.0f} s.") from error
+    if done.returncode != 0 or not done.stdout.strip():
+        last = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise ProbeError(
+            f"{task} ({last}): see what this prints: python -m {shlex.join(command[3:])}. If it is "
+            "torch that can't be loaded, install it again with pip."
+        )
+    return done.stdout.splitlines()[-1]
 
 
 def describe_environment() -> Environment:

@@ -11,12 +11,13 @@ from sam.configs import MLP_RATIO, MODELS, PATCH_SIZE, WINDOW_SIDE
 GUESSED_FLOPS_PER_S = {"cpu": 5e10, "cuda": 2e13}
 WORKER_START_S = 6.0  # loading torch and building a model
 CASE_OVERHEAD_S = 2.0  # inputs, counting FLOPs, the output's digest
+ENERGY_WINDOW_S, KERNEL_FORWARDS = 5.0, 4
 PROMPT_FLOPS = 3.6e9  # of the mask decoder, at 1024 pixels
 
 
 def encoder_flops(case: Case) -> float:
     """About what one image costs in the encoder: linear layers and attention products."""
-    config = MODELS[case.model]
+    config = MODELS.get(case.model, MODELS["vit_b"])  # of other encoders nothing is known
     tokens = (case.image_size // PATCH_SIZE) ** 2
     linear = 2 * (4 + 2 * MLP_RATIO) * config.embed_dim**2 * tokens * config.depth
     keys = len(config.global_blocks) * tokens + (config.depth - len(config.global_blocks)) * min(
@@ -30,8 +31,7 @@ def measured_rates(records: Iterable[Record]) -> dict[tuple[str, ...], float]:
     rates = {}
     for record in records:
         latency = record.measurement.latency if record.measurement else None
-        # A store may hold models that this version does not know.
-        if latency is not None and record.case.model in MODELS:
+        if latency is not None:
             forward_s = sorted(latency.forward_s)[len(latency.forward_s) // 2]
             flops = encoder_flops(record.case) * record.case.batch_size
             rates[rate_key(record.case)] = flops / max(forward_s, 1e-9)
@@ -61,6 +61,8 @@ def case_seconds(case: Case, plan: TimingPlan, rates: dict[tuple[str, ...], floa
         "modules": hooked_s,
         "components": hooked_s * 1.2,
         "memory": forward_s,
+        "energy": ENERGY_WINDOW_S if kind == "cuda" else 0.0,
+        "kernels": KERNEL_FORWARDS * forward_s,
         "embedding_error": forward_s,
         "mask_generator": max(generate_s, min(plan.module_forwards * generate_s, plan.max_timed_s)),
     }

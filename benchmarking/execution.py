@@ -13,9 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from sam.image_encoder import ImageEncoderViT
+    from torch import Tensor, nn
 
     Forward = Callable[[Tensor], Tensor]
 
@@ -28,20 +26,22 @@ class Execution:
     hides_modules: Why hooks on inner modules would not tell the truth, or None where they do.
     hides_memory: Why the peak of a forward can't be told, or None where it can.
     why_unsupported: Why a type of device can't do it in a precision, or None where it can.
+    only_sam: Whether it can run SAM's own encoder alone.
     """
 
-    prepare: Callable[[ImageEncoderViT], Forward]
+    prepare: Callable[[nn.Module], Forward]
     summary: str
     hides_modules: str | None = None
     hides_memory: str | None = None
     why_unsupported: Callable[[str, str], str | None] = lambda device_type, precision: None
+    only_sam: bool = False
 
 
-def prepare_eager(encoder: ImageEncoderViT) -> Forward:
+def prepare_eager(encoder: nn.Module) -> Forward:
     return encoder
 
 
-def prepare_compiled(encoder: ImageEncoderViT) -> Forward:
+def prepare_compiled(encoder: nn.Module) -> Forward:
     """Static shapes: a sweep measures each batch size on its own."""
     import torch
 
@@ -51,13 +51,15 @@ def prepare_compiled(encoder: ImageEncoderViT) -> Forward:
     return torch.compile(encoder, dynamic=False, fullgraph=True)
 
 
-def prepare_onnxruntime(encoder: ImageEncoderViT) -> Forward:
+def prepare_onnxruntime(encoder: nn.Module) -> Forward:
     """Export the encoder for any batch, and run it on the CPU with as many threads as torch."""
     import onnxruntime
     import torch
 
+    from sam.image_encoder import ImageEncoderViT
     from sam.onnx_export import export_encoder
 
+    assert isinstance(encoder, ImageEncoderViT)  # cases of others are unsupported
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     with TemporaryDirectory() as folder:  # the session holds the weights itself
@@ -93,5 +95,6 @@ EXECUTIONS: dict[str, Execution] = {
         hides_modules="onnxruntime runs a graph without torch's modules",
         hides_memory="onnxruntime keeps what its first forward took",
         why_unsupported=why_no_onnxruntime,
+        only_sam=True,
     ),
 }

@@ -9,12 +9,10 @@ import hashlib
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
 
 from hooks import ForwardTimer, PeakMemory
 from results.schema import (
@@ -25,16 +23,22 @@ from results.schema import (
     ModuleTiming,
     Output,
     TimingPlan,
+    Work,
 )  # fmt: skip
-from sam.build import allocate_sam
 from sam.configs import MODELS
 
 from .accuracy import embedding_error_pass
+from .energy import energy_pass
 from .execution import EXECUTIONS
 from .inputs import BUFFERS, Photographs, Pixels, noise_batches, photograph_batches, read_input
+from .kernels import kernels_pass
+from .modules import find_modules
 from .pipeline import components_pass, copy_to_device, mask_generator_pass, normalise, resize_images
 from .rig import Rig
 from .timing import collected_garbage, limited, time_forwards
+from .work import case_work
+
+NEEDS_SAM = ("components", "mask_generator")
 
 Forward = Callable[[Tensor], Tensor]
 Report = Callable[[str], None]
@@ -67,7 +71,7 @@ def measure_case(case: Case, plan: TimingPlan, rig: Rig, report: Report) -> Meas
     if photographs.unreadable:
         notes["input"] = "passed over: " + " ".join(photographs.unreadable)
     measured: dict[str, Any] = {
-        "parameters": sum(weight.numel() for weight in rig.model.image_encoder.parameters()),
+        "parameters": sum(weight.numel() for weight in rig.encoder.parameters()),
         "weights": rig.weights,
         "input_source": photographs.source,
         "notes": notes,
@@ -98,6 +102,10 @@ def measure_case(case: Case, plan: TimingPlan, rig: Rig, report: Report) -> Meas
 def why_not(name: str, case: Case) -> str | None:
     """Why a pass can't be run on a case, or None where it can."""
     execution = EXECUTIONS[case.execution]
+    if name in NEEDS_SAM and case.model not in MODELS:
+        return "only SAM has masks"
+    if name == "energy" and not case.device.startswith("cuda"):
+        return "NVML counts the energy of GPUs alone"
     if name == "modules":
         return execution.hides_modules
     if name == "memory":
@@ -138,39 +146,12 @@ def rotating(forward: Forward, batches: list[Tensor]) -> Callable[[], Tensor]:
     return lambda: forward(next(rotation))
 
 
-def encoder_modules(encoder: nn.Module, depth: int) -> dict[str, nn.Module]:
-    """The modules that are timed: the encoder, its patch embedding, blocks and neck.
-
-    Args:
-        encoder: An ImageEncoderViT.
-        depth: 2 adds each block's norm1, attn, norm2 and mlp.
-    """
-    modules: dict[str, nn.Module] = {
-        ENCODER: encoder,
-        "patch_embed": encoder.get_submodule("patch_embed"),
-    }
-    for index, block in enumerate(encoder.get_submodule("blocks").children()):
-        modules[f"blocks.{index}"] = block
-        if depth > 1:
-            modules |= {f"blocks.{index}.{name}": part for name, part in block.named_children()}
-    return modules | {"neck": encoder.get_submodule("neck")}
-
-
-def kind_of(name: str, model: str) -> str:
-    """The class of a module by its name: what a person would group it with."""
-    parts = name.split(".")
-    if parts[0] != "blocks":
-        return "encoder" if name == ENCODER else name
-    if len(parts) == 3:
-        return parts[2].rstrip("12")  # norm1 and norm2 are of one kind
-    return "global" if int(parts[1]) in MODELS[model].global_blocks else "window"
-
-
 def modules_pass(
     case: Case, plan: TimingPlan, rig: Rig, batches: list[Tensor], photographs: Photographs
 ) -> dict[str, Any]:
     """Each module's time in forwards with hooks on, its FLOPs, and its memory."""
-    modules = encoder_modules(rig.model.image_encoder, plan.module_depth)
+    found = find_modules(rig.encoder, plan.module_depth, plan.module_pattern)
+    modules = {name: timed.module for name, timed in found.items()}
     forward = rotating(rig.encode, batches)
     # Without the root, whose peak the memory pass takes without hooks.
     inner = {name: module for name, module in modules.items() if name != ENCODER}
@@ -192,20 +173,21 @@ def modules_pass(
         total_s, self_s = timer.total_s(), timer.self_s()
         plain_s = tuple(rig.clock.seconds(*pair) for pair in plain)
         timer.clear()
-    flops = count_flops(case.model, case.image_size, case.attention)
+    works, notes = try_work(case, plan, rig)
     return {
         "modules": {
             name: ModuleTiming(
                 total_s=tuple(total_s[name]),
                 self_s=tuple(self_s[name]),
-                kind=kind_of(name, case.model),
-                flops=flops[name] * case.batch_size,
+                kind=found[name].kind,
+                work=works.get(name),
                 peak_bytes=peaks.get(name),
                 rise_bytes=rises.get(name),
             )
             for name in modules
         },
         "plain_forward_s": plain_s,
+        "notes": notes,
     }
 
 
@@ -243,25 +225,20 @@ def memory_pass(
 def flops_pass(
     case: Case, plan: TimingPlan, rig: Rig, batches: list[Tensor], photographs: Photographs
 ) -> dict[str, Any]:
-    counts = count_flops(case.model, case.image_size, case.attention)
-    return {"flops_per_image": counts[ENCODER]}
+    """What a forward has to do: FLOPs and bytes."""
+    works, notes = try_work(case, plan, rig)
+    return {"work": works.get(ENCODER), "notes": notes}
 
 
-@lru_cache(maxsize=8)
-def count_flops(model: str, image_size: int, attention: str) -> dict[str, int]:
-    """FLOPs of one image by module, counted on the meta device; 2 FLOP = 1 MAC."""
-    encoder = allocate_sam(MODELS[model], image_size, attention, device="meta").image_encoder
-    counter = FlopCounterMode(display=False)
-    with counter:
-        encoder(torch.empty(1, 3, image_size, image_size, device="meta"))
-    root = type(encoder).__name__
-    counts = {
-        name.removeprefix(root).removeprefix("."): sum(operations.values())
-        for name, operations in counter.get_flop_counts().items()
-    }
-    # A module without a matrix product or convolution has no entry: it has no FLOPs.
-    names = encoder_modules(encoder, depth=2)
-    return {name: counts.get("" if name == ENCODER else name, 0) for name in names}
+def try_work(case: Case, plan: TimingPlan, rig: Rig) -> tuple[dict[str, Work], dict[str, str]]:
+    """The work of each timed module in one forward; or why it can't be told of another encoder."""
+    try:
+        return case_work(case, plan, rig.encoder, rig.dtype), {}
+    except Exception as error:
+        if case.model in MODELS:
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        return {}, {"flops": f"this encoder does not run on the meta device: {reason}"}
 
 
 def batch_error(case: Case, rig: Rig, embeddings: Tensor) -> float | None:
@@ -306,4 +283,6 @@ PASS_FUNCTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "embedding_error": embedding_error_pass,
     "components": components_pass,
     "mask_generator": mask_generator_pass,
+    "energy": energy_pass,
+    "kernels": kernels_pass,
 }

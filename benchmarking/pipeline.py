@@ -159,7 +159,7 @@ def copy_to_device(rig: Rig, images: Sequence[Tensor]) -> list[Tensor]:
 
 def normalise(rig: Rig, images: Sequence[Tensor]) -> Tensor:
     """On the device: normalise and pad, to (B, 3, S, S)."""
-    return torch.stack([rig.model.preprocess(image) for image in images])
+    return torch.stack([rig.preprocess(image) for image in images])
 
 
 def mask_generator_pass(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # 1,024 pixels do not fit into 8 or 11 bits of a coordinate's frequency.
 COORDINATES = r"positional_encoding_gaussian_matrix$"
+PIXEL_STATISTICS = r"pixel_(mean|std)$"
 # With float32 positions the sum of all blocks stays float32 too: fp16 overflows in it, and in
 # the squares of the layer norms. The neck's first convolution reads that sum as it is (0.2 % of the
 # FLOPs). Other linear layers and attention run in fp16.
@@ -40,6 +41,11 @@ class Precision:
     tf32: bool = False
     cuda_capability: tuple[int, int] | None = None
     on_cpu: bool = True
+
+    @property
+    def keeps_residual(self) -> bool:
+        """Whether the sum of all blocks stays in float32."""
+        return self.dtype == "float32" or RESIDUAL_AND_NORMS in self.float32
 
 
 def why_unsupported(name: str, device_type: str, capability: tuple[int, int] | None) -> str | None:
@@ -68,9 +74,10 @@ def apply_precision(model: nn.Module, name: str) -> torch.dtype:
 
     precision = PRECISIONS[name]
     dtype: torch.dtype = getattr(torch, precision.dtype)
-    kept = re.compile("|".join(f"(?:{pattern})" for pattern in precision.float32))
+    patterns = (*precision.float32, PIXEL_STATISTICS)
+    kept = re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
     for weight_name, weight in (*model.named_parameters(), *model.named_buffers()):
-        if "pixel_" not in weight_name and not kept.search(weight_name):
+        if weight.is_floating_point() and not kept.search(weight_name):
             weight.data = weight.data.to(dtype)
     allow_tf32(precision.tf32)
     return dtype

@@ -64,6 +64,9 @@ class PlainWatcher:
 
     def case_begins(self, case: Case) -> None:
         """Its line comes when it ends."""
+        if case not in self.left:  # planned just now
+            self.left.append(case)
+            self.planned += 1
 
     def stage(self, name: str) -> None:
         """Stages would be too many lines."""
@@ -122,6 +125,8 @@ def make_watcher(console: Console) -> Watcher:
 
 def begin_line(sweep: SweepFile, left: list[Case]) -> str:
     total = len(sweep.cases)
+    if not total:
+        return f"Sweep {sweep.sweep_id}: probes, planned one after another."
     if not left:
         return f"All {total} cases of sweep {sweep.sweep_id} are measured (--fresh measures again)."
     if len(left) < total:
@@ -136,7 +141,7 @@ def case_line(record: Record) -> str:
         return harmless(f"{record.case.label}: {record.status} {record.message or ''}".rstrip())
     from results.frames import case_row
 
-    row = case_row(record)
+    row = case_row(record, None)
     shown = {name: METRICS[name].show(row[name]) for name in ("image_s", "images_per_s")}
     return f"{record.case.label}: {shown['image_s']} ms/image, {shown['images_per_s']} images/s"
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Base64Bytes
+
 from results.schema import Case, Measurement, Seconds, Status, Strict, TimingPlan
 
 BEAT_S = 5.0  # between two beats
@@ -49,6 +51,7 @@ class Outcome(Strict):
     message: str | None = None
     stderr_tail: str | None = None
     measurement: Measurement | None = None
+    trace: Base64Bytes | None = None  # a Chrome trace, gzipped
     wall_s: Seconds
 
 

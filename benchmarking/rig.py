@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hooks import Clock, MemoryMeter, clock_for, meter_for
 from results.schema import Case, TimingPlan
 from sam.build import allocate_sam, fill_random
 from sam.checkpoints import fit_state_dict, read_weights
 from sam.configs import MODELS
-from sam.model import Sam
+from sam.model import Sam, normalise_and_pad, pixel_statistics
 
+from .encoders import first_tensor, load_encoder
 from .execution import EXECUTIONS
 from .precision import apply_precision
 from .sweep import checkpoint_path
@@ -28,13 +32,19 @@ TIMER_TRIES = 5
 class Rig:
     """A model on its device, ready to run, with what measures it.
 
+    model: A Sam; or the encoder itself, where it is none of ours.
+    encoder: The image encoder.
     encode: The image encoder as the case executes it.
+    preprocess: (3, H, W) pixels on the device to its input (3, S, S), in float32.
     references: Embeddings of the first image that the outputs are compared with, by input.
     first_embeddings: The first image's, as the first batch size gave it, by input.
     timer_test_s: What the clock makes of known delays, each twice the one before.
+    trace: The last case's Chrome trace, gzipped.
     """
 
-    model: Sam
+    model: Any
+    encoder: nn.Module
+    preprocess: Callable[[Tensor], Tensor]
     encode: Callable[[Tensor], Tensor]
     device: torch.device
     dtype: torch.dtype
@@ -45,6 +55,7 @@ class Rig:
     timer_test_s: tuple[float, ...]
     first_embeddings: dict[str, Tensor] = field(default_factory=dict)
     references: dict[str, Tensor] = field(default_factory=dict)
+    trace: bytes | None = None
 
 
 def build_rig(case: Case, plan: TimingPlan) -> Rig:
@@ -52,14 +63,25 @@ def build_rig(case: Case, plan: TimingPlan) -> Rig:
     device = torch.device(case.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    model = allocate_sam(MODELS[case.model], case.image_size, case.attention)
+    if plan.memory_limit_bytes is not None:
+        limit_memory(device, plan.memory_limit_bytes)
+    model, weights, notes = build_model(case, plan)
     clock = clock_for(device)
-    weights, notes = load_weights(model, case, plan)
     dtype = apply_precision(model, case.precision)
     model.to(device)
+    encoder = model.image_encoder if isinstance(model, Sam) else model
+    encode = EXECUTIONS[case.execution].prepare(encoder)
+    if isinstance(model, Sam):
+        preprocess = model.preprocess
+    else:
+        mean, std = pixel_statistics(device)
+        preprocess = partial(normalise_and_pad, side=case.image_size, mean=mean, std=std)
+        encode = compose(first_tensor, encode)
     return Rig(
         model=model,
-        encode=EXECUTIONS[case.execution].prepare(model.image_encoder),
+        encoder=encoder,
+        preprocess=preprocess,
+        encode=encode,
         device=device,
         dtype=dtype,
         clock=clock,
@@ -90,6 +112,39 @@ def time_known_delays(clock: Clock, device: torch.device) -> tuple[float, ...]:
         return taken
 
     return tuple(min(seconds(count) for _ in range(TIMER_TRIES)) for count in (1, 2, 4))
+
+
+def build_model(case: Case, plan: TimingPlan) -> tuple[nn.Module, str, dict[str, str]]:
+    """A Sam, or another encoder; where its weights come from, and what a person should know."""
+    if case.model not in MODELS:
+        return (
+            load_encoder(case.model, case.image_size, plan.seed),
+            f"as {case.model} makes them",
+            {},
+        )
+    model = allocate_sam(MODELS[case.model], case.image_size, case.attention)
+    weights, notes = load_weights(model, case, plan)
+    return model, weights, notes
+
+
+def limit_memory(device: torch.device, limit_bytes: int) -> None:
+    """Let this process have no more of its device: the next allocation beyond fails."""
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit_bytes / total), device)
+        return
+    data_pages = int(Path("/proc/self/statm").read_text().split()[5])
+    held = data_pages * resource.getpagesize()  # torch itself, before there is a model
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = held + limit_bytes
+    soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def compose(
+    outer: Callable[[Any], Tensor], inner: Callable[[Tensor], Any]
+) -> Callable[[Tensor], Tensor]:
+    return lambda images: outer(inner(images))
 
 
 def load_weights(model: Sam, case: Case, plan: TimingPlan) -> tuple[str, dict[str, str]]:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Protocol
 
+from results.limits import with_roofs
 from results.schema import (
     ENCODER,
+    OWN,
     RETRIED,
     Case,
     Check,
@@ -31,8 +36,8 @@ from results.store import BrokenFileError, Store, read_file
 from .checks import Evidence, judge, judge_accounting, judge_drift
 from .launchers import Launcher, OnStage
 from .protocol import Outcome
-from .sweep import unsupported_reason
-from .telemetry import Watch, slowdowns, uuid_of
+from .sweep import is_encoder_path, unsupported_reason
+from .telemetry import Watch, slowdowns
 
 DEFINITION_DIGITS = 6  # of the definition, that a sweep's id ends with
 ATTEMPTS = 3  # at a case whose GPU is throttled
@@ -102,6 +107,8 @@ class Run:
         self.sweep, self.store, self.launcher = sweep, store, launcher
         self.watcher, self.options = watcher, options
         self.stage = StageKeeper(watcher)
+        self.peaks = store.read_peaks()
+        self.roofs = store.read_roofs()
         self.records = finished(store, sweep.sweep_id, options)
         self.too_large = smallest_oom(self.records.values()) if options.prunes else {}
 
@@ -135,9 +142,12 @@ class Run:
             self.store.write_record(make_record(self.sweep, case, Attempt(stopped), started_at))
             raise
         record = make_record(self.sweep, case, attempt, started_at)
+        if attempt.outcome.trace is not None:
+            self.store.write_trace(record, attempt.outcome.trace)
         if record.measurement is None:
             return record
-        return judged(record, judge(Evidence(record, self.smaller(case))))
+        (record,) = with_roofs([record], self.roofs)
+        return judged(record, judge(Evidence(record, self.smaller(case), self.peaks)))
 
     def known_outcome(self, case: Case) -> Outcome | None:
         """What becomes of a case that need not be tried."""
@@ -151,11 +161,11 @@ class Run:
 
     def attempt(self, case: Case, plan: TimingPlan, on_stage: OnStage) -> Attempt:
         """Measure a case, and again while its GPU is throttled."""
-        uuid = uuid_of(case.device, self.sweep.environment)
-        if uuid is None:
+        gpu = self.sweep.environment.find_gpu(case.device)
+        if gpu is None:
             return Attempt(self.launcher.measure(case, plan, on_stage))
         for count in range(1, ATTEMPTS + 1):
-            with Watch(uuid) as watch:
+            with Watch(gpu.uuid) as watch:
                 outcome = self.launcher.measure(case, plan, on_stage)
             attempt = Attempt(outcome, watch.telemetry(), count)
             slow = slowdowns(watch.telemetry())
@@ -356,11 +366,25 @@ def find_or_plan(
 def definition_sha256(cases: list[Case], plan: TimingPlan, environment: Environment) -> str:
     """What makes two sweeps the same: cases, plan, machine, and the code that measures."""
     machine = environment.model_dump(exclude={"notes", "os"})
-    paths = [*(case.weights for case in cases if case.weights != "random"), plan.images]
+    paths = [
+        *(case.weights for case in cases if case.weights not in ("random", OWN)),
+        *(encoder_source(case.model) for case in cases if is_encoder_path(case.model)),
+        plan.images,
+    ]
     files = [describe_path(Path(path)) for path in dict.fromkeys(paths) if path is not None]
     content = [[case.model_dump() for case in cases], plan.model_dump(), machine, files]
     canonical = json.dumps(content, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def encoder_source(path: str) -> str | None:
+    """The file of "package.module:function", without importing anything; None where it is none."""
+    places: Sequence[str] | None = [*sys.path, os.getcwd()]
+    found = None
+    for name in path.partition(":")[0].split("."):
+        found = PathFinder.find_spec(name, places)
+        places = found.submodule_search_locations if found is not None else []
+    return found.origin if found is not None and found.has_location else None
 
 
 def describe_path(path: Path) -> list[tuple[str, int, int]]:

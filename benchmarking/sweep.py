@@ -16,9 +16,9 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import Field, ValidationError, field_validator
 
-from results.schema import AXES, PASSES, Case, Environment, Strict, TimingPlan
+from results.schema import AXES, OWN, PASSES, Case, Environment, Strict, TimingPlan
 from sam.attention import ATTENTION
-from sam.configs import MODELS
+from sam.configs import MODELS, PATCH_SIZE
 
 from .execution import EXECUTIONS
 from .inputs import INPUTS
@@ -54,7 +54,9 @@ class SweepError(ValueError):
 class Sweep(Strict):
     """The axes to cross. Each is a tuple: every combination becomes a case."""
 
-    model: tuple[str, ...] = Field(("vit_b",), description="Model types.")
+    model: tuple[str, ...] = Field(
+        ("vit_b",), description="Model types, or package.module:function of other encoders."
+    )
     batch_size: tuple[int, ...] = Field(
         (1, 2, 4, 8), description="Images in a forward; 1..64 doubles from the first."
     )
@@ -92,8 +94,11 @@ class Sweep(Strict):
                 "fewer values, or run several sweeps."
             )
         devices = [resolve_device(device, environment) for device in self.device]
-        for weights in self.weights:
-            check_weights(weights, self.model)
+        own_models = [model for model in self.model if model in MODELS]
+        if own_models:
+            check_image_sizes(self.image_size)
+            for weights in self.weights:
+                check_weights(weights, own_models)
         outer = [axis for axis in AXES if axis not in ("batch_size", "input", "device")]
         cases = [
             Case(
@@ -105,8 +110,29 @@ class Sweep(Strict):
             for source in self.input
             for batch_size in sorted(self.batch_size)
         ]  # fmt: skip
+        cases = unique(of_its_own(case) for case in cases)
         check_some_supported(cases, environment)
         return cases
+
+
+def of_its_own(case: Case) -> Case:
+    """A case of another encoder, which has neither our variants of attention nor our weights."""
+    if case.model in MODELS:
+        return case
+    return case.model_copy(update={"attention": OWN, "weights": OWN})
+
+
+def is_encoder_path(text: str) -> bool:
+    """Whether a model is named as 'package.module:function'."""
+    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*", text) is not None
+
+
+def check_image_sizes(sizes: Iterable[int]) -> None:
+    for size in sizes:
+        if size % PATCH_SIZE:
+            raise SweepError(
+                f"--image-size must be a multiple of {PATCH_SIZE} for SAM's models, got {size}."
+            )
 
 
 def resolve_device(device: str, environment: Environment) -> str:
@@ -178,8 +204,11 @@ def unsupported_reason(case: Case, environment: Environment) -> str | None:
         gpu = next(gpu for gpu in environment.gpus if gpu.index == int(index))
         major, _, minor = gpu.compute_capability.partition(".")
         capability = (int(major), int(minor))
+    execution = EXECUTIONS[case.execution]
+    if execution.only_sam and case.model not in MODELS:
+        return f"{case.execution} runs SAM's own encoder alone"
     reason = why_unsupported(case.precision, kind, capability)
-    return reason or EXECUTIONS[case.execution].why_unsupported(kind, case.precision)
+    return reason or execution.why_unsupported(kind, case.precision)
 
 
 def parse_sweep(
@@ -196,13 +225,13 @@ def parse_sweep(
     notes: list[str] = []
     axes: dict[str, object] = {}
     plan: dict[str, object] = dict(QUICK) if quick else {}
-    for name, value in settings.items():
+    for name, value in with_encoders(settings).items():
         if name in Sweep.model_fields:
             axes[name] = parse_axis(name, value, notes)
         elif name in TimingPlan.model_fields:
             plan[name] = parse_plan_value(name, value)
         else:
-            known = [*Sweep.model_fields, *TimingPlan.model_fields]
+            known = [*Sweep.model_fields, "encoder", *TimingPlan.model_fields]
             raise SweepError(f"Unknown setting {quoted(name)}.{suggestion(name, known)}")
     try:
         return Sweep.model_validate(axes), TimingPlan.model_validate(plan), notes
@@ -210,14 +239,27 @@ def parse_sweep(
         raise SweepError(validation_line(error)) from error
 
 
+def with_encoders(settings: Mapping[str, object]) -> dict[str, object]:
+    """Settings in which the values of 'encoder' stand among those of 'model'."""
+    merged = dict(settings)
+    if "encoder" not in merged:
+        return merged
+    encoders = listed("encoder", merged.pop("encoder"))
+    if not encoders:
+        raise SweepError("--encoder must name at least one value.")
+    for encoder in encoders:
+        if not isinstance(encoder, str) or not is_encoder_path(encoder):
+            raise SweepError(
+                f"--encoder must be package.module:function, got {quoted(encoder)}. The models of "
+                "SAM are named with --model."
+            )
+    models = listed("model", merged["model"]) if "model" in merged else []
+    return merged | {"model": [*models, *encoders]}
+
+
 def parse_axis(name: str, value: object, notes: list[str]) -> tuple[object, ...]:
     """One axis, from '1,2,4', '1..64', or a TOML list or single value."""
-    if isinstance(value, str):
-        items: list[object] = [item.strip() for item in value.split(",")]
-        if "" in items:
-            raise SweepError(f"{flag(name)} has an empty value: {quoted(value)}.")
-    else:
-        items = list(value) if isinstance(value, list | tuple) else [value]
+    items = listed(name, value)
     if len(items) > MAX_VALUES:
         raise SweepError(f"{flag(name)} may have at most {MAX_VALUES} values, got {len(items)}.")
     parse = parse_whole_numbers if name in ("batch_size", "image_size") else parse_name
@@ -226,6 +268,16 @@ def parse_axis(name: str, value: object, notes: list[str]) -> tuple[object, ...]
     if len(distinct) < len(values):
         notes.append(f"{flag(name)}: values that stand twice are measured once")
     return tuple(distinct)
+
+
+def listed(name: str, value: object) -> list[object]:
+    """The values of an axis, from '1,2,4' or a TOML list or single value."""
+    if not isinstance(value, str):
+        return list(value) if isinstance(value, list | tuple) else [value]
+    items: list[object] = [item.strip() for item in value.split(",")]
+    if "" in items:
+        raise SweepError(f"{flag(name)} has an empty value: {quoted(value)}.")
+    return items
 
 
 def parse_whole_numbers(name: str, item: object) -> list[int]:
@@ -265,6 +317,8 @@ def parse_name(name: str, item: object) -> list[str]:
     if name == "device" and not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", item):
         raise SweepError(f"--device must be auto, cpu, cuda or cuda:N, got {quoted(item)}.")
     known = VOCABULARY.get(name)
+    if name == "model" and is_encoder_path(item):
+        return [item]
     if known is not None and item not in known:
         raise SweepError(f"Unknown {name} {quoted(item)}.{suggestion(item, known)}")
     return [item]
@@ -283,6 +337,8 @@ def parse_plan_value(name: str, value: object) -> object:
                 f"{suggestion(value, words)}"
             )
         return value
+    if name == "module_pattern":
+        return parse_pattern(value)
     if str in words:
         return parse_name(name, value)[0]
     if isinstance(value, bool):  # which Python counts among its whole numbers
@@ -291,11 +347,24 @@ def parse_plan_value(name: str, value: object) -> object:
         return value
     if not re.fullmatch(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?", value):
         raise SweepError(f"{flag(name)} must be a number, got {quoted(value)}.")
-    if annotation is int:
+    if annotation is int or int in words:
         if not re.fullmatch(r"[0-9]{1,18}", value):
             raise SweepError(f"{flag(name)} must be a whole number, got {quoted(value)}.")
         return int(value)
     return float(value)
+
+
+def parse_pattern(value: object) -> str:
+    try:
+        if isinstance(value, str) and value:
+            re.compile(value)
+            return value
+        reason = "it is empty or no text"
+    except re.error as error:
+        reason = str(error)
+    raise SweepError(
+        f"--module-pattern must be a regular expression, got {quoted(value)}: {reason}."
+    )
 
 
 def parse_passes(value: object) -> tuple[str, ...]:

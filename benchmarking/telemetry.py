@@ -14,7 +14,7 @@ from typing import Any, Self
 import psutil
 import pynvml
 
-from results.schema import Environment, OtherProcess, Telemetry
+from results.schema import OtherProcess, Telemetry
 
 INTERVAL_S = 0.5  # NVML's own power readings change about ten times a second
 MEGA, MILLI = 1_000_000, 1e-3
@@ -209,10 +209,3 @@ def slowdowns(telemetry: Telemetry) -> tuple[str, ...]:
     """Why the GPU was slower than it should be while the case ran, if it was."""
     seen = {reason for reasons in telemetry.event_reasons[1:] for reason in reasons or ()}
     return tuple(reason for reason in SLOWDOWNS if reason in seen)
-
-
-def uuid_of(device: str, environment: Environment) -> str | None:
-    """The UUID of a case's GPU; None on a CPU."""
-    kind, _, index = device.partition(":")
-    gpus = {str(gpu.index): gpu.uuid for gpu in environment.gpus}
-    return gpus.get(index or "0") if kind == "cuda" else None

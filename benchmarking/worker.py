@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import traceback
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,6 +42,8 @@ def main() -> None:
 
 def serve(say: Callable[[Stage | Refusal | Outcome], None]) -> None:
     """Answer requests until there are no more, or one is refused."""
+    # Whatever loads libraries comes before a case may limit this process's memory.
+    from . import measure  # noqa: F401
     from .rig import build_rig  # loads torch
 
     say(Stage(name="ready"))
@@ -107,6 +110,7 @@ def attempt(request: Request, rig: Rig, say: Callable[[Stage], None]) -> Refusal
         say(Stage(name=name))
 
     began = time.perf_counter()
+    rig.trace = None
     try:
         measurement = measure_case(request.case, request.plan, rig, begin)
     except PassError as error:
@@ -122,6 +126,7 @@ def attempt(request: Request, rig: Rig, say: Callable[[Stage], None]) -> Refusal
         stage=None if is_finite else stage,
         message=None if is_finite else "the output holds NaN or infinity",
         measurement=measurement,
+        trace=None if rig.trace is None else b64encode(rig.trace),
         wall_s=time.perf_counter() - began,
     )
 

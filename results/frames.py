@@ -7,23 +7,35 @@ with missing values and its status.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from .schema import AXES, ENCODER, MASK_GENERATOR, PROMPTS, Measurement, Record
-from .stats import describe
+from .hardware import Peak
+from .limits import LIMIT_COLUMNS, launch_share, limit_columns
+from .schema import (
+    AXES,
+    ENCODER,
+    MASK_GENERATOR,
+    PROMPTS,
+    Measurement,
+    ModuleTiming,
+    Record,
+)  # fmt: skip
+from .stats import RESOLUTION_S, describe
 
 UNATTRIBUTED = "unattributed"
+Peaks = Mapping[str, Peak]  # a person's own rows of what GPUs can do
 
 IDENTITY = ("sweep_id", "case_id", *AXES, "status", "checks", "warnings", "invalid_checks")
+AXES_OF_A_FAMILY = tuple(axis for axis in AXES if axis != "batch_size")
 TIMES = ("median", "low", "high", "q1", "q3", "mad", "p90", "p99", "min", "max")
 CASE_COLUMNS = (
     *IDENTITY, "stage", "message", "n", *(f"{name}_s" for name in TIMES), "outliers",
     "image_s", "images_per_s", "stop_reason", "first_forward_s", "launch_share",
-    "flops_per_image", "flops_per_s", "peak_bytes", "rise_bytes", "weights_bytes",
+    "flops_per_image", *LIMIT_COLUMNS, "peak_bytes", "rise_bytes", "weights_bytes",
     "reserved_bytes", "embedding_error", "embedding_max_error", "weights_used", "input_source",
     "gpu", "cpu", "torch", "git_commit", "hostname", "started_at", "wall_s",
 )  # fmt: skip
@@ -32,14 +44,23 @@ COMPONENT_COLUMNS = (
 )  # fmt: skip
 CHECK_COLUMNS = (*IDENTITY, "check", "value", "limit", "verdict", "reason")
 MODULE_COLUMNS = (
-    *IDENTITY, "module", "kind", "n", "total_s", "low_s", "high_s", "self_s", "share", "flops",
-    "flops_per_s", "peak_bytes", "rise_bytes",
+    *IDENTITY, "module", "kind", "n", "total_s", "low_s", "high_s", "self_s", "share",
+    "is_resolved", *LIMIT_COLUMNS, "peak_bytes", "rise_bytes",
+)  # fmt: skip
+
+LIMITS_COLUMNS = (
+    *IDENTITY, "gpu", "cpu", "module", "kind", "total_s", "image_s", "share", "launch_share",
+    *LIMIT_COLUMNS,
+)  # fmt: skip
+
+KERNEL_COLUMNS = (
+    *IDENTITY, "gpu", "cpu", "module", "kind", "kernel", "calls", "total_s", "share", "busy_share",
 )  # fmt: skip
 
 
-def case_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """A row a case: its axes, status, latency, throughput, work and memory."""
-    return frame(map(case_row, records), CASE_COLUMNS)
+def case_frame(records: Iterable[Record], peaks: Peaks | None = None) -> pd.DataFrame:
+    """A row a case: its axes, status, latency, throughput, limits and memory."""
+    return frame((case_row(record, peaks) for record in records), CASE_COLUMNS)
 
 
 def component_frame(records: Iterable[Record]) -> pd.DataFrame:
@@ -48,9 +69,31 @@ def component_frame(records: Iterable[Record]) -> pd.DataFrame:
     return frame(rows, COMPONENT_COLUMNS)
 
 
-def module_frame(records: Iterable[Record]) -> pd.DataFrame:
+def module_frame(records: Iterable[Record], peaks: Peaks | None = None) -> pd.DataFrame:
     """A row a case and module of the image encoder, and one for what no module accounts for."""
-    return frame((row for record in records for row in module_rows(record)), MODULE_COLUMNS)
+    rows = (row for record in records for row in module_rows(record, peaks))
+    return frame(rows, MODULE_COLUMNS)
+
+
+def limits_frame(records: Iterable[Record], peaks: Peaks | None = None) -> pd.DataFrame:
+    """A row a case and module, the whole encoder first, with how far it is from its limits."""
+    rows = []
+    for record in records:
+        whole = case_row(record, peaks)
+        rows.append(
+            whole | {"module": ENCODER, "kind": "encoder", "total_s": whole.get("median_s")}
+        )
+        of_modules = whole | {"image_s": None, "launch_share": None}
+        rows += [
+            of_modules | row for row in module_rows(record, peaks) if row["module"] != UNATTRIBUTED
+        ]
+    return frame(rows, LIMITS_COLUMNS)
+
+
+def kernel_frame(records: Iterable[Record]) -> pd.DataFrame:
+    """A row a case, module and kernel; calls and seconds of one forward under the profiler."""
+    rows = (row for record in records for row in kernel_rows(record))
+    return frame(rows, KERNEL_COLUMNS)
 
 
 def check_frame(records: Iterable[Record]) -> pd.DataFrame:
@@ -80,12 +123,12 @@ def identity(record: Record) -> dict[str, Any]:
     }
 
 
-def case_row(record: Record) -> dict[str, Any]:
+def case_row(record: Record, peaks: Peaks | None) -> dict[str, Any]:
     environment = record.environment
     row = identity(record) | {
         "stage": record.stage,
         "message": record.message,
-        "gpu": gpu_name(record),
+        "gpu": record.gpu.name if record.gpu is not None else None,
         "cpu": environment.cpu,
         "torch": environment.torch,
         "git_commit": environment.git_commit,
@@ -95,16 +138,10 @@ def case_row(record: Record) -> dict[str, Any]:
     }
     if record.measurement is not None:
         row |= measurement_columns(record.case.batch_size, record.measurement)
+        work, batch_size = record.measurement.work, record.case.batch_size
+        row |= limit_columns(work, row.get("median_s", float("nan")), record, peaks)
+        row["flops_per_image"] = work.flops // batch_size if work is not None else None
     return row
-
-
-def gpu_name(record: Record) -> str | None:
-    """The GPU that the case ran on; None on a CPU."""
-    kind, _, index = record.case.device.partition(":")
-    if kind != "cuda":
-        return None
-    wanted = index or "0"
-    return next((gpu.name for gpu in record.environment.gpus if str(gpu.index) == wanted), None)
 
 
 def measurement_columns(batch_size: int, measurement: Measurement) -> dict[str, Any]:
@@ -116,8 +153,6 @@ def measurement_columns(batch_size: int, measurement: Measurement) -> dict[str, 
         columns |= measurement.memory.model_dump(
             include={"peak_bytes", "rise_bytes", "weights_bytes", "reserved_bytes"}
         )
-    if measurement.flops_per_image is not None:
-        columns["flops_per_image"] = measurement.flops_per_image
     if measurement.embedding_error is not None:
         columns["embedding_error"] = measurement.embedding_error.relative_l2
         columns["embedding_max_error"] = measurement.embedding_error.max_abs
@@ -134,11 +169,8 @@ def measurement_columns(batch_size: int, measurement: Measurement) -> dict[str, 
         "images_per_s": images_per_s,
         "stop_reason": latency.stop_reason,
         "first_forward_s": latency.first_forward_s,
-        # On a GPU 1 means that launching takes as long as the forward: the host is what limits.
-        "launch_share": ratio(float(np.median(latency.chunk_launch_s)), described["median"]),
+        "launch_share": launch_share(latency),
     }
-    if measurement.flops_per_image is not None:
-        columns["flops_per_s"] = measurement.flops_per_image * images_per_s
     return columns
 
 
@@ -177,37 +209,65 @@ def described_parts(samples_s: dict[str, tuple[float, ...]]) -> list[dict[str, A
     ]
 
 
-def module_rows(record: Record) -> list[dict[str, Any]]:
+def module_rows(record: Record, peaks: Peaks | None) -> list[dict[str, Any]]:
+    """The modules in their order, and last what none of them accounts for."""
     measurement = record.measurement
     if measurement is None or not measurement.modules:
         return []
     encoder = measurement.modules.get(ENCODER)
-    whole = float(np.median(encoder.total_s)) if encoder and encoder.total_s else float("nan")
-    rows = []
-    last_encoder = sorted(measurement.modules.items(), key=lambda item: item[0] == ENCODER)
-    for name, timing in last_encoder:
-        total = describe(timing.total_s)
-        own = float(np.median(timing.self_s)) if timing.self_s else float("nan")
-        is_encoder = name == ENCODER
+    whole_s = median_s(encoder.total_s) if encoder is not None else float("nan")
+    rows = [
+        module_row(record, name, timing, whole_s, peaks)
+        for name, timing in measurement.modules.items()
+        if name != ENCODER
+    ]
+    if encoder is not None:
+        own_s = median_s(encoder.self_s)
         rows.append(
             identity(record)
-            | {
-                "module": UNATTRIBUTED if is_encoder else name,
-                "kind": UNATTRIBUTED if is_encoder else timing.kind,
-                "n": total["n"],
-                "total_s": own if is_encoder else total["median"],
-                "low_s": float("nan") if is_encoder else total["low"],
-                "high_s": float("nan") if is_encoder else total["high"],
-                "self_s": own,
-                "share": ratio(own, whole),
-                "flops": None if is_encoder else timing.flops,
-                "flops_per_s": (
-                    timing.flops / total["median"]
-                    if timing.flops and total["median"] and not is_encoder
-                    else float("nan")
-                ),
-                "peak_bytes": None if is_encoder else timing.peak_bytes,
-                "rise_bytes": None if is_encoder else timing.rise_bytes,
-            }
+            | {"module": UNATTRIBUTED, "kind": UNATTRIBUTED, "n": len(encoder.total_s)}
+            | {"total_s": own_s, "self_s": own_s, "share": ratio(own_s, whole_s)}
         )
     return rows
+
+
+def module_row(
+    record: Record, name: str, timing: ModuleTiming, whole_s: float, peaks: Peaks | None
+) -> dict[str, Any]:
+    total, own_s = describe(timing.total_s), median_s(timing.self_s)
+    return (
+        identity(record)
+        | {"module": name, "kind": timing.kind, "n": total["n"]}
+        | {"total_s": total["median"], "low_s": total["low"], "high_s": total["high"]}
+        | {"self_s": own_s, "share": ratio(own_s, whole_s)}
+        | {"is_resolved": total["median"] >= RESOLUTION_S}
+        | limit_columns(timing.work, total["median"], record, peaks)
+        | {"peak_bytes": timing.peak_bytes, "rise_bytes": timing.rise_bytes}
+    )
+
+
+def median_s(samples: Sequence[float]) -> float:
+    return float(np.median(samples)) if len(samples) else float("nan")
+
+
+def kernel_rows(record: Record) -> list[dict[str, Any]]:
+    """The longest first; `busy_share` is of the plain forward that all kernels together fill."""
+    measurement = record.measurement
+    kernels = measurement.kernels if measurement is not None else None
+    if measurement is None or kernels is None:
+        return []
+    all_s = sum(each.total_s for each in kernels.times) / kernels.forwards
+    latency = measurement.latency
+    forward_s = median_s(latency.forward_s) if latency is not None else float("nan")
+    shared = identity(record) | {
+        "gpu": record.gpu.name if record.gpu is not None else None,
+        "cpu": record.environment.cpu,
+        "busy_share": all_s / forward_s,
+    }
+    return [
+        shared
+        | {"module": each.module, "kind": each.kind, "kernel": each.name}
+        | {"calls": each.calls / kernels.forwards, "total_s": each.total_s / kernels.forwards}
+        | {"share": ratio(each.total_s / kernels.forwards, all_s)}
+        for each in kernels.times
+    ]

@@ -1,49 +1,235 @@
 """What GPUs can do at most: dense matrix products and memory traffic, as their makers state it.
 
 Rates without sparsity, in FLOP/s by precision (2 FLOP = 1 MAC), and byte/s. Each row names its
-source.
+source. A person's own rows stand in a TOML file:
+
+    ["NVIDIA L4"]      # words that the driver's name of the GPU holds
+    fp32 = 30.3        # TFLOP/s, without tensor cores
+    tf32 = 60          # TFLOP/s, dense; as bf16 and fp16, left out where the GPU lacks it
+    bf16 = 121
+    fp16 = 121         # accumulated in fp32
+    memory = 300       # GB/s
+    cache = 48         # MiB of the last cache, optional
+    source = "..."     # optional
 """
 
 from __future__ import annotations
 
+import stat
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
-TERA, GIGA = 1e12, 1e9
+from pydantic import Field, ValidationError
+
+from .schema import Strict
+
+TERA, GIGA, MEBI = 1e12, 1e9, 2**20
+MAX_FILE_BYTES = 1_000_000
+MOST = 1_000_000  # of a figure: beyond any GPU's, but short of what forgot its unit's prefix
+
+# A driver's name with one of these is another GPU's, or that of a slice of one (MIG), than the
+# same name without.
+APART = frozenset({"d", "laptop", "mig", "nvl"})
+
+Figure = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
+
+
+class HardwareError(ValueError):
+    """A file of peaks that can't be used."""
 
 
 @dataclass(frozen=True)
 class Peak:
     """A GPU's limits.
 
-    flops_per_s: By precision; fp32 without tensor cores.
+    flops_per_s: By precision, where the GPU has it; fp32 without tensor cores.
     bytes_per_s: Of its memory.
+    cache_bytes: Of its last cache before memory.
     source: Where the figures stand.
     """
 
     flops_per_s: dict[str, float]
     bytes_per_s: float
+    cache_bytes: int
     source: str
 
 
-def peak(fp32: float, tf32: float, half: float, gigabytes_per_s: float, source: str) -> Peak:
-    """A row in TFLOP/s and GB/s; fp16 and bf16 are the same on all of them."""
-    rates = {"fp32": fp32, "tf32": tf32, "bf16": half, "fp16": half}
-    flops_per_s = {name: rate * TERA for name, rate in rates.items()}
-    return Peak(flops_per_s, gigabytes_per_s * GIGA, source)
+class Row(Strict):
+    """A GPU's limits as a person writes them; each description is a unit."""
+
+    fp32: Figure = Field(description="TFLOP/s")
+    tf32: Figure | None = Field(None, description="TFLOP/s")
+    bf16: Figure | None = Field(None, description="TFLOP/s")
+    fp16: Figure | None = Field(None, description="TFLOP/s")
+    memory: Figure = Field(description="GB/s")
+    cache: Figure = Field(0, description="MiB")
+    source: str = "hardware.toml"
+
+    def peak(self) -> Peak:
+        rates = self.model_dump(include={"fp32", "tf32", "bf16", "fp16"}, exclude_none=True)
+        flops_per_s = {name: rate * TERA for name, rate in rates.items()}
+        return Peak(flops_per_s, self.memory * GIGA, round(self.cache * MEBI), self.source)
 
 
-def find_peak(gpu_name: str) -> Peak | None:
-    """The row of a GPU by the name that its driver gives it; None where there is none."""
-    words = gpu_name.replace("-", " ").split()
-    found = [name for name in PEAKS if set(name.split()) <= set(words)]
-    return PEAKS[max(found, key=len)] if found else None  # the most particular one
+def peak(
+    fp32: float,
+    tf32: float | None,
+    half: float,
+    gigabytes_per_s: float,
+    cache_mib: float,
+    source: str,
+) -> Peak:
+    """A row in TFLOP/s, GB/s and MiB.
+
+    Args:
+        tf32: None on GPUs older than Ampere, which lack bf16 too.
+        half: Of fp16, and of bf16 where the GPU has it: the same on all of them.
+    """
+    bf16 = None if tf32 is None else half
+    memory, cache = gigabytes_per_s, cache_mib
+    return Row(
+        fp32=fp32, tf32=tf32, bf16=bf16, fp16=half, memory=memory, cache=cache, source=source
+    ).peak()
 
 
+def find_peak(gpu_name: str, more: Mapping[str, Peak] = {}) -> Peak | None:
+    """The row of a GPU by the name that its driver gives it; None where there is none.
+
+    Args:
+        more: A person's own rows, which win over the table's.
+    """
+    for rows in (more, PEAKS):
+        found = [row for row in rows if fits(row, gpu_name)]
+        if found:  # the most particular one
+            return rows[max(found, key=lambda row: len(words(row)))]
+    return None
+
+
+def fits(row: str, gpu_name: str) -> bool:
+    """Whether a name has all words of a row, and besides none that sets the GPU apart."""
+    rest = words(gpu_name) - words(row)
+    return words(row) <= words(gpu_name) and not rest & APART
+
+
+def words(name: str) -> frozenset[str]:
+    return frozenset(name.replace("-", " ").casefold().split())
+
+
+def read_peaks(path: Path) -> dict[str, Peak]:
+    """A person's own rows; none where there is no file.
+
+    Raises:
+        HardwareError: Where the file can't be used: in one line, what must hold, what came, and
+            what to do.
+    """
+    try:
+        sections = tomllib.loads(read_text(path))
+        return {name: read_row(name, section).peak() for name, section in sections.items()}
+    except HardwareError as error:
+        raise HardwareError(f"'{path}' can't be used: {error} Correct or remove it.") from error
+    except (ValueError, RecursionError) as error:  # of the parser, in more than one way
+        raise HardwareError(
+            f"'{path}' must be TOML with a GPU's name in quotes above each section, as "
+            f'["NVIDIA L4"], got: {error}. Correct it.'
+        ) from error
+
+
+def read_text(path: Path) -> str:
+    """A file's text; empty where there is no file."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise HardwareError("it must be a file, and it is none.")
+        if status.st_size > MAX_FILE_BYTES:
+            raise HardwareError(f"it may have {MAX_FILE_BYTES} bytes, and has {status.st_size}.")
+        # A byte-order mark, as some editors put in front of UTF-8, is let pass.
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise HardwareError(f"it must be readable, and is not: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise HardwareError(f"it must be UTF-8 text, and byte {error.start} is not.") from error
+
+
+def read_row(name: str, section: object) -> Row:
+    if not words(name) or not isinstance(section, dict):
+        raise HardwareError(
+            "each section must be a table with a GPU's name above it, as "
+            f'["NVIDIA L4"], got {shown(name)} = {shown(section)}.'
+        )
+    unknown = [key for key in section if key not in Row.model_fields]
+    if unknown:  # before what is missing, which it may be, misspelt
+        known = ", ".join(Row.model_fields)
+        raise HardwareError(f"{shown(unknown[0])} of {shown(name)} is unknown. Known: {known}.")
+    try:
+        return Row.model_validate(section, strict=True)  # where "1" and true are no numbers
+    except ValidationError as error:
+        key = str(error.errors()[0]["loc"][0])
+    unit = Row.model_fields[key].description
+    must = f"a number of {unit}, above 0 and at most {MOST}" if unit else "text"
+    came = shown(section[key]) if key in section else "none"
+    raise HardwareError(f"{key} of {shown(name)} must be {must}, got {came}.")
+
+
+def shown(value: object) -> str:
+    """A person's value in one line, safe to print: escaped, and cut where it is long."""
+    try:
+        text = ascii(value)
+    except ValueError:  # Python writes no whole number of over 4,300 digits
+        return "a number too long to show"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+# By row: fp32, tf32, half, GB/s, MiB. "Halved": the document prints its tensor cores' rates with
+# sparsity, twice the dense ones. "Dense": it prints those. Caches "by CUDA" are what the runtime
+# reports as L2 on such a GPU. H100s with six stacks of memory have 60 MiB, those with five 50.
+# Left out: the L40, whose data sheet (2023) gives it half the rates of an L40S on the same chip,
+# without a reason.
+# fmt: off
 PEAKS: dict[str, Peak] = {
-    "L4": peak(30.3, 60, 121, 300, "NVIDIA L4 data sheet, 2023"),
-    "L40S": peak(91.6, 183, 362, 864, "NVIDIA L40S data sheet, 2023"),
-    "A100 40GB": peak(19.5, 156, 312, 1555, "NVIDIA A100 data sheet, 2022"),
-    "A100 80GB": peak(19.5, 156, 312, 2039, "NVIDIA A100 data sheet, 2022"),
-    "H100": peak(67, 494, 989, 3350, "NVIDIA H100 data sheet, 2023, SXM5"),
-    "H200": peak(67, 494, 989, 4800, "NVIDIA H200 data sheet, 2023, SXM"),
+    "T4": peak(8.1, None, 65, 320, 4, "NVIDIA T4 data sheet, 2019, dense; cache by CUDA"),
+    "A10": peak(31.2, 62.5, 125, 600, 6,
+        "NVIDIA A10 data sheet, 2021, dense; cache: GA102 whitepaper, 2021"),
+    "A10G": peak(35, 35, 70, 600, 6, "NVIDIA A10G data sheet for AWS, 2022, dense; cache by CUDA"),
+    "RTX A6000": peak(38.7, 77.4, 154.8, 768, 6, "NVIDIA GA102 whitepaper, 2021, dense"),
+    "A100 40GB": peak(19.5, 156, 312, 1555, 40,
+        "NVIDIA A100 data sheet, 2021, dense; cache: A100 whitepaper, 2020"),
+    "A100 80GB": peak(19.5, 156, 312, 2039, 40,
+        "NVIDIA A100 data sheet, 2021, SXM, dense; cache: A100 whitepaper, 2020"),
+    "A100 80GB PCIe": peak(19.5, 156, 312, 1935, 40,
+        "NVIDIA A100 data sheet, 2021, PCIe, dense; cache: A100 whitepaper, 2020"),
+    "L4": peak(30.3, 60, 121, 300, 48,
+        "NVIDIA L4 data sheet, 2023, halved; cache: Ada whitepaper, 2023"),
+    "L40S": peak(91.6, 183, 366.5, 864, 96,
+        "NVIDIA L40S data sheet, 2023, halved: 733 with sparsity, beside which it prints 362.05 "
+        "as dense; cache by CUDA"),
+    "RTX 4090": peak(82.6, 82.6, 165.2, 1008, 72,
+        "NVIDIA Ada whitepaper, 2023, dense, accumulated in fp32"),
+    "RTX 6000 Ada": peak(91.1, 182, 364, 960, 96,
+        "NVIDIA RTX PRO Blackwell whitepaper, 2025, dense; not found in text: tf32, half of bf16 "
+        "as on the L40S; nor by NVIDIA: cache"),
+    "H100": peak(67, 494.5, 989.5, 3350, 50,
+        "NVIDIA H100 data sheet, 2023, SXM, halved; cache: H100 whitepaper, 2022"),
+    "H100 PCIe": peak(51.2, 378, 756.5, 2039, 50,
+        "NVIDIA H100 data sheet, 2023, PCIe, halved; bandwidth (2000 in the product brief) and "
+        "cache: H100 whitepaper, 2022"),
+    "H100 NVL": peak(60, 417.5, 835.5, 3938, 60,
+        "NVIDIA H100 data sheet, 2024, NVL, halved; bandwidth: product brief, 2024; cache by CUDA"),
+    "H200": peak(67, 494.5, 989.5, 4800, 60,
+        "NVIDIA H200 data sheet, 2023, SXM, halved; cache by CUDA"),
+    "H200 NVL": peak(60, 417.5, 835.5, 4800, 60,
+        "NVIDIA H200 data sheet, 2024, NVL, halved; not found in text: cache, as in the H200"),
+    "GH200": peak(67, 494.5, 989.5, 4000, 60,
+        "NVIDIA GH200 data sheet, 2023, 96 GB, halved; not found in a text of NVIDIA's: cache"),
+    "GH200 144G": peak(67, 494.5, 989.5, 4900, 60,
+        "NVIDIA GH200 data sheet, 2023, 144 GB, halved; not found in a text of NVIDIA's: cache"),
+    "B200": peak(75, 1125, 2250, 8000, 126,
+        "NVIDIA Blackwell data sheet, 2025, HGX, halved; tf32: half of bf16 (it prints 2.2 PFLOP/s "
+        "with sparsity); bandwidth: DGX B200 data sheet, 2025, 64 TB/s by 8 (HGX: 7.7); cache: "
+        "Blackwell tuning guide, 2025"),
 }
+# fmt: on

@@ -43,8 +43,15 @@ ENCODER = "image_encoder"
 PROMPTS, MASK_GENERATOR = "prompts", "mask_generator"
 PASSES = (
     "latency", "modules", "memory", "flops", "embedding_error", "components", MASK_GENERATOR,
+    "energy", "kernels",
 )  # fmt: skip
-ON_REQUEST = (MASK_GENERATOR,)  # takes as long as a thousand prompts an image
+# Attention and weights of an encoder that is none of SAM's: as it brings them.
+OWN = "own"
+ON_REQUEST = (
+    MASK_GENERATOR,  # takes as long as a thousand prompts an image
+    "energy",  # keeps the GPU busy for five seconds more
+    "kernels",  # a trace of some megabytes
+)
 
 Verdict = Literal["pass", "warn", "invalid", "unknown"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -66,6 +73,7 @@ SignedSeconds = Annotated[
     float, Field(allow_inf_nan=False), PlainSerializer(seven_digits, when_used="json")
 ]
 Samples = tuple[Seconds, ...]
+PositiveSamples = Annotated[tuple[Annotated[Seconds, Field(gt=0)], ...], Field(min_length=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # 64 bits, so that no record can hold a number that a table can't.
@@ -82,15 +90,17 @@ class Strict(BaseModel):
 class Case(Strict):
     """One thing to measure; its fields are the identity of a result."""
 
-    model: str = Field(description="Model type.")
+    model: str = Field(description="Model type, or package.module:function of an encoder.")
     batch_size: int = Field(ge=1, le=1_000_000, description="Images in a forward.")
-    image_size: int = Field(ge=16, le=65_536, multiple_of=16, description="Pixels along an edge.")
+    image_size: int = Field(ge=16, le=65_536, description="Pixels along an edge.")
     precision: str = Field(description="Number format of weights and activations.")
     attention: str = Field(description="How the image encoder's attention is computed.")
     execution: str = Field(description="How the forward is run.")
     device: str = Field(description="What it runs on, as torch names it.")
     input: str = Field(description="What the images are.")
-    weights: str = Field(description="'random', or a file or folder of official checkpoints.")
+    weights: str = Field(
+        description="'random', a file or folder of official checkpoints, or an encoder's 'own'."
+    )
 
     @property
     def case_id(self) -> str:
@@ -104,7 +114,7 @@ class Case(Strict):
         return (
             f"{self.model} b{self.batch_size} {self.image_size}px {self.precision} "
             f"{self.attention} {self.execution} {self.device} {self.input}"
-            + ("" if self.weights == "random" else f" {self.weights}")
+            + ("" if self.weights in ("random", OWN) else f" {self.weights}")
         )
 
     def family(self) -> tuple[str, ...]:
@@ -124,7 +134,7 @@ class TimingPlan(Strict):
 
     passes: tuple[str, ...] = Field(
         tuple(name for name in PASSES if name not in ON_REQUEST),
-        description="What is measured, each on its own; mask_generator too, if named.",
+        description=f"What is measured, each on its own; {', '.join(ON_REQUEST)} where named.",
     )
     warmup_s: float = Field(2.0, ge=0, le=3600, description="Least warm-up, in seconds.")
     warmup_forwards: int = Field(3, ge=1, le=10_000, description="Least warm-up, in forwards.")
@@ -142,6 +152,15 @@ class TimingPlan(Strict):
     module_forwards: int = Field(32, ge=1, le=1_000, description="Forwards timed by module.")
     module_depth: int = Field(
         1, ge=1, le=2, description="1: blocks. 2: norm1, attn, norm2 and mlp of each block too."
+    )
+    module_pattern: str | None = Field(
+        None, description="Regular expression of the modules' names, instead of the known ones."
+    )
+    memory_limit_bytes: int | None = Field(
+        None,
+        ge=2**20,
+        lt=2**63,
+        description="Most that a case may take of its device, in bytes: to see a smaller one.",
     )
     case_timeout_s: float = Field(
         900.0, gt=0, le=86_400, description="A case that takes longer ends as timeout, in seconds."
@@ -173,13 +192,23 @@ class Latency(Strict):
     warmup_forwards: int = Field(ge=0)
 
 
+class Work(Strict):
+    """What one forward of a whole batch has to do."""
+
+    flops: Count  # by the encoder's own graph; 2 FLOP = 1 MAC
+    least_flops: Count  # of an exact variant whose linear layers see no padding
+    least_bytes: Bytes  # weights and input read once, output written once
+    # Read and written, if each operation of the eager graph goes through memory.
+    moved_bytes: Bytes | None = None
+
+
 class ModuleTiming(Strict):
     """One module's calls, in forwards that had hooks on."""
 
     total_s: Samples  # timed children included
     self_s: tuple[SignedSeconds, ...]
-    kind: str  # patch_embed, window, global, neck, encoder, norm, attn, mlp
-    flops: Count | None = None  # a whole call, at this batch size
+    kind: str  # what a person groups it with: patch_embed, window, global, mlp, neck, ...
+    work: Work | None = None
     peak_bytes: Bytes | None = None
     rise_bytes: Bytes | None = None  # the peak above what was held when the call began
 
@@ -194,6 +223,31 @@ class Memory(Strict):
     reserved_bytes: Bytes | None = None  # by torch's CUDA allocator
     device_used_bytes: Bytes | None = None  # of the whole device, by any process
     alloc_retries: Count | None = None
+
+
+class Energy(Strict):
+    """What the board took while forwards followed one another, by the GPU's own counter."""
+
+    joules: Amount
+    window_s: Seconds
+    forwards: Count
+
+
+class KernelTime(Strict):
+    """A kernel on a GPU, or an operation on a CPU, in all calls that one module makes."""
+
+    module: str
+    kind: str  # of the module
+    name: str
+    calls: Count  # of all profiled forwards
+    total_s: Seconds  # of all calls
+
+
+class Kernels(Strict):
+    """What ran in forwards under torch's profiler, which slows them: shares are what they tell."""
+
+    forwards: Annotated[Count, Field(gt=0)]
+    times: tuple[KernelTime, ...]
 
 
 class Output(Strict):
@@ -260,8 +314,10 @@ class Measurement(Strict):
     modules: dict[str, ModuleTiming] | None = None
     plain_forward_s: Samples | None = None  # without hooks, in turn with those of `modules`
     memory: Memory | None = None
-    flops_per_image: Count | None = None  # of the image encoder; 2 FLOP = 1 MAC
+    work: Work | None = None  # of the image encoder
     parameters: Count | None = None  # of the image encoder
+    energy: Energy | None = None
+    kernels: Kernels | None = None
     output: Output | None = None
     embedding_error: EmbeddingError | None = None
     # Relative L2 distance of the first image's embedding from that at another batch size.
@@ -271,6 +327,27 @@ class Measurement(Strict):
     input_source: str  # the photographs, or the noise's seed
     notes: dict[str, str] = {}  # pass: why it is missing, or what to know about it
     flags: dict[str, bool | int | str] = {}  # torch's, as they were set
+
+
+class Products(Strict):
+    """Large matrix products of one precision, all alike."""
+
+    side: Annotated[Count, Field(gt=0)]  # of the square matrices
+    product_s: PositiveSamples
+
+
+class Roofs(Strict):
+    """What a device reached when it was asked for the most, by `doctor --calibrate`."""
+
+    schema_version: int = SCHEMA_VERSION
+    device: str  # the GPU's UUID, or the CPU's name
+    threads: Count  # of torch on the CPU
+    torch: str
+    measured_at: str  # UTC, ISO 8601
+    products: dict[str, Products]  # by precision
+    copied_bytes: Annotated[Bytes, Field(gt=0)]  # in one copy: read once and written once
+    copy_s: PositiveSamples
+    cache_bytes: Bytes  # of the last cache before memory; 0 where it is not known
 
 
 class Gpu(Strict):
@@ -306,6 +383,20 @@ class Environment(Strict):
     alloc_conf: str | None = None  # PYTORCH_ALLOC_CONF, which changes the memory that is held
     notes: tuple[str, ...] = ()  # what could not be found out, and why
 
+    def find_gpu(self, device: str) -> Gpu | None:
+        """The GPU that torch names so; None for a CPU."""
+        kind, _, index = device.partition(":")
+        if kind != "cuda":
+            return None
+        return next((gpu for gpu in self.gpus if str(gpu.index) == (index or "0")), None)
+
+    def device_name(self, device: str) -> str:
+        """What tells a device from any other: a GPU's UUID, a CPU's name."""
+        gpu = self.find_gpu(device)
+        if gpu is not None:
+            return gpu.uuid
+        return self.cpu if device == "cpu" else device
+
 
 class Record(Strict):
     """What became of one case."""
@@ -321,12 +412,18 @@ class Record(Strict):
     stderr_tail: str | None = None
     measurement: Measurement | None = None
     telemetry: Telemetry | None = None  # None on a CPU
+    roofs: Roofs | None = None  # of the device, where it was calibrated before
     checks: dict[str, Check] = {}
     attempts: Annotated[int, Field(ge=1)] = 1  # more where the GPU was throttled
     environment: Environment
     command: str  # that repeats the sweep
     started_at: str  # UTC, ISO 8601
     wall_s: Seconds  # of the whole case in its worker
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """That the case ran on; None on a CPU."""
+        return self.environment.find_gpu(self.case.device)
 
     @model_validator(mode="after")
     def _is_of_one_piece(self) -> Self:

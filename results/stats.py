@@ -12,6 +12,7 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 FEWEST_FOR_P99 = 100
+RESOLUTION_S = 20e-6  # a module that takes less can't be told from the noise of its events
 
 Values = NDArray[np.float64]
 

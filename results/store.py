@@ -2,11 +2,15 @@
 
 STORE/<sweep_id>/sweep.json
 STORE/<sweep_id>/cases/<case_id>.json
+STORE/<sweep_id>/traces/<case_id>.json.gz, where they were asked for
+STORE/roofs/<device>.json, by doctor --calibrate
+STORE/hardware.toml, a person's own peaks of GPUs
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import stat
@@ -19,9 +23,11 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from .schema import SCHEMA_VERSION, Record, SweepEnd, SweepFile
+from .hardware import Peak, read_peaks
+from .schema import SCHEMA_VERSION, Record, Roofs, SweepEnd, SweepFile
 
 TEMPORARY = ".tmp"
+ROOFS = "roofs"  # a folder beside those of the sweeps
 MAX_FILE_BYTES = 64 * 2**20
 
 Form = TypeVar("Form", bound=BaseModel)
@@ -89,6 +95,13 @@ class Store:
             self.write_sweep(sweep)
         write_whole(self.case_path(record.sweep_id, record.case_id), to_json(record))
 
+    def trace_path(self, sweep_id: str, case_id: str) -> Path:
+        return self.path / sweep_id / "traces" / f"{case_id}.json.gz"
+
+    def write_trace(self, record: Record, trace: bytes) -> None:
+        """Store a case's Chrome trace, gzipped JSON."""
+        write_whole(self.trace_path(record.sweep_id, record.case_id), trace)
+
     def write_end(self, end: SweepEnd) -> None:
         write_whole(self.path / end.sweep_id / "end.json", to_json(end))
 
@@ -103,6 +116,29 @@ class Store:
             return read_file(self.path / sweep_id / "end.json", SweepEnd)
         except BrokenFileError:
             return None
+
+    def write_roofs(self, roofs: Roofs) -> Path:
+        """Store what a device reached; an older record of the same device is replaced."""
+        identity = f"{roofs.device} {roofs.torch} {roofs.threads}"
+        name = hashlib.sha256(identity.encode()).hexdigest()[:16]
+        path = self.path / ROOFS / f"{name}.json"
+        write_whole(path, to_json(roofs))
+        return path
+
+    def read_roofs(self) -> list[Roofs]:
+        """What devices reached; files that can't be used are passed over."""
+        found: list[Roofs] = []
+        for path in case_files(self.path / ROOFS, []):
+            read_into(found, path, Roofs, [])
+        return found
+
+    def read_peaks(self) -> dict[str, Peak]:
+        """A person's own rows of what GPUs can do.
+
+        Raises:
+            HardwareError: Where the file can't be used.
+        """
+        return read_peaks(self.path / "hardware.toml")
 
     def sweep_ids(self) -> list[str]:
         """Ids of all sweeps, oldest first: an id begins with its time."""
@@ -176,7 +212,7 @@ def is_sweep(entry: Path) -> bool:
 
 def left_overs(folder: Path) -> list[Path]:
     """A sweep's temporary files: of dead writers, where nobody is running it."""
-    found = (*folder.glob(f".*{TEMPORARY}"), *folder.glob(f"cases/.*{TEMPORARY}"))
+    found = (*folder.glob(f".*{TEMPORARY}"), *folder.glob(f"*/.*{TEMPORARY}"))
     return sorted(path for path in found if path.is_symlink() or path.is_file())
 
 
@@ -257,7 +293,7 @@ def to_json(form: BaseModel) -> str:
         raise StoreError(f"A record must hold text that UTF-8 can: {error}.") from error
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Write so that a reader, or a crash at any moment, meets the old file or the new, never half.
 
     Raises:
@@ -267,8 +303,8 @@ def write_whole(path: Path, text: str) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
+            with temporary.open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)

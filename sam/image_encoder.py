@@ -45,7 +45,8 @@ class ImageEncoderViT(nn.Module):
             Block(
                 config.embed_dim,
                 config.num_heads,
-                window_side=grid_side if index in config.global_blocks else WINDOW_SIDE,
+                window_size=0 if index in config.global_blocks else WINDOW_SIDE,
+                grid_side=grid_side,
                 attention=attention,
             )
             for index in range(config.depth)
@@ -98,12 +99,23 @@ class Neck(nn.Sequential):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block over a (B, H, W, C) grid of tokens."""
+    """Pre-norm transformer block over a (B, H, W, C) grid of tokens.
 
-    def __init__(self, width: int, heads: int, window_side: int, attention: str) -> None:
+    Args:
+        width: Channels of a token.
+        heads: Of the attention.
+        window_size: Tokens along a window's edge; 0 for attention over the whole grid.
+        grid_side: Tokens along the grid's edge.
+        attention: A key of sam.attention.ATTENTION.
+    """
+
+    def __init__(
+        self, width: int, heads: int, window_size: int, grid_side: int, attention: str
+    ) -> None:
         super().__init__()
+        self.window_size = window_size
         self.norm1 = LayerNorm(width, eps=1e-6)
-        self.attn = Attention(width, heads, window_side, attention)
+        self.attn = Attention(width, heads, window_size or grid_side, attention)
         self.norm2 = LayerNorm(width, eps=1e-6)
         self.mlp = MLPBlock(width, MLP_RATIO * width)
 

@@ -18,6 +18,25 @@ PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 
 
+def normalise_and_pad(pixels: Tensor, side: int, mean: Tensor, std: Tensor) -> Tensor:
+    """Normalise pixels (..., 3, H, W) in 0..255; pad right and bottom to (..., 3, side, side)."""
+    height, width = pixels.shape[-2:]
+    if max(height, width) > side:
+        raise ValueError(
+            f"An image must fit the model's {side} x {side} pixels, got {height} x {width}: "
+            f"resize it with ResizeLongestSide({side})."
+        )
+    return F.pad((pixels - mean) / std, (0, side - width, 0, side - height))
+
+
+def pixel_statistics(device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of pixels, (3, 1, 1) each."""
+    mean, std = (
+        torch.tensor(each, device=device).view(-1, 1, 1) for each in (PIXEL_MEAN, PIXEL_STD)
+    )
+    return mean, std
+
+
 class Sam(nn.Module):
     """Predicts masks of the objects that prompts point at."""
 
@@ -93,14 +112,7 @@ class Sam(nn.Module):
     def preprocess(self, x: Tensor) -> Tensor:
         """Normalise pixels (..., 3, H, W) in 0..255; pad right and bottom to the input square."""
         side = self.image_encoder.image_size
-        height, width = x.shape[-2:]
-        if max(height, width) > side:
-            raise ValueError(
-                f"An image must fit the model's {side} x {side} pixels, got {height} x {width}: "
-                f"resize it with ResizeLongestSide({side})."
-            )
-        x = (x - self.pixel_mean) / self.pixel_std
-        return F.pad(x, (0, side - width, 0, side - height))
+        return normalise_and_pad(x, side, self.pixel_mean, self.pixel_std)
 
     def postprocess_masks(
         self, masks: Tensor, input_size: Sequence[int], original_size: Sequence[int]

@@ -37,6 +37,7 @@ NEEDS_NETWORK = "sam-bench download vit_b"
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(SAMPLE_IMAGES, folder / "photographs")
+    shutil.copytree(ROOT / "examples", folder / "examples")
     return folder
 
 

@@ -18,7 +18,8 @@ def choices() -> None:
     Example:
       sam-bench choices
     """
-    from ..report import choices_views, print_view
+    from ..report import print_view
+    from ..views import choices_views
 
     for view in choices_views():
         print_view(view, out())
@@ -26,7 +27,13 @@ def choices() -> None:
 
 @click.command()
 @store_option
-def doctor(store_path: Path) -> None:
+@click.option(
+    "--calibrate",
+    is_flag=True,
+    help="Measure what each GPU, or the CPU, can do at most (large matrix products, a large copy), "
+    "and keep it in the store: tables then say how far a case is from it.",
+)
+def doctor(store_path: Path, calibrate: bool) -> None:
     """Say what this machine has, and whether everything that a sweep needs works.
 
     \b
@@ -35,7 +42,7 @@ def doctor(store_path: Path) -> None:
     """
     from ..doctor import examine
 
-    findings = examine(store_path)
+    findings = examine(store_path, calibrate)
     for finding in findings:
         click.echo(f"{'ok ' if finding.is_fine else 'BAD'} {finding.name}: {finding.detail}")
     if not all(finding.is_fine for finding in findings):

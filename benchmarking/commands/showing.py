@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,31 +13,49 @@ from .terminal import Mistake, out, store_option
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from results.hardware import Peak
     from results.schema import Record
     from results.store import Contents
 
 FORMATS = ("table", "json", "csv", "md")
-VIEW_NAMES = ("case", "component", "module", "check")
+VIEW_NAMES = (
+    "cases",
+    "components",
+    "modules",
+    "checks",
+    "kernels",
+    "capacity",
+    "limits",
+    "batching",
+)
+view_argument = click.argument(
+    "view", type=click.Choice(VIEW_NAMES), default="cases", metavar=f"[{'|'.join(VIEW_NAMES)}]"
+)
 
 
 @click.command()
+@view_argument
 @store_option
-@click.option("--by", type=click.Choice(VIEW_NAMES), default="case", show_default=True)
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
 @click.option("--sweep", "sweep_id", help="A sweep's id, or 'all'.  [default: the newest]")
-def show(store_path: Path, by: str, form: str, sweep_id: str | None) -> None:
-    """Show records: by case, component of the pipeline, module of the encoder, or self-check.
+def show(view: str, store_path: Path, form: str, sweep_id: str | None) -> None:
+    """Show records: by case, component of the pipeline, module of the encoder, or self-check;
+    how far from the hardware's limits they are; or what a larger batch changed, and why.
 
     Tables show milliseconds; json and csv hold base units (seconds, bytes, FLOP).
 
     \b
     Example:
-      sam-bench show --by module
+      sam-bench show limits
     """
+    from results.store import Store
+
     from ..report import failure_lines, status_line
 
+    if view == "capacity" and sweep_id is None:
+        sweep_id = "all"  # a search leaves several
     contents = read_store(store_path, sweep_id)
-    show_views(contents.records, (by,), form, out())
+    show_views(contents.records, Store(store_path).read_peaks(), (view,), form, out())
     if form == "table":
         for line in failure_lines(contents.records):
             click.echo(line)
@@ -52,19 +69,24 @@ def show(store_path: Path, by: str, form: str, sweep_id: str | None) -> None:
 
 @click.command()
 @click.argument("form", type=click.Choice(("csv", "parquet")))
+@view_argument
 @store_option
-@click.option("--by", type=click.Choice(VIEW_NAMES), default="case", show_default=True)
 @click.option("--sweep", "sweep_id", default="all", show_default=True, help="A sweep's id.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A new file.")
-def export(form: str, store_path: Path, by: str, sweep_id: str, output: Path | None) -> None:
+def export(form: str, view: str, store_path: Path, sweep_id: str, output: Path | None) -> None:
     """Write records as one tidy table in base units.
 
     \b
     Example:
-      sam-bench export csv --by module -o modules.csv
+      sam-bench export csv modules -o modules.csv
     """
-    frame = frame_of(read_store(store_path, sweep_id).records, by)
-    output = output or Path(f"{by}s.{form}")
+    from results.store import Store
+
+    from ..views import SHOWS
+
+    records, peaks = read_store(store_path, sweep_id).records, Store(store_path).read_peaks()
+    frame = SHOWS[view].frame(records, peaks)
+    output = output or Path(f"{view}.{form}")
     try:
         if output.exists():
             raise Mistake(f"'{output}' exists: name another file with --output, or move it away.")
@@ -80,6 +102,7 @@ def export(form: str, store_path: Path, by: str, sweep_id: str, output: Path | N
 
 def read_store(store_path: Path, sweep_id: str | None) -> Contents:
     """Records of one sweep (the newest where None) or all; files passed over are named."""
+    from results.limits import with_roofs
     from results.store import Store
 
     from ..report import harmless
@@ -92,28 +115,24 @@ def read_store(store_path: Path, sweep_id: str | None) -> Contents:
     if sweep_id is not None and sweep_id not in ("all", *ids):
         raise Mistake(f"No sweep {quoted(sweep_id)} in '{store_path}'.{suggestion(sweep_id, ids)}")
     contents = store.read(None if sweep_id == "all" else sweep_id or ids[-1])
+    contents.records = with_roofs(contents.records, store.read_roofs())
     for problem in contents.problems:
         click.echo(harmless(f"passed over {problem.path}: {problem.reason}"), err=True)
     return contents
 
 
-def frame_of(records: list[Record], by: str) -> Any:
-    from results import frames
+def show_views(
+    records: list[Record],
+    peaks: dict[str, Peak],
+    names: tuple[str, ...],
+    form: str,
+    console: Console,
+) -> None:
+    from ..report import markdown, print_view
+    from ..views import SHOWS
 
-    make: dict[str, Callable[..., Any]] = {
-        "case": frames.case_frame,
-        "component": frames.component_frame,
-        "module": frames.module_frame,
-        "check": frames.check_frame,
-    }
-    return make[by](records)
-
-
-def show_views(records: list[Record], names: tuple[str, ...], form: str, console: Console) -> None:
-    from ..report import VIEWS, markdown, print_view
-
-    for by in names:
-        frame = frame_of(records, by)
+    for name in names:
+        frame = SHOWS[name].frame(records, peaks)
         if form == "csv":
             click.echo(frame.to_csv(index=False), nl=False)
         elif form == "json":
@@ -123,7 +142,20 @@ def show_views(records: list[Record], names: tuple[str, ...], form: str, console
                 )
             )
         elif form == "md":
-            click.echo("\n\n".join(markdown(view) for view in VIEWS[by](frame)))
+            click.echo("\n\n".join(markdown(view) for view in SHOWS[name].views(frame)))
         elif len(frame):
-            for view in VIEWS[by](frame):
+            for view in SHOWS[name].views(frame):
                 print_view(view, console)
+
+
+def show_sentences(
+    records: list[Record], peaks: dict[str, Peak], names: tuple[str, ...], console: Console
+) -> None:
+    """What views say in words, without their tables."""
+    from ..report import harmless
+    from ..views import SHOWS
+
+    for name in names:
+        for view in SHOWS[name].views(SHOWS[name].frame(records, peaks)):
+            for sentence in view.sentences:
+                console.print(harmless(sentence), markup=False, highlight=False, soft_wrap=True)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .showing import VIEW_NAMES, show_views
+from .showing import show_sentences, show_views
 from .terminal import EXIT_FAILED_CASES, out, store_option
+
+SHOWN_AFTER_A_SWEEP = ("cases", "components", "modules", "checks")
 
 if TYPE_CHECKING:
     from results.schema import Environment, TimingPlan
@@ -50,7 +52,13 @@ def sweep_flags() -> list[click.Parameter]:
                     help=f"{field.description}{ending}",
                 )
             )
-    return flags
+    encoder = click.Option(
+        ["--encoder"],
+        metavar="VALUES",
+        help="Any module that takes images: package.module:function that makes it. Measured beside "
+        "the models that --model names, or alone.",
+    )
+    return [encoder, *flags]
 
 
 config_option = click.option(
@@ -69,6 +77,11 @@ quick_option = click.option(
 @store_option
 @click.option("--fresh", is_flag=True, help="Measure again what an equal sweep has measured.")
 @click.option("--no-prune", is_flag=True, help="Try larger batches after one that did not fit.")
+@click.option(
+    "--trace",
+    is_flag=True,
+    help="Store a Chrome trace of each case, and its kernels: see sam-bench show kernels.",
+)
 @click.option("--launcher", default="local", show_default=True, help="Where the cases run.")
 def sweep(
     config: Path | None,
@@ -76,6 +89,7 @@ def sweep(
     store_path: Path,
     fresh: bool,
     no_prune: bool,
+    trace: bool,
     launcher: str,
     **flags: str | None,
 ) -> None:
@@ -88,6 +102,8 @@ def sweep(
       sam-bench sweep -m vit_b -b 1,2,4 -s 256 --attention reference,sdpa --quick
     """
     asked, plan = asked_sweep(config, quick, flags)
+    if trace and "kernels" not in plan.passes:
+        plan = plan.model_copy(update={"passes": (*plan.passes, "kernels")})
     run(
         asked,
         plan,
@@ -156,7 +172,9 @@ def run(
         again = "The same command goes on where this one stopped"
         raise KeyboardInterrupt(f"{again}{', without --fresh' * fresh}.") from stop
     records = store.read(sweep_id).records
-    show_views(records, VIEW_NAMES, "table", console)
+    peaks = store.read_peaks()
+    show_views(records, peaks, SHOWN_AFTER_A_SWEEP, "table", console)
+    show_sentences(records, peaks, ("limits", "batching"), console)
     for line in failure_lines(records):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for line in note_lines(records):
@@ -171,7 +189,7 @@ def run(
     console.print(f"Records: {store_path / sweep_id}", highlight=False, soft_wrap=True)
     program = shlex.quote(sys.argv[0])  # as it was typed, so that the line can be typed too
     console.print(
-        f"Next: {program} show --by module, {program} sweep --help, {program} doctor",
+        f"Next: {program} show modules, {program} sweep --help, {program} doctor",
         highlight=False,
         soft_wrap=True,
     )
@@ -196,8 +214,9 @@ def plan(config: Path | None, quick: bool, store_path: Path, **flags: str | None
     from ..estimate import measured_rates, rate_key, sweep_seconds
     from ..inputs import check_images
     from ..progress import duration
-    from ..report import plan_view, print_view
+    from ..report import print_view
     from ..sweep import unsupported_reason
+    from ..views import plan_view
 
     asked, timing = asked_sweep(config, quick, flags)
     check_images(timing.images, asked.input)

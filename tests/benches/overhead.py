@@ -6,7 +6,7 @@ import click
 import numpy as np
 import torch
 
-from benchmarking.measure import encoder_modules
+from benchmarking.modules import find_modules
 from benchmarking.timing import collected_garbage, timed_chunk
 from hooks import ForwardTimer, clock_for
 from results.schema import ENCODER
@@ -23,7 +23,8 @@ def main(rounds: int, image_size: int, model: str) -> None:
     image_size = image_size or (1024 if device.type == "cuda" else 512)
     encoder = build_sam_model(model, image_size=image_size).to(device).image_encoder
     images = torch.randn(1, 3, image_size, image_size, device=device)
-    clock, modules = clock_for(device), encoder_modules(encoder, depth=1)
+    clock = clock_for(device)
+    modules = {name: timed.module for name, timed in find_modules(encoder).items()}
     plain, hooked, coverage = [], [], []
 
     def forward() -> torch.Tensor:

@@ -26,6 +26,7 @@ from PIL import Image
 
 from benchmarking import doctor, runner, telemetry
 from benchmarking import environment as environment_file
+from benchmarking.checks import Evidence
 from benchmarking.cli import main
 from benchmarking.environment import probe_environment
 from benchmarking.inputs import InputError
@@ -50,6 +51,8 @@ from results.schema import (
 from results.store import Store
 
 SWEEP_ID = "20250102-030405-abcdef"
+KNOWN_GPU = "NVIDIA H100 80GB HBM3"
+NVML_KEYS = ("GetCurrentClocksEventReasons", "GetComputeRunningProcesses")
 SECRET = "hunter2-must-stay-here"
 LONGEST_LINE = 500
 SAM_BENCH = Path(sys.executable).with_name("sam-bench")
@@ -314,6 +317,32 @@ def fake_device():
     return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("fake_device.py"))))
 
 
+@pytest.fixture(scope="session")
+def made_up_gpu():
+    """The names of made_up_gpu.py, of which every cause of a forward's time is known."""
+    path = Path(__file__).parents[1] / "results" / "made_up_gpu.py"
+    return SimpleNamespace(**runpy.run_path(str(path)))
+
+
+@pytest.fixture
+def measured(made_up_gpu, make_record, make_gpu_environment):
+    """Records of a made-up GPU at batch sizes.
+
+    Args:
+        parts: Fields of MadeUpPart of each module.
+        gpu: Fields of MadeUpGpu.
+        changes: Of the records.
+    """
+
+    def make(parts, sizes, gpu=(), **changes) -> list[Record]:
+        device = made_up_gpu.MadeUpGpu(**dict(gpu))
+        made = {f"blocks.{i}": made_up_gpu.MadeUpPart(**part) for i, part in enumerate(parts)}
+        common = {"environment": make_gpu_environment("9.0")} | changes
+        return [make_record(**device.measure(made, size) | common) for size in sizes]
+
+    return make
+
+
 @pytest.fixture
 def nvml(monkeypatch, fake_device):
     """Let a script answer for NVML: by default a GPU that is fine."""
@@ -331,6 +360,36 @@ def nvml(monkeypatch, fake_device):
 @pytest.fixture(scope="session")
 def nvml_error():
     return pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+
+@pytest.fixture
+def make_evidence(make_record, make_case, make_gpu_environment, fake_device, nvml):
+    """Maker of a case measured on a fake GPU, and at half the batch size too.
+
+    Args:
+        smaller_s: Seconds of a forward at half the batch size.
+        gpu: The GPU's name.
+        changes: NVML's answers, or what the GPU does.
+    """
+
+    def make(device="cuda:0", smaller_s=0.006, gpu=KNOWN_GPU, **changes) -> Evidence:
+        machine = make_gpu_environment("9.0")
+        machine = machine.model_copy(
+            update={"gpus": (machine.gpus[0].model_copy(update={"name": gpu}),)}
+        )
+        nvml(**{key: changes.pop(key) for key in NVML_KEYS if key in changes})
+        telemetry = fake_device.look_at() if device.startswith("cuda") else None
+
+        def record(batch_size, **changes):
+            measurement = fake_device.measurement_of(make_case(batch_size=batch_size), **changes)
+            return make_record(
+                batch_size=batch_size, device=device, environment=machine,
+                measurement=measurement, telemetry=telemetry,
+            )  # fmt: skip
+
+        return Evidence(record(2, **changes), [record(1, times_s=lambda index: smaller_s)])
+
+    return make
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pynvml
 from benchmarking.protocol import Outcome
 from benchmarking.telemetry import Watch
 from benchmarking.timing import time_forwards
-from results.schema import ENCODER, Measurement, ModuleTiming, Output, TimingPlan
+from results.schema import ENCODER, Measurement, ModuleTiming, Output, TimingPlan, Work
 
 BEFORE = 3  # forwards that time_forwards makes before those that it keeps, as asked here
 
@@ -77,6 +77,7 @@ def measurement_of(
     covered=0.97,
     neck_s=1e-3,
     flops_per_image=10**9,
+    least_bytes=10**7,
     batch_error=1e-6,
     timer_test_s=(0.01, 0.02, 0.04),
     left_out=(),
@@ -100,7 +101,12 @@ def measurement_of(
             for name, seconds in samples.items()
         },
         "plain_forward_s": (plain,) * 20,
-        "flops_per_image": flops_per_image,
+        "work": Work(
+            flops=flops_per_image * case.batch_size,
+            least_flops=flops_per_image * case.batch_size,
+            least_bytes=least_bytes,
+            moved_bytes=least_bytes,
+        ),
         "output": Output(
             shape=shape or (case.batch_size, 256, side, side), dtype=dtype, finite=finite,
             sha256="ab" * 32,

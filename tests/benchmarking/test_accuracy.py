@@ -210,7 +210,7 @@ def test_an_output_that_is_not_finite_is_a_note_and_later_passes_are_run(
 
     assert measured.embedding_error is None
     assert measured.notes["embedding_error"] == "the output holds NaN or infinity"
-    assert measured.flops_per_image > 0
+    assert measured.work.flops > 0
     assert not measured.output.finite
 
 
@@ -225,4 +225,4 @@ def test_a_reference_that_does_not_fit_is_a_note_and_later_passes_are_run(
 
     assert measured.embedding_error is None
     assert measured.notes["embedding_error"].startswith("a model in float32 does not fit")
-    assert measured.flops_per_image > 0
+    assert measured.work.flops > 0

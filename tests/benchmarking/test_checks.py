@@ -20,8 +20,6 @@ from benchmarking.precision import PRECISIONS
 from benchmarking.runner import judged
 from results.schema import FAILED, Check, Record
 
-KNOWN_GPU = "NVIDIA H100 80GB HBM3"
-NVML_KEYS = ("GetCurrentClocksEventReasons", "GetComputeRunningProcesses")
 THERMAL, POWER_CAP, IDLE = 0x20, 0x4, 0x1
 STRANGER = type("Process", (), {"pid": 4242, "usedGpuMemory": None})
 
@@ -55,8 +53,13 @@ FAILURES = [
     ("coverage", "invalid", "longer than the forward", {"covered": 1.03}),
     ("coverage", "warn", "in no timed module", {"covered": 0.8}),
     ("hooks", "warn", "shares only", {"hooks_cost": 1.06}),
-    ("physics", "invalid", "faster than the hardware", {"flops_per_image": 10**12}),
-    ("physics", "invalid", "faster than the hardware", {
+    ("physics", "invalid", "the forward was faster than the hardware can be", {
+        "flops_per_image": 10**12,
+    }),
+    ("physics", "invalid", "the forward was faster than the hardware can be", {
+        "least_bytes": 10**12,
+    }),
+    ("physics", "invalid", "the forward was faster than the hardware can be", {
         "times_s": lambda index: 1e-5, "launch_s": 1e-6, "neck_s": 1e-6,
     }),
     ("monotony", "warn", "took less time", {"smaller_s": 0.02}),
@@ -76,36 +79,6 @@ PASSES = {
     "hooks": "plain_forward_s", "timer": "timer_test_s", "resolution": "modules",
     "monotony": "latency",
 }  # fmt: skip
-
-
-@pytest.fixture
-def make_evidence(make_record, make_case, make_gpu_environment, fake_device, nvml):
-    """Maker of a case measured on a fake GPU, and at half the batch size too.
-
-    Args:
-        smaller_s: Seconds of a forward at half the batch size.
-        gpu: The GPU's name.
-        changes: NVML's answers, or what the GPU does.
-    """
-
-    def make(device="cuda:0", smaller_s=0.006, gpu=KNOWN_GPU, **changes) -> Evidence:
-        machine = make_gpu_environment("9.0")
-        machine = machine.model_copy(
-            update={"gpus": (machine.gpus[0].model_copy(update={"name": gpu}),)}
-        )
-        nvml(**{key: changes.pop(key) for key in NVML_KEYS if key in changes})
-        telemetry = fake_device.look_at() if device.startswith("cuda") else None
-
-        def record(batch_size, **changes):
-            measurement = fake_device.measurement_of(make_case(batch_size=batch_size), **changes)
-            return make_record(
-                batch_size=batch_size, device=device, environment=machine,
-                measurement=measurement, telemetry=telemetry,
-            )  # fmt: skip
-
-        return Evidence(record(2, **changes), [record(1, times_s=lambda index: smaller_s)])
-
-    return make
 
 
 # Each check
@@ -196,17 +169,10 @@ def test_a_drift_under_heat_is_not_judged(make_evidence):
 
 
 def test_a_case_with_no_measured_pass_has_no_check_of_one(make_evidence):
-    nothing = (*PASSES.values(), "flops_per_image")
+    nothing = (*PASSES.values(), "work")
     evidence = make_evidence(device="cpu", left_out=nothing)
 
     assert judge(Evidence(evidence.record)) == {}
-
-
-def test_a_gpu_that_is_not_known_is_not_held_against_a_case(make_evidence):
-    check = judge(make_evidence(gpu="Tesla T4"))["physics"]
-
-    assert (check.verdict, check.value) == ("unknown", None)
-    assert "no row for 'Tesla T4'" in check.reason
 
 
 @pytest.mark.parametrize(
@@ -232,31 +198,12 @@ def test_a_slowdown_that_ended_before_the_case_began_is_fine(make_evidence):
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_every_precision_has_its_peak(make_evidence, make_case, precision):
-    evidence = make_evidence()
-    case = make_case(device="cuda:0", precision=precision)
-    record = evidence.record.model_copy(update={"case": case})
-
-    assert judge(Evidence(record))["physics"].verdict == "pass"
-
-
-@pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_precision_has_its_tolerance_between_batches(make_evidence, make_case, precision):
     evidence = make_evidence(batch_error=0.5)
     case = make_case(device="cuda:0", precision=precision)
     record = evidence.record.model_copy(update={"case": case})
 
     assert judge(Evidence(record))["same_for_any_batch"].verdict == "invalid"
-
-
-def test_the_busiest_module_is_held_against_physics_too(make_evidence):
-    evidence = make_evidence()
-    measurement = evidence.measurement
-    neck = measurement.modules["neck"].model_copy(update={"flops": 10**12})
-    fast = measurement.model_copy(update={"modules": measurement.modules | {"neck": neck}})
-    record = evidence.record.model_copy(update={"measurement": fast})
-
-    assert judge(Evidence(record))["physics"].verdict == "invalid"
 
 
 def test_a_module_that_is_never_called_is_no_fault(make_evidence):

@@ -237,8 +237,8 @@ def test_the_same_command_finishes_a_true_sweep(true_sweep):
 
 
 def test_a_true_record_holds_every_pass_and_the_command_that_repeats_it(true_sweep):
-    # The mask generator was not asked for, and upstream's arithmetic is compared with nothing.
-    missing = {"mask_generator_s", "embedding_error"}
+    # What was not asked for, and upstream's arithmetic, which is compared with nothing.
+    missing = {"mask_generator_s", "energy", "kernels", "embedding_error"}
     for record in Store(true_sweep.store).read().records:
         measurement = record.measurement.model_dump(exclude={"notes"})
 

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from benchmarking import doctor
+from benchmarking import environment as environment_file
 from benchmarking.doctor import (
     DELAYS_S,
     ask_referee,
@@ -171,7 +172,7 @@ def referee_process(monkeypatch):
         def run(command, **options):
             return true([sys.executable, "-I", "-c", script], **options)
 
-        monkeypatch.setattr(doctor.subprocess, "run", run)
+        monkeypatch.setattr(environment_file.subprocess, "run", run)
 
     return install
 
@@ -180,10 +181,9 @@ def referee_process(monkeypatch):
     ("script", "reason"),
     [
         ("", "no message"),
-        ("print('nonsense')", "no message"),
-        ("print('{}')", "no message"),
-        ("print('[]')", "no message"),
+        ("print(' ')", "no message"),
         ("raise SystemExit('a\\nwhy not')", "why not"),
+        ("print('{}'); raise SystemExit('why not')", "why not"),
     ],
 )
 def test_a_referee_that_does_not_answer_is_told_in_one_line(referee_process, script, reason):
@@ -193,14 +193,28 @@ def test_a_referee_that_does_not_answer_is_told_in_one_line(referee_process, scr
 
     assert str(caught.value) == (
         f"No forward could be refereed ({reason}): see what this prints: "
-        "python -m benchmarking.referee cpu"
+        "python -m benchmarking.referee cpu. If it is torch that can't be loaded, install it again "
+        "with pip."
+    )
+
+
+@pytest.mark.parametrize("answer", ["nonsense", "{}", "[]", "3", '{"own_s": 1}'])
+def test_a_referee_that_answers_something_else_is_told_in_one_line(referee_process, answer):
+    referee_process(f"print({answer!r})")
+    with pytest.raises(ProbeError) as caught:
+        ask_referee("cpu")
+
+    assert str(caught.value) == (
+        "No forward could be refereed: see what this prints: python -m benchmarking.referee cpu"
     )
 
 
 def test_a_referee_that_takes_too_long_is_told(referee_process, monkeypatch):
-    monkeypatch.setattr(doctor, "PROBE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(environment_file, "PROBE_TIMEOUT_S", 0.2)
     referee_process("import time; time.sleep(60)")
-    with pytest.raises(ProbeError, match="took more than 0 s"):
+    with pytest.raises(
+        ProbeError, match=r"^No forward could be refereed: it took more than 0 s\.$"
+    ):
         ask_referee("cpu")
 
 

@@ -15,6 +15,7 @@ import torch
 from benchmarking import environment
 from benchmarking.environment import (
     ProbeError,
+    ask,
     describe_gpus,
     git_state,
     nvml_driver,
@@ -201,7 +202,19 @@ def test_a_probe_that_dies_without_a_word_is_told_in_one_line(answer_with):
         probe_environment()
 
 
-@pytest.mark.parametrize("script", ["", "print('hello')", "print('{}')"])
+@pytest.mark.parametrize("script", ["", "print()", "print('{}'); raise SystemExit(1)"])
+def test_a_probe_that_fails_or_says_nothing_is_told_what_to_type(answer_with, script):
+    answer_with(script)
+    with pytest.raises(ProbeError) as caught:
+        probe_environment()
+
+    assert str(caught.value) == (
+        "This machine can't be described (no message): see what this prints: python -m "
+        "benchmarking.environment. If it is torch that can't be loaded, install it again with pip."
+    )
+
+
+@pytest.mark.parametrize("script", ["print('hello')", "print('{}')"])
 def test_a_probe_that_answers_something_else_is_told_in_one_line(answer_with, script):
     answer_with(script)
     with pytest.raises(ProbeError, match=r"^The probe of this machine[^\n]*$"):
@@ -211,7 +224,9 @@ def test_a_probe_that_answers_something_else_is_told_in_one_line(answer_with, sc
 def test_a_probe_that_hangs_is_told_in_one_line(answer_with, monkeypatch):
     monkeypatch.setattr(environment, "PROBE_TIMEOUT_S", 0.2)
     answer_with("import time; time.sleep(600)")
-    with pytest.raises(ProbeError, match=r"^Loading torch took more than"):
+    with pytest.raises(
+        ProbeError, match=r"^This machine can't be described: it took more than 0 s\.$"
+    ):
         probe_environment()
 
 
@@ -219,3 +234,25 @@ def test_what_a_library_prints_before_the_answer_is_passed_over(answer_with, her
     answer_with(f"print('hello'); print({here.model_dump_json()!r})")
 
     assert probe_environment() == here
+
+
+# Asking one of our modules
+
+
+def test_a_module_is_asked_with_its_arguments_and_answers_in_its_last_line(answer_with):
+    answer_with("print('first'); print('second')")
+
+    assert ask("benchmarking.nothing", "cpu", task="Nothing") == "second"
+
+
+def test_a_module_that_fails_is_told_as_a_person_would_type_it(answer_with):
+    answer_with("raise SystemExit(1)")
+    with pytest.raises(ProbeError, match=r": python -m benchmarking\.nothing 'two words'\. If"):
+        ask("benchmarking.nothing", "two words", task="Nothing")
+
+
+def test_a_module_that_is_not_there_is_told_in_one_line():
+    with pytest.raises(
+        ProbeError, match=r"^Nothing \([^\n]*No module named benchmarking\.nothing\)[^\n]*$"
+    ):
+        ask("benchmarking.nothing", task="Nothing")

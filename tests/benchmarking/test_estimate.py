@@ -13,23 +13,28 @@ from benchmarking.estimate import (
     sweep_seconds,
 )
 from benchmarking.execution import EXECUTIONS
-from benchmarking.measure import count_flops
 from benchmarking.precision import PRECISIONS
-from results.schema import ENCODER, PASSES, TimingPlan
+from results.schema import OWN, PASSES, TimingPlan
 from sam.attention import ATTENTION
 from sam.configs import MODELS
+from sam.work import encoder_work
 
 PLAN = TimingPlan()
 
 
 @pytest.mark.parametrize("image_size", [256, 1024])
 @pytest.mark.parametrize("model", [name for name in MODELS if name != "tiny"])
-def test_estimated_flops_are_within_a_fifth_of_the_counted(make_case, model, image_size):
+def test_estimated_flops_are_within_a_fifth_of_the_true(make_case, model, image_size):
     case = make_case(model=model, image_size=image_size, attention="sdpa")
+    true = encoder_work(MODELS[model], image_size, ATTENTION["sdpa"].padding)[""].flops
 
-    assert encoder_flops(case) == pytest.approx(
-        count_flops(case.model, case.image_size, case.attention)[ENCODER], rel=0.2
-    )
+    assert encoder_flops(case) == pytest.approx(true, rel=0.2)
+
+
+def test_an_encoder_that_is_not_ours_is_taken_for_a_vit_b(make_case):
+    other = make_case(model="package.module:function", attention=OWN, weights=OWN)
+
+    assert case_seconds(other, PLAN, {}) == case_seconds(make_case(model="vit_b"), PLAN, {})
 
 
 @pytest.mark.parametrize("changes", [{"batch_size": 8}, {"image_size": 1024}, {"model": "vit_h"}])
@@ -44,8 +49,9 @@ def test_more_work_takes_longer(make_case, changes):
 def test_a_pass_takes_time_where_it_is_asked_for(make_case, name):
     with_all = TimingPlan(passes=PASSES)
     without = TimingPlan(passes=tuple(each for each in PASSES if each != name))
+    case = make_case(device="cuda:0")  # on a CPU there is no energy to wait for
 
-    assert case_seconds(make_case(), without, {}) < case_seconds(make_case(), with_all, {})
+    assert case_seconds(case, without, {}) < case_seconds(case, with_all, {})
 
 
 def test_the_mask_generator_takes_longer_with_more_points(make_case):
@@ -81,8 +87,12 @@ def test_a_record_without_a_measurement_tells_no_rate(make_record, status):
     assert measured_rates([make_record(status)]) == {}
 
 
-def test_a_record_of_a_model_that_is_not_known_here_tells_no_rate(make_record):
-    assert measured_rates([make_record(model="vit_of_tomorrow")]) == {}
+def test_a_record_of_an_encoder_that_is_not_ours_tells_its_rate_alone(make_record):
+    other = make_record(model="package.module:function", attention=OWN, weights=OWN)
+    rates = measured_rates([make_record(), other])
+
+    assert rates == measured_rates([make_record()]) | measured_rates([other])
+    assert len(rates) == 2
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])

@@ -36,6 +36,30 @@ def test_a_case_on_a_gpu_has_telemetry_and_checks(run_on_gpu, records):
     assert record.checks["clocks"].verdict == "pass"
 
 
+def test_a_case_is_watched_on_its_own_gpu(run_on_gpu, nvml):
+    fake = nvml()
+    run_on_gpu(sizes=(1,))
+
+    assert ("GetHandleByUUID", "GPU-0") in fake.calls
+
+
+def test_a_record_keeps_the_roofs_of_the_store(run_on_gpu, records, store, made_up_gpu):
+    roofs = made_up_gpu.MadeUpGpu().roofs()
+    store.write_roofs(roofs)
+    run_on_gpu(sizes=(1,))
+
+    assert records()[1].roofs == roofs
+
+
+def test_a_person_s_own_peaks_are_what_a_case_is_held_against(run_on_gpu, records, store):
+    """Without them nothing is known of this GPU; with these, 1 GFLOP takes a second."""
+    store.path.mkdir()
+    (store.path / "hardware.toml").write_text('["a GPU"]\nfp32 = 0.001\nmemory = 1000\n')
+    run_on_gpu(sizes=(1,))
+
+    assert records()[1].checks["physics"].verdict == "invalid"
+
+
 def test_a_case_on_a_cpu_has_checks_and_no_telemetry(run_on_gpu, records):
     run_on_gpu(sizes=(1,), device="cpu")
     record = records()[1]

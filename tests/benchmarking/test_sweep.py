@@ -17,7 +17,7 @@ from benchmarking.sweep import (
     parse_sweep,
     unsupported_reason,
 )
-from results.schema import AXES, PASSES, Case, TimingPlan
+from results.schema import AXES, OWN, PASSES, Case, TimingPlan
 from sam.configs import MODELS
 
 OFFICIAL = [name for name, config in MODELS.items() if config.checkpoint]
@@ -102,9 +102,13 @@ def test_passes_are_put_in_their_order():
     assert plan.passes == PASSES
 
 
-def test_the_mask_generator_is_measured_only_where_it_is_named():
-    assert set(PASSES) - set(TimingPlan().passes) == {"mask_generator"}
-    assert parse_sweep({"passes": "mask_generator"})[1].passes == ("mask_generator",)
+def test_passes_that_take_long_are_measured_only_where_they_are_named():
+    assert set(PASSES) - set(TimingPlan().passes) == {"mask_generator", "energy", "kernels"}
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_a_pass_that_is_named_is_measured_alone(name):
+    assert parse_sweep({"passes": name})[1].passes == (name,)
 
 
 @pytest.mark.parametrize("kind", ["points", "boxes"])
@@ -311,3 +315,84 @@ def test_a_folder_lacks_a_model_that_has_no_official_file(tmp_path, refusal):
 
 def test_a_name_too_long_for_a_file_is_refused(refusal):
     assert "can't be read: File name too long" in refusal(check_weights, "n" * 5000, ["tiny"])
+
+
+# Encoders that are not ours
+
+
+def test_an_encoder_stands_among_the_models():
+    asked, _, _ = parse_sweep({"encoder": "a.b:f,c:g", "model": "tiny"})
+
+    assert asked.model == ("tiny", "a.b:f", "c:g")
+
+
+@pytest.mark.parametrize("settings", [{"encoder": "a.b:f"}, {"model": "a.b:f"}])
+def test_an_encoder_alone_is_the_only_model(settings):
+    assert parse_sweep(settings)[0].model == ("a.b:f",)
+
+
+@pytest.mark.parametrize("value", [["a.b:f", "c:g"], ("a.b:f", "c:g"), "a.b:f, c:g"])
+def test_encoders_are_a_list_as_any_axis_is(value):
+    assert parse_sweep({"encoder": value})[0].model == ("a.b:f", "c:g")
+
+
+def test_an_encoder_that_stands_twice_is_measured_once_and_a_note_says_so():
+    asked, _, notes = parse_sweep({"encoder": "a:f", "model": ["a:f", "tiny"]})
+
+    assert asked.model == ("a:f", "tiny")
+    assert notes == ["--model: values that stand twice are measured once"]
+
+
+def test_an_encoder_is_measured_once_for_all_attention_and_weights_of_ours(environment, tmp_path):
+    path = tmp_path / "own.pth"
+    path.touch()
+    asked, _, _ = parse_sweep(
+        {
+            "encoder": "a.b:f", "model": "tiny", "attention": "reference,sdpa", "batch_size": "1,2",
+            "precision": "fp32,bf16", "weights": f"random,{path}",
+        }
+    )  # fmt: skip
+    cases = asked.cases(environment)
+    others = [case for case in cases if case.model == "a.b:f"]
+
+    assert len(cases) == 2 * 2 * 2 * 2 + 2 * 2
+    assert {(case.attention, case.weights) for case in others} == {(OWN, OWN)}
+    assert {(case.precision, case.batch_size) for case in others} == set(
+        itertools.product(("fp32", "bf16"), (1, 2))
+    )
+
+
+def test_cases_of_an_encoder_stand_together_so_that_a_worker_serves_them(environment):
+    asked, _, _ = parse_sweep({"encoder": "a:f,b:g", "attention": "reference,sdpa"})
+    families = [case.family() for case in asked.cases(environment)]
+
+    assert len(list(itertools.groupby(families))) == len(set(families)) == 2
+
+
+def test_an_encoder_takes_any_image_size(environment):
+    asked, _, _ = parse_sweep({"encoder": "a:f", "image_size": "50,224"})
+
+    assert {case.image_size for case in asked.cases(environment)} == {50, 224}
+
+
+def test_an_encoder_beside_ours_needs_image_sizes_of_ours(environment, refusal):
+    asked, _, _ = parse_sweep({"encoder": "a:f", "model": "tiny", "image_size": "224,50"})
+
+    assert refusal(asked.cases, environment) == (
+        "--image-size must be a multiple of 16 for SAM's models, got 50."
+    )
+
+
+def test_weights_that_only_ours_need_are_not_looked_for(environment, tmp_path):
+    asked, _, _ = parse_sweep({"encoder": "a:f", "weights": str(tmp_path / "missing.pth")})
+
+    assert {case.weights for case in asked.cases(environment)} == {OWN}
+
+
+def test_an_execution_of_ours_alone_is_kept_beside_one_that_an_encoder_has(environment):
+    asked, _, _ = parse_sweep(
+        {"encoder": "a:f", "execution": "eager,onnxruntime", "batch_size": "1"}
+    )
+    reasons = [unsupported_reason(case, environment) for case in asked.cases(environment)]
+
+    assert reasons == [None, "onnxruntime runs SAM's own encoder alone"]

@@ -54,8 +54,7 @@ BAD_VALUES = {
     "list in list": ("batch_size", [[1]], r"--batch-size must be whole numbers .*, got \[1\]."),
     "hexadecimal": ("batch_size", 16**9000, "--batch-size must be .*, got a number too long"),
     "no value": ("batch_size", [], "--batch-size: must name at least one value"),
-    "no patch": ("image_size", "8", "--image-size must be between 16 and 65536 and a multiple"),
-    "odd size": ("image_size", "1000", "a multiple of 16, got 1000."),
+    "no patch": ("image_size", "8", "--image-size must be between 16 and 65536, got 8."),
     "model": ("model", "vit_x", "Unknown model 'vit_x'. Did you mean 'vit_b'?"),
     "upper case": ("model", "VIT_B", "Unknown model 'VIT_B'. .*vit_b"),
     "far from all": ("model", "zzzzz", f"Unknown model 'zzzzz'. Known: {', '.join(MODELS)}."),
@@ -90,6 +89,25 @@ BAD_VALUES = {
     "boolean": ("warmup_forwards", True, "--warmup-forwards must be a number, got True."),
     "long seed": ("seed", 16**9000, "--seed: must be .*, got a number too long to show."),
     "seed": ("seed", "65536", "--seed: must be less than 65536, got 65536."),
+    "no path": ("encoder", "vit_b", "--encoder must be package.module:function, got 'vit_b'. The"),
+    "no function": ("encoder", "a.b", "--encoder must be package.module:function, got 'a.b'."),
+    "path of a file": ("encoder", "a/b.py:f", "--encoder must be package.module:function, got"),
+    "leading dot": ("encoder", ".a:f", "--encoder must be package.module:function, got '.a:f'."),
+    "call": ("encoder", "a:f()", r"--encoder must be package.module:function, got 'a:f\(\)'."),
+    "full-width path": ("encoder", "\uff41:f", r"--encoder must be .*, got '\\uff41:f'."),
+    "encoder number": ("encoder", 3, "--encoder must be package.module:function, got 3."),
+    "encoder list": ("encoder", [["a:f"]], r"--encoder must be .*, got \['a:f'\]."),
+    "no encoder": ("encoder", "", "--encoder has an empty value: ''."),
+    "no encoders": ("encoder", [], "--encoder must name at least one value."),
+    "encoder as model": ("model", "a.b:f:g", "Unknown model 'a.b:f:g'."),
+    "encodr": ("encodr", "a:f", "Unknown setting 'encodr'. Did you mean 'encoder'?"),
+    "open bracket": ("module_pattern", "blocks(", r"--module-pattern must be .*, got 'blocks\('"),
+    "pattern of nothing": ("module_pattern", "*", r"--module-pattern must be .*, got '\*'"),
+    "pattern number": (
+        "module_pattern",
+        3,
+        "--module-pattern must be a regular expression, got 3: it is empty or no text.",
+    ),
     "images number": ("images", 3, "--images must be words, got 3."),
     "images escape": ("images", "\x1b]0;", r"--images must be words, got '\\x1b\]0;'."),
     "no images": ("images", "", "--images must be words, got ''."),
@@ -115,6 +133,15 @@ def test_a_bad_value_is_refused_in_one_line_with_what_came(name, value, line, re
     assert re.search(line, refusal(parse_sweep, {name: value}))
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_an_image_size_that_sam_does_not_take_is_refused(model, environment, refusal):
+    asked, _, _ = parse_sweep({"model": model, "image_size": "64,1000"})
+
+    assert refusal(asked.cases, environment) == (
+        "--image-size must be a multiple of 16 for SAM's models, got 1000."
+    )
+
+
 def test_the_first_of_equally_close_names_is_suggested():
     assert suggestion("vit_x", MODELS) == " Did you mean 'vit_b'?"
 
@@ -131,6 +158,12 @@ def test_a_file_sets_what_flags_set(config):
 
 def test_a_byte_order_mark_is_let_pass(config):
     assert config(b'\xef\xbb\xbfmodel = "tiny"') == {"model": "tiny"}
+
+
+def test_a_file_names_encoders_as_flags_do(config):
+    settings = config('model = ["tiny"]\nencoder = ["a.b:f", "c:g"]')
+
+    assert parse_sweep(settings) == parse_sweep({"model": "tiny", "encoder": "a.b:f,c:g"})
 
 
 BAD_FILES = {

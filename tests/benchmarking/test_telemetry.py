@@ -10,7 +10,7 @@ import pynvml
 import pytest
 
 from benchmarking import telemetry as telemetry_module
-from benchmarking.telemetry import FACTS, REASONS, SERIES, SLOWDOWNS, Watch, slowdowns, uuid_of
+from benchmarking.telemetry import FACTS, REASONS, SERIES, SLOWDOWNS, Watch, slowdowns
 from results.schema import OtherProcess, Telemetry
 from results.store import Store
 
@@ -182,13 +182,6 @@ def test_a_gpu_is_found_by_torch_s_uuid_and_by_nvml_s(nvml, fake_device, uuid, f
     fake_device.look_at(uuid)
 
     assert ("GetHandleByUUID", full) in fake.calls
-
-
-@pytest.mark.parametrize(
-    ("device", "uuid"), [("cuda:0", "GPU-0"), ("cuda:1", "GPU-1"), ("cuda", "GPU-0"), ("cpu", None)]
-)
-def test_a_case_is_watched_on_its_own_gpu(make_gpu_environment, device, uuid):
-    assert uuid_of(device, make_gpu_environment("9.0", "9.0")) == uuid
 
 
 # Company and clocks

@@ -108,7 +108,7 @@ def test_what_was_measured_before_a_pass_failed_is_kept(rig, make_case, make_pla
 
     assert (outcome.status, outcome.stage) == ("oom", "memory")
     assert outcome.measurement.latency is not None
-    assert (outcome.measurement.flops_per_image, outcome.measurement.output) == (None, None)
+    assert (outcome.measurement.work, outcome.measurement.output) == (None, None)
 
 
 @pytest.mark.parametrize("error", MISTAKES, ids=lambda error: type(error).__name__)

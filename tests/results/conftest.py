@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from results.schema import (
@@ -17,6 +21,7 @@ from results.schema import (
     Record,
     SweepFile,
     TimingPlan,
+    Work,
 )
 from results.store import Store, to_json
 
@@ -72,7 +77,11 @@ def make_measurement(make_latency):
                 ),
                 "blocks.0": ModuleTiming(
                     total_s=(0.625, 0.625), self_s=(0.625, 0.625), kind="window",
-                    flops=5_000_000_000, peak_bytes=3000, rise_bytes=1000,
+                    work=Work(
+                        flops=5_000_000_000, least_flops=4_000_000_000, least_bytes=10**7,
+                        moved_bytes=10**8,
+                    ),
+                    peak_bytes=3000, rise_bytes=1000,
                 ),
                 "neck": ModuleTiming(total_s=(0.25, 0.25), self_s=(0.25, 0.25), kind="neck"),
             },
@@ -80,7 +89,10 @@ def make_measurement(make_latency):
                 source="torch's CUDA allocator", weights_bytes=360, peak_bytes=5000,
                 rise_bytes=4000, reserved_bytes=6000, device_used_bytes=9000, alloc_retries=0,
             ),
-            "flops_per_image": 740_000_000_000,
+            "work": Work(
+                flops=4 * 740_000_000_000, least_flops=4 * 700_000_000_000, least_bytes=10**9,
+                moved_bytes=10**10,
+            ),
             "parameters": 89_670_912,
             "output": Output(
                 shape=(4, 256, 64, 64), dtype="bfloat16", finite=True, sha256="ab" * 32
@@ -131,6 +143,12 @@ def make_record(make_case, make_measurement, environment):
         return Record(**fields | changes)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def made_up_gpu():
+    """The names of made_up_gpu.py."""
+    return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("made_up_gpu.py"))))
 
 
 @pytest.fixture

@@ -9,20 +9,25 @@ from results.frames import (
     CASE_COLUMNS,
     CHECK_COLUMNS,
     COMPONENT_COLUMNS,
+    LIMITS_COLUMNS,
     MODULE_COLUMNS,
     UNATTRIBUTED,
     case_frame,
     check_frame,
     component_frame,
+    limits_frame,
     module_frame,
 )
-from results.schema import AXES, ENCODER, STATUSES, Check, EmbeddingError, ModuleTiming
+from results.hardware import Peak
+from results.limits import LIMIT_COLUMNS
+from results.schema import AXES, ENCODER, STATUSES, Check, EmbeddingError, ModuleTiming, Work
 
 FRAMES = {
     case_frame: CASE_COLUMNS,
     component_frame: COMPONENT_COLUMNS,
     module_frame: MODULE_COLUMNS,
     check_frame: CHECK_COLUMNS,
+    limits_frame: LIMITS_COLUMNS,
 }
 NAMES = [make.__name__ for make in FRAMES]
 ONE = {"output": Check(value=0.0, limit="0 faults", verdict="pass")}
@@ -109,7 +114,7 @@ def test_throughput_is_all_images_over_all_time(row):
 
 def test_work_is_in_flop(row):
     assert row["flops_per_image"] == 740_000_000_000
-    assert row["flops_per_s"] == 740_000_000_000 * 14
+    assert row["flops_per_s"] == 4 * 740_000_000_000 / 0.25  # by the median
 
 
 def test_the_launch_share_is_the_host_s_time_to_launch_over_a_forward_s(row):
@@ -137,14 +142,14 @@ def test_the_gpu_is_the_one_that_the_case_ran_on(make_record, device, gpu):
     assert case_frame([make_record(device=device)])["gpu"].tolist() == [gpu]
 
 
-@pytest.mark.parametrize("left_out", ["latency", "memory", "flops_per_image"])
+@pytest.mark.parametrize("left_out", ["latency", "memory", "work"])
 def test_a_pass_left_out_is_missing_and_the_others_are_there(
     make_record, make_measurement, left_out
 ):
     columns = {
         "latency": "median_s",
         "memory": "peak_bytes",
-        "flops_per_image": "flops_per_image",
+        "work": "flops_per_image",
     }
     first = case_frame([make_record(measurement=make_measurement(**{left_out: None}))]).iloc[0]
 
@@ -290,7 +295,9 @@ def test_without_the_encoder_no_share_is_known(make_record, make_measurement):
 def test_a_module_never_called_is_missing_and_not_zero(make_record, make_measurement):
     timings = {
         ENCODER: ModuleTiming(total_s=(1.0,), self_s=(1.0,), kind="encoder"),
-        "neck": ModuleTiming(total_s=(), self_s=(), kind="neck", flops=5),
+        "neck": ModuleTiming(
+            total_s=(), self_s=(), kind="neck", work=Work(flops=5, least_flops=5, least_bytes=5)
+        ),
     }
     frame = module_frame([make_record(measurement=make_measurement(modules=timings))])
     neck = frame.set_index("module").loc["neck"]
@@ -344,3 +351,44 @@ def test_a_case_without_checks_has_counts_of_zero(make_failure):
     row = case_frame([make_failure()]).iloc[0]
 
     assert list(row[["checks", "warnings", "invalid_checks"]]) == [0, 0, 0]
+
+
+# Limits
+
+
+def test_a_limits_frame_has_a_row_for_the_encoder_and_one_for_each_of_its_modules(make_record):
+    frame = limits_frame([make_record(batch_size=size) for size in (2, 4)])
+
+    assert list(zip(frame["batch_size"], frame["module"], strict=True)) == [
+        (size, name) for size in (2, 4) for name in (ENCODER, "blocks.0", "neck")
+    ]
+
+
+def test_a_row_of_limits_is_of_its_own_time_and_work(make_record):
+    rows = limits_frame([make_record()]).set_index("module")
+
+    assert rows.loc[[ENCODER, "blocks.0"], "total_s"].tolist() == [0.25, 0.625]
+    assert rows.loc[[ENCODER, "blocks.0"], "flops"].tolist() == [4 * 740e9, 5e9]
+
+
+def test_a_module_whose_work_was_not_counted_has_no_limits(make_record):
+    neck = limits_frame([make_record()]).set_index("module").loc["neck"]
+
+    assert neck[list(LIMIT_COLUMNS)].isna().all()
+
+
+def test_a_failed_case_has_a_row_of_limits_without_a_number(make_failure):
+    row = limits_frame([make_failure()]).iloc[0]
+
+    assert (row["module"], row["status"]) == (ENCODER, "oom")
+    assert row[[*LIMIT_COLUMNS, "total_s", "image_s"]].isna().all()
+
+
+@pytest.mark.parametrize("make", [case_frame, module_frame, limits_frame])
+def test_a_person_s_own_peaks_are_what_shares_are_of(make_record, make):
+    """The record's GPU is an L4, and its precision bf16."""
+    own = {"L4": Peak({"bf16": 1e20}, bytes_per_s=1e20, cache_bytes=0, source="")}
+    theirs, ours = (make([make_record()], peaks)["mfu"].dropna() for peaks in (None, own))
+
+    assert list(ours) == pytest.approx([each * 121e12 / 1e20 for each in theirs])
+    assert len(ours)

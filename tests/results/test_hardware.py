@@ -2,39 +2,237 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from results.hardware import PEAKS, find_peak
+from results import hardware
+from results.hardware import MAX_FILE_BYTES, PEAKS, HardwareError, Row, find_peak, read_peaks
 
 NAMES = {
-    "NVIDIA H200": "H200",
-    "NVIDIA L4": "L4",
-    "NVIDIA L40S": "L40S",
-    "NVIDIA A100-SXM4-80GB": "A100 80GB",
+    "Tesla T4": "T4",
+    "NVIDIA A10": "A10",
+    "NVIDIA A10G": "A10G",
+    "NVIDIA RTX A6000": "RTX A6000",
     "NVIDIA A100-SXM4-40GB": "A100 40GB",
     "NVIDIA A100-PCIE-40GB": "A100 40GB",
-    "NVIDIA A100 80GB PCIe": "A100 80GB",
+    "NVIDIA A100-SXM4-80GB": "A100 80GB",
+    "NVIDIA A100 80GB PCIe": "A100 80GB PCIe",
+    "NVIDIA L4": "L4",
+    "NVIDIA L40S": "L40S",
+    "NVIDIA GeForce RTX 4090": "RTX 4090",
+    "NVIDIA RTX 6000 Ada Generation": "RTX 6000 Ada",
     "NVIDIA H100 80GB HBM3": "H100",
-    "NVIDIA H100 PCIe": "H100",
-    "NVIDIA L40": None,
-    "NVIDIA GH200 480GB": None,
-    "Tesla T4": None,
-    "NVIDIA GeForce RTX 4090": None,
-    "": None,
+    "NVIDIA H100 PCIe": "H100 PCIe",
+    "NVIDIA H100 NVL": "H100 NVL",
+    "NVIDIA H200": "H200",
+    "NVIDIA H200 NVL": "H200 NVL",
+    "NVIDIA GH200 480GB": "GH200",
+    "NVIDIA GH200 144G HBM3e": "GH200 144G",
+    "NVIDIA B200": "B200",
 }
+# Other GPUs than the rows that they look like, slices of them, and none at all.
+STRANGERS = (
+    "NVIDIA L40", "NVIDIA A100", "NVIDIA A100-SXM-64GB", "NVIDIA A40", "NVIDIA GB200",
+    "NVIDIA GeForce RTX 4090 D", "NVIDIA GeForce RTX 4090 Laptop GPU", "Quadro RTX 6000",
+    "NVIDIA H100 80GB HBM3 MIG 1g.10gb", "NVIDIA A100-SXM4-40GB MIG 1g.5gb", "a GPU", "",
+)  # fmt: skip
+SECTION = 'fp32 = 1\ntf32 = 2\nbf16 = 3\nfp16 = 4.5\nmemory = 6\ncache = 7\nsource = "mine"\n'
+L4 = f'["NVIDIA L4"]\n{SECTION}'
+OURS = "NVIDIA L4"
+
+# What a person may write, and what the error must tell of it.
+WRONG = {
+    "an unknown key": (L4 + "fp8 = 9", ["'fp8'", f"'{OURS}'", "Known: fp32, tf32, bf16, fp16"]),
+    "a misspelt key": (L4.replace("memory", "memroy"), ["'memroy'", "is unknown"]),
+    "a missing key": (f'["{OURS}"]\nfp32 = 1', ["memory", "GB/s", "got none"]),
+    "text": (L4.replace("4.5", '"4.5"'), ["fp16", "number of TFLOP/s", "got '4.5'"]),
+    "a truth value": (L4.replace("4.5", "true"), ["fp16", "got True"]),
+    "a list": (L4.replace("4.5", "[1, 2]"), ["fp16", "got [1, 2]"]),
+    "NaN": (L4.replace("4.5", "nan"), ["fp16", "got nan"]),
+    "infinity": (L4.replace("4.5", "inf"), ["fp16", "got inf"]),
+    "zero": (L4.replace("4.5", "0"), ["fp16", "above 0", "got 0"]),
+    "a negative number": (L4.replace("= 6", "= -6"), ["memory", "above 0", "got -6"]),
+    "no cache as zero": (L4.replace("= 7", "= 0"), ["cache", "number of MiB", "got 0"]),
+    "a rate in FLOP/s": (L4.replace("4.5", "4.5e12"), ["at most 1000000", "got 4500000000000.0"]),
+    "a number without end": (L4.replace("4.5", "0x" + "f" * 5000), ["fp16", "too long to show"]),
+    "a decimal without end": (L4.replace("4.5", "9" * 5000), ["must be TOML", "5000 digits"]),
+    "a source that is no text": (L4.replace('"mine"', "1"), ["source", "must be text", "got 1"]),
+    "no section": ("fp32 = 30.3", ["must be a table", "'fp32' = 30.3"]),
+    "a list of sections": (L4.replace("[", "[[").replace("]", "]]"), ["must be a table"]),
+    "a section without a name": (f'[""]\n{SECTION}', ["a GPU's name above it", "''"]),
+    "a name of dashes": (f'["--"]\n{SECTION}', ["a GPU's name above it", "'--'"]),
+    "a name without quotes": (f"[{OURS}]\n{SECTION}", ["must be TOML", "in quotes", "line 1"]),
+    "a name in parts": (f"[NVIDIA.L4]\n{SECTION}", ["'L4' of 'NVIDIA' is unknown"]),
+    "a section twice": (L4 + L4, ["must be TOML", "twice"]),
+    "deep brackets": ("a = " + "[" * 100_000, ["must be TOML"]),
+    "no TOML": ("<html>", ["must be TOML", "line 1"]),
+    "escape codes": ('["\\u001b[31m"]\nfp32 = 1', [r"'\x1b[31m'"]),
+    "a long name": (f'["{"x" * 5000}"]\nfp32 = 1', ["xxx..."]),
+    "other text than UTF-8": (L4.encode("utf-16"), ["must be UTF-8"]),
+    "too much": (L4 + "#" * MAX_FILE_BYTES, ["may have 1000000 bytes"]),
+}  # fmt: skip
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(content: str | bytes):
+        path = tmp_path / "hardware.toml"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return written
 
 
 @pytest.mark.parametrize(("gpu", "row"), NAMES.items())
 def test_a_peak_is_found_by_the_drivers_name(gpu, row):
-    assert find_peak(gpu) is (PEAKS[row] if row else None)
+    assert find_peak(gpu) is PEAKS[row]
+
+
+@pytest.mark.parametrize("gpu", STRANGERS)
+def test_no_other_gpus_peak_is_taken_for_a_name(gpu):
+    assert find_peak(gpu) is None
+
+
+def test_every_row_is_found_by_a_drivers_name():
+    assert set(NAMES.values()) == set(PEAKS)
+
+
+def test_a_peak_is_found_in_any_case():
+    assert find_peak("nvidia l4") is PEAKS["L4"]
 
 
 @pytest.mark.parametrize("peak", PEAKS.values(), ids=PEAKS)
-def test_a_peak_is_sane_and_names_its_source(peak):
-    rates = [peak.flops_per_s[name] for name in ("fp32", "tf32", "bf16")]
+def test_tensor_cores_are_no_slower_than_the_others(peak):
+    rates = peak.flops_per_s
 
-    assert set(peak.flops_per_s) == {"fp32", "tf32", "bf16", "fp16"}
-    assert 1e13 < rates[0] < rates[1] < rates[2] < 2e15
-    assert peak.flops_per_s["bf16"] == peak.flops_per_s["fp16"]
+    assert 5e12 < rates["fp32"] <= rates.get("tf32", rates["fp32"]) < rates["fp16"] < 5e15
+
+
+@pytest.mark.parametrize("peak", PEAKS.values(), ids=PEAKS)
+def test_a_half_is_twice_as_fast_as_tf32(peak):
+    rates = peak.flops_per_s
+
+    assert rates["fp16"] == pytest.approx(2 * rates.get("tf32", rates["fp16"] / 2), rel=0.02)
+
+
+@pytest.mark.parametrize("peak", PEAKS.values(), ids=PEAKS)
+def test_both_halves_are_as_fast(peak):
+    assert peak.flops_per_s.get("bf16", peak.flops_per_s["fp16"]) == peak.flops_per_s["fp16"]
+
+
+@pytest.mark.parametrize("peak", PEAKS.values(), ids=PEAKS)
+def test_memory_and_cache_are_of_a_gpus_size(peak):
     assert 2e11 < peak.bytes_per_s < 1e13
-    assert "data sheet" in peak.source
+    assert 2**22 <= peak.cache_bytes < 2**28
+
+
+@pytest.mark.parametrize("peak", PEAKS.values(), ids=PEAKS)
+def test_a_peak_names_its_source_and_the_year(peak):
+    assert peak.source.startswith("NVIDIA ")
+    assert ", 20" in peak.source
+
+
+@pytest.mark.parametrize("peak", PEAKS.values(), ids=PEAKS)
+def test_a_source_tells_whether_the_rates_were_printed_with_sparsity(peak):
+    assert ("dense" in peak.source) or ("halved" in peak.source)
+
+
+def test_a_precision_that_a_gpu_lacks_is_absent():
+    assert set(PEAKS["T4"].flops_per_s) == {"fp32", "fp16"}
+
+
+def test_a_figure_is_stored_in_base_units(write):
+    peak = read_peaks(write(L4))[OURS]
+
+    assert peak.flops_per_s == {"fp32": 1e12, "tf32": 2e12, "bf16": 3e12, "fp16": 4.5e12}
+    assert (peak.bytes_per_s, peak.cache_bytes, peak.source) == (6e9, 7 * 2**20, "mine")
+
+
+def test_what_may_be_left_out_is(write):
+    peak = read_peaks(write(f'["{OURS}"]\nfp32 = 1\nmemory = 6'))[OURS]
+
+    assert peak.flops_per_s == {"fp32": 1e12}
+    assert (peak.cache_bytes, peak.source) == (0, "hardware.toml")
+
+
+def test_a_persons_row_wins_over_the_tables(write):
+    own = read_peaks(write(L4))
+
+    assert find_peak(OURS, own) is own[OURS]
+
+
+def test_a_persons_less_particular_row_wins_too(write):
+    own = read_peaks(write(L4.replace(OURS, "H100")))
+
+    assert find_peak("NVIDIA H100 PCIe", own) is own["H100"]
+
+
+def test_a_persons_most_particular_row_wins(write):
+    own = read_peaks(write(f'["NVIDIA"]\n{SECTION}\n["NVIDIA A40"]\n{SECTION}'))
+
+    assert find_peak("NVIDIA A40", own) is own["NVIDIA A40"]
+
+
+def test_a_persons_rows_leave_the_table_for_other_gpus(write):
+    assert find_peak("NVIDIA L40S", read_peaks(write(L4))) is PEAKS["L40S"]
+
+
+def test_a_person_can_give_a_row_for_a_slice(write):
+    own = read_peaks(write(L4.replace(OURS, "H100 MIG 1g.10gb")))
+
+    assert find_peak("NVIDIA H100 80GB HBM3 MIG 1g.10gb", own) is own["H100 MIG 1g.10gb"]
+
+
+@pytest.mark.parametrize("content", ["", "# nothing yet\n"])
+def test_an_empty_file_has_no_rows(write, content):
+    assert read_peaks(write(content)) == {}
+
+
+def test_no_file_has_no_rows(tmp_path):
+    assert read_peaks(tmp_path / "none" / "hardware.toml") == {}
+
+
+def test_a_byte_order_mark_is_let_pass(write):
+    assert set(read_peaks(write(L4.encode("utf-8-sig")))) == {OURS}
+
+
+@pytest.mark.parametrize(("content", "told"), WRONG.values(), ids=WRONG)
+def test_a_wrong_file_is_refused_with_what_is_wrong(write, content, told):
+    path = write(content)
+
+    with pytest.raises(HardwareError) as caught:
+        read_peaks(path)
+
+    assert [part for part in (str(path), "Correct", *told) if part not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize(("content", "told"), WRONG.values(), ids=WRONG)
+def test_an_error_is_one_printable_line(write, content, told):
+    path = write(content)
+
+    with pytest.raises(HardwareError) as caught:
+        read_peaks(path)
+
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < len(str(path)) + 300
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_a_path_that_is_no_file_is_refused(tmp_path, make):
+    make(tmp_path / "hardware.toml")
+
+    with pytest.raises(HardwareError, match="must be a file"):
+        read_peaks(tmp_path / "hardware.toml")
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path):
+    path = tmp_path / "hardware.toml"
+    path.symlink_to(path)
+
+    with pytest.raises(HardwareError, match="must be readable"):
+        read_peaks(path)
+
+
+def test_every_key_is_shown_in_the_docstring():
+    assert [key for key in Row.model_fields if f"{key} = " not in hardware.__doc__] == []

@@ -6,25 +6,41 @@ import math
 
 import pytest
 
-from results.frames import CASE_COLUMNS, CHECK_COLUMNS, COMPONENT_COLUMNS, MODULE_COLUMNS
+from results.batching import BATCHING_COLUMNS
+from results.capacity import CAPACITY_COLUMNS
+from results.frames import (
+    CASE_COLUMNS,
+    CHECK_COLUMNS,
+    COMPONENT_COLUMNS,
+    KERNEL_COLUMNS,
+    LIMITS_COLUMNS,
+    MODULE_COLUMNS,
+)  # fmt: skip
 from results.metrics import METRICS, Metric
 
-COLUMNS = {*CASE_COLUMNS, *COMPONENT_COLUMNS, *MODULE_COLUMNS, *CHECK_COLUMNS}
+COLUMNS = {
+    *CASE_COLUMNS, *COMPONENT_COLUMNS, *MODULE_COLUMNS, *CHECK_COLUMNS, *LIMITS_COLUMNS,
+    *KERNEL_COLUMNS,
+}  # fmt: skip
+IN_A_VIEW = {"floor_times"}  # a quotient of two columns
 # What a unit shown is in the base unit that a column's name ends in.
-UNITS = {"ms": 1e-3, "s": 1, "MiB": 2**20, "GFLOP": 1e9, "TFLOP/s": 1e12, "%": 0.01, "": 1}
+UNITS = {
+    "ms": 1e-3, "s": 1, "MiB": 2**20, "GiB": 2**30, "GFLOP": 1e9, "TFLOP/s": 1e12, "J": 1,
+    "%": 0.01, "": 1,
+}  # fmt: skip
 ENDINGS = {
     "flops_per_s": {"TFLOP/s"},
     "images_per_s": {""},
     "flops": {"GFLOP"},
     "flops_per_image": {"GFLOP"},
     "_s": {"ms", "s"},
-    "_bytes": {"MiB"},
+    "_bytes": {"MiB", "GiB"},
 }
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_is_a_column_of_a_frame(name):
-    assert name in COLUMNS
+    assert name in {*COLUMNS, *BATCHING_COLUMNS, *CAPACITY_COLUMNS, *IN_A_VIEW}
 
 
 @pytest.mark.parametrize("name", sorted(COLUMNS))
@@ -53,7 +69,13 @@ def test_a_heading_tells_title_and_unit(name):
 
 
 def test_metrics_of_one_frame_have_different_headings():
-    for columns in (CASE_COLUMNS, COMPONENT_COLUMNS, MODULE_COLUMNS):
+    for columns in (
+        CASE_COLUMNS,
+        COMPONENT_COLUMNS,
+        MODULE_COLUMNS,
+        LIMITS_COLUMNS,
+        KERNEL_COLUMNS,
+    ):
         headings = [METRICS[name].heading for name in columns if name in METRICS]
 
         assert len(set(headings)) == len(headings)

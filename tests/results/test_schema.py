@@ -14,7 +14,7 @@ LATENCY = ("measurement", "latency")
 NECK = ("measurement", "modules", "neck")
 LEVELS = [
     (), ("case",), ("plan",), ("environment",), ("environment", "gpus", 0), ("measurement",),
-    LATENCY, NECK, ("measurement", "memory"), ("measurement", "output"),
+    LATENCY, NECK, ("measurement", "memory"), ("measurement", "output"), ("measurement", "work"),
 ]  # fmt: skip
 TIMES = [
     ("wall_s",), (*LATENCY, "forward_s", 0), (*LATENCY, "chunk_wall_s", 1),
@@ -22,9 +22,9 @@ TIMES = [
     ("measurement", "components_s", "preprocess", 2),
 ]  # fmt: skip
 COUNTS = [
-    ("measurement", "flops_per_image"), ("measurement", "parameters"),
+    ("measurement", "work", "least_bytes"), ("measurement", "parameters"),
     ("measurement", "memory", "peak_bytes"), ("measurement", "memory", "alloc_retries"),
-    ("measurement", "modules", "blocks.0", "flops"), ("environment", "memory_bytes"),
+    ("measurement", "modules", "blocks.0", "work", "flops"), ("environment", "memory_bytes"),
 ]  # fmt: skip
 WRONG_TYPES = [
     (("case",), []), (("case", "batch_size"), "four"), (("case", "batch_size"), 4.5),
@@ -34,8 +34,8 @@ WRONG_TYPES = [
     (("schema_version",), "first"),
 ]  # fmt: skip
 OUT_OF_RANGE = [
-    (("case", "batch_size"), 0), (("case", "batch_size"), 10**7), (("case", "image_size"), 1000),
-    (("case", "image_size"), 0), (("plan", "warmup_s"), -1.0), (("plan", "warmup_s"), math.nan),
+    (("case", "batch_size"), 0), (("case", "batch_size"), 10**7), (("case", "image_size"), 65_537),
+    (("case", "image_size"), 15), (("plan", "warmup_s"), -1.0), (("plan", "warmup_s"), math.nan),
     (("plan", "case_timeout_s"), math.inf), (("plan", "min_forwards"), 0),
     (("plan", "module_depth"), 3), (("plan", "prompts"), "masks"),
     (("plan", "prompts_per_image"), 0), (("plan", "prompts_per_image"), 100_001),
@@ -238,3 +238,25 @@ def test_a_sweep_id_that_is_no_file_name_is_refused(make_record, sweep_id):
 
     with pytest.raises(ValidationError, match="sweep_id"):
         Record.model_validate_json(json.dumps(content))
+
+
+# Devices
+
+NAMES = {"cuda:0": "GPU-0", "cuda:1": "GPU-1", "cuda": "GPU-0", "cpu": "a CPU"}
+
+
+@pytest.mark.parametrize("device", NAMES)
+def test_a_record_tells_the_gpu_that_its_case_ran_on(make_record, device):
+    gpu = make_record(device=device).gpu
+
+    assert (gpu.uuid if gpu is not None else "a CPU") == NAMES[device]
+
+
+@pytest.mark.parametrize(("device", "name"), NAMES.items())
+def test_a_device_is_told_apart_by_its_uuid_or_the_cpu_s_name(environment, device, name):
+    assert environment.device_name(device) == name
+
+
+@pytest.mark.parametrize("device", ["cuda:2", "cuda:p", "cpu", "cpu:0", ""])
+def test_a_device_that_is_no_gpu_of_the_machine_has_none(environment, device):
+    assert environment.find_gpu(device) is None

@@ -1,0 +1,176 @@
+"""Finding the largest batch that fits: doubling, then halving the gap, a process for each probe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from results.capacity import family_of, smallest_oom
+from results.schema import Case, Environment, Record, SweepFile, TimingPlan
+from results.store import Store
+
+from .launchers import Launcher
+from .runner import Options, Run, Watcher, definition_sha256, new_sweep_id, run_sweep, utc_now
+from .sweep import QUICK
+
+FITTING, NOT_FITTING = ("ok", "invalid"), "oom"  # what can't be trusted did fit
+
+
+@dataclass(frozen=True)
+class Known:
+    """What earlier probes found; it only orders the next ones, since a machine changes."""
+
+    fitting: int | None = None
+    not_fitting: int | None = None
+
+
+class ProbeFailedError(Exception):
+    """A probe neither fitted nor ran out of memory, so that nothing can be told."""
+
+    def __init__(self, record: Record) -> None:
+        super().__init__(f"batch {record.case.batch_size}: {record.status}: {record.message}")
+
+
+def find_largest(fits: Callable[[int], bool], most: int, known: Known = Known()) -> int:
+    """The largest batch size that fits, or 0; at most 2 log2(n) + 2 calls where nothing is known.
+
+    Args:
+        fits: Whether a batch size does; where one does not, no larger one may.
+        most: The largest that is tried.
+        known: Tried first; each that no longer holds costs a call more.
+    """
+    low, high = 0, most + 1  # fits, and does not fit
+    for size in guesses(known, most):
+        if low < size < high:
+            low, high = (size, high) if fits(size) else (low, size)
+    while high - low > 1:
+        # Doubled at most: a guess that failed may be far above the truth.
+        size = min(2 * low or 1, most if high > most else (low + high) // 2)
+        low, high = (size, high) if fits(size) else (low, size)
+    return low
+
+
+def guesses(known: Known, most: int) -> list[int]:
+    """The two neighbours that would end the search, if what is known still holds."""
+    sizes = [known.fitting, known.not_fitting]
+    if known.fitting is not None and known.not_fitting is not None:
+        sizes[1] = max(known.not_fitting, known.fitting + 1)  # one on the edge may be both
+    return sorted({min(size, most) for size in sizes if size}, reverse=True)
+
+
+def remembered(
+    records: Iterable[Record], case: Case, plan: TimingPlan, where: Environment
+) -> Known:
+    """What the store's records say of a case at any batch size."""
+    wanted = family_of(case, where, plan)
+    same = [
+        record
+        for record in records
+        if family_of(record.case, record.environment, record.plan) == wanted
+    ]
+    fitting = (record.case.batch_size for record in same if record.status in FITTING)
+    return Known(max(fitting, default=None), smallest_oom(same))
+
+
+def find_capacity(
+    case: Case,
+    plan: TimingPlan,
+    environment: Environment,
+    store: Store,
+    launcher: Launcher,
+    watcher: Watcher,
+    command: str,
+    most: int,
+) -> list[str]:
+    """Probe a case at growing batch sizes, then measure the largest that fits with all passes.
+
+    Args:
+        case: At any batch size.
+        plan: Of the last, full measurement; probes take a short one.
+        environment: Of this machine.
+        store: Where every probe becomes a record.
+        launcher: Closed after each probe, so that nothing of it is left.
+        watcher: Told of each.
+        command: That repeats the search.
+        most: The largest batch size that is tried.
+
+    Returns:
+        Ids of the sweeps that hold the records.
+
+    Raises:
+        ProbeFailedError: Where a probe neither fitted nor ran out of memory.
+    """
+    known = remembered(store.read().records, case, plan, environment)
+    probing = Probing(case, probe_plan(plan, case), environment, store, launcher, watcher, command)
+    sweep_ids = [probing.sweep_id]
+    try:
+        with store.lock(probing.sweep_id):
+            largest = find_largest(probing.fits, most, known)
+    finally:
+        watcher.end()
+        launcher.close()
+
+    def fits_in_full(batch_size: int) -> bool:
+        whole = case.model_copy(update={"batch_size": batch_size})
+        options = Options(is_fresh=True, prunes=False)
+        sweep_id = run_sweep([whole], plan, environment, store, launcher, watcher, command, options)
+        sweep_ids.append(sweep_id)
+        (record,) = store.read(sweep_id).records
+        return record.status != NOT_FITTING
+
+    if largest > 0:  # which a full measurement, that needs a little more, may not reach
+        find_largest(fits_in_full, largest, Known(largest - 1, largest))
+    return sweep_ids
+
+
+def probe_plan(plan: TimingPlan, case: Case) -> TimingPlan:
+    """As short as --quick, and only what a card shows."""
+    energy = ("energy",) if case.device.startswith("cuda") else ()
+    return plan.model_copy(update={**QUICK, "passes": ("latency", "memory", *energy)})
+
+
+class Probing:
+    """One search: a sweep whose cases are planned as they are needed."""
+
+    def __init__(
+        self,
+        case: Case,
+        plan: TimingPlan,
+        environment: Environment,
+        store: Store,
+        launcher: Launcher,
+        watcher: Watcher,
+        command: str,
+    ) -> None:
+        definition = definition_sha256([case], plan, environment)
+        sweep = SweepFile(
+            sweep_id=new_sweep_id(store, definition),
+            definition_sha256=definition,
+            command=command,
+            created_at=utc_now(),
+            plan=plan,
+            cases=(),
+            environment=environment,
+        )
+        store.write_sweep(sweep)
+        self.case, self.store, self.launcher = case, store, launcher
+        self.run = Run(sweep, store, launcher, watcher, Options(prunes=False))
+        watcher.begin(sweep, [])
+
+    @property
+    def sweep_id(self) -> str:
+        return self.run.sweep.sweep_id
+
+    def fits(self, batch_size: int) -> bool:
+        """Measure one batch size in a process of its own."""
+        case = self.case.model_copy(update={"batch_size": batch_size})
+        sweep = self.run.sweep
+        self.run.sweep = sweep.model_copy(update={"cases": (*sweep.cases, case)})
+        self.store.write_sweep(self.run.sweep)
+        self.run.watcher.case_begins(case)
+        record = self.run.measure(case)
+        self.launcher.close()
+        self.run.keep(record)
+        if record.status not in (*FITTING, NOT_FITTING):
+            raise ProbeFailedError(record)
+        return record.status in FITTING

@@ -1,0 +1,92 @@
+"""The command that finds which batch size is best: capacity."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from .sweeping import SweepCommand, asked_sweep, config_option, quick_option
+from .terminal import EXIT_FAILED_CASES, Mistake, out, store_option
+
+MOST = 1024
+
+
+@click.command(cls=SweepCommand)
+@config_option
+@quick_option
+@store_option
+@click.option(
+    "--most", type=click.IntRange(1, 1_000_000), default=MOST, show_default=True,
+    help="The largest batch size that is tried.",
+)  # fmt: skip
+@click.option(
+    "--latency-budget-ms", type=click.FloatRange(0, min_open=True),
+    help="Also tell the best batch whose forwards take at most so long, in milliseconds.",
+)  # fmt: skip
+def capacity(
+    config: Path | None,
+    quick: bool,
+    store_path: Path,
+    most: int,
+    latency_budget_ms: float | None,
+    **flags: str | None,
+) -> None:
+    """Find the largest batch that fits, and from where on a larger one brings nothing.
+
+    Batch sizes are doubled until one does not fit, then the gap is halved, each probe in a process
+    of its own; the largest is then measured in full. What earlier probes of the store found is
+    tried first. All other axes are those of a sweep.
+
+    \b
+    Example:
+      sam-bench capacity -m tiny -s 128 --most 4 --quick
+    """
+    from results.capacity import capacity_frame
+    from results.schema import FAILED
+    from results.store import Store
+
+    from ..capacity import ProbeFailedError, find_capacity
+    from ..environment import probe_environment
+    from ..inputs import check_images
+    from ..launchers import LocalLauncher
+    from ..limit_views import capacity_views
+    from ..progress import PlainWatcher
+    from ..report import failure_lines, print_view
+
+    if flags["batch_size"] is not None:
+        raise Mistake(
+            "capacity finds the batch sizes itself: leave --batch-size out, or set --most."
+        )
+    if latency_budget_ms is not None and not latency_budget_ms < float("inf"):
+        raise Mistake(f"--latency-budget-ms must be a number, got {latency_budget_ms}.")
+    asked, plan = asked_sweep(config, quick, flags)
+    check_images(plan.images, asked.input)
+    environment, store, console = probe_environment(), Store(store_path), out()
+    cases = asked.model_copy(update={"batch_size": (1,)}).cases(environment)
+    command = shlex.join(["sam-bench", *sys.argv[1:]])
+    is_complete = True
+    for case in cases:
+        watcher, launcher = PlainWatcher(console), LocalLauncher()
+        try:
+            sweep_ids = find_capacity(
+                case, plan, environment, store, launcher, watcher, command, most
+            )
+        except ProbeFailedError as error:
+            click.echo(f"{case.label}: no capacity can be told: {error}", err=True)
+            is_complete = False
+            continue
+        records = [record for each in sweep_ids for record in store.read(each).records]
+        budget_s = None if latency_budget_ms is None else latency_budget_ms * 1e-3
+        for line in failure_lines([each for each in records if each.status in FAILED]):
+            click.echo(line, err=True)
+            is_complete = False
+        views = capacity_views(capacity_frame(records, budget_s))
+        for view in views:
+            print_view(view, console)
+        if not views:
+            console.print(f"{case.label}: not even one image fits.", highlight=False)
+    if not is_complete:
+        sys.exit(EXIT_FAILED_CASES)

@@ -1,0 +1,177 @@
+"""What a larger batch changed, by the part of the encoder and by what held that part back.
+
+A part's time an image at two batch sizes differs for one of these causes:
+
+launch: At the smaller batch the GPU waited for the host; the same launches now serve more images.
+memory: The part waits for memory; weights, for one, are read once for more images.
+compute: The part computes; only a better use of the hardware can change its time.
+clock: The GPU's clock was another, mostly a lower one under its power cap.
+unknown: Nothing tells what held the part back: the device has no roofs.
+
+The changes of all parts and causes add up to the change of the whole.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .frames import AXES_OF_A_FAMILY, UNATTRIBUTED, frame
+from .hardware import Peak
+from .limits import bound_by, is_launch_bound, makers_roof, measured_roof
+from .schema import ENCODER, Record, Work
+
+CAUSES = ("launch", "memory", "compute", "clock", "unknown")
+REST = "rest of blocks"  # what of a block its timed parts do not account for
+WHOLE = "whole"
+KNEE = 0.95  # of the best images/s
+
+BATCHING_COLUMNS = (
+    "sweep_id", *AXES_OF_A_FAMILY, "from_batch", "to_batch", "part", "cause", "before_s",
+    "after_s", "change_s", "warnings",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part's share of an image's time, and what holds it back."""
+
+    kind: str
+    image_s: float
+    cause: str
+
+
+def batching_frame(
+    records: Iterable[Record], peaks: Mapping[str, Peak] | None = None
+) -> pd.DataFrame:
+    """A row a step to the next batch size, part of the encoder and cause; seconds of an image."""
+    rows = (
+        row
+        for family in families(records).values()
+        for smaller, larger in pairwise(family)
+        for row in step_rows(smaller, larger, peaks)
+    )
+    return frame(rows, BATCHING_COLUMNS)
+
+
+def families(records: Iterable[Record]) -> dict[tuple[Any, ...], list[Record]]:
+    """Good records that differ in the batch size alone, by size; of equal ones the last."""
+    found: dict[tuple[Any, ...], dict[int, Record]] = defaultdict(dict)
+    for record in records:
+        if record.status == "ok" and forward_s(record) > 0:
+            axes = (record.sweep_id, *(getattr(record.case, axis) for axis in AXES_OF_A_FAMILY))
+            found[axes][record.case.batch_size] = record
+    return {axes: [sizes[size] for size in sorted(sizes)] for axes, sizes in found.items()}
+
+
+def step_rows(
+    smaller: Record, larger: Record, peaks: Mapping[str, Peak] | None
+) -> Iterator[dict[str, Any]]:
+    """The change of each part, split by cause."""
+    before, after = parts(smaller, peaks), parts(larger, peaks)
+    if before.keys() != after.keys():  # one of them has no modules
+        before, after = whole(smaller, peaks), whole(larger, peaks)
+    clocks = sm_clock_hz(smaller), sm_clock_hz(larger)
+    changes: dict[tuple[str, str], np.ndarray] = defaultdict(lambda: np.zeros(3))
+    for name, part in before.items():
+        later = after[name]
+        slowed_s = clock_change_s(later, *clocks)
+        own_s = later.image_s - part.image_s - slowed_s
+        changes[part.kind, part.cause] += (part.image_s, later.image_s, own_s)
+        if slowed_s:
+            changes[part.kind, "clock"] += (0.0, 0.0, slowed_s)
+    shared = {
+        "sweep_id": larger.sweep_id,
+        **larger.case.model_dump(include=set(AXES_OF_A_FAMILY)),
+        "from_batch": smaller.case.batch_size,
+        "to_batch": larger.case.batch_size,
+        "warnings": warnings(smaller) + warnings(larger),
+    }
+    for (kind, cause), (before_s, after_s, change_s) in changes.items():
+        yield shared | {
+            "part": kind,
+            "cause": cause,
+            "before_s": before_s,
+            "after_s": after_s,
+            "change_s": change_s,
+        }
+
+
+def clock_change_s(later: Part, before_hz: float | None, after_hz: float | None) -> float:
+    """Seconds that a part which computes would not have taken at the clock of before."""
+    if later.cause != "compute" or not before_hz or not after_hz:
+        return 0.0
+    return later.image_s * (1 - after_hz / before_hz)
+
+
+def parts(record: Record, peaks: Mapping[str, Peak] | None) -> dict[str, Part]:
+    """The modules by name: their own times, scaled so that they add up to the plain forward."""
+    measurement = record.measurement
+    modules = measurement.modules if measurement is not None else None
+    if not modules or not all(timing.self_s for timing in modules.values()):
+        return whole(record, peaks)
+    own_s = {name: float(np.median(timing.self_s)) for name, timing in modules.items()}
+    scale = image_s(record) / sum(own_s.values())
+    has_parts = any(timing.kind.endswith("attention") for timing in modules.values())
+    return {
+        name: Part(
+            kind=UNATTRIBUTED if name == ENCODER else kind_of_part(timing.kind, has_parts),
+            image_s=own_s[name] * scale,
+            cause=cause(record, timing.work, peaks),
+        )
+        for name, timing in modules.items()
+    }
+
+
+def kind_of_part(kind: str, has_parts: bool) -> str:
+    return REST if has_parts and kind in ("window", "global", "block") else kind
+
+
+def whole(record: Record, peaks: Mapping[str, Peak] | None) -> dict[str, Part]:
+    work = record.measurement.work if record.measurement is not None else None
+    return {WHOLE: Part(WHOLE, image_s(record), cause(record, work, peaks))}
+
+
+def cause(record: Record, work: Work | None, peaks: Mapping[str, Peak] | None) -> str:
+    """What holds work back."""
+    if is_launch_bound(record):
+        return "launch"
+    roof = measured_roof(record) or makers_roof(record, peaks)
+    if roof is None or work is None:
+        return "unknown"
+    return bound_by(work, roof, launches=False)
+
+
+def warnings(record: Record) -> int:
+    """Self-checks that warn."""
+    return sum(check.verdict == "warn" for check in record.checks.values())
+
+
+def forward_s(record: Record) -> float:
+    """The median of a forward; 0 where there is none."""
+    latency = record.measurement.latency if record.measurement is not None else None
+    return float(np.median(latency.forward_s)) if latency is not None else 0.0
+
+
+def image_s(record: Record) -> float:
+    return forward_s(record) / record.case.batch_size
+
+
+def sm_clock_hz(record: Record) -> float | None:
+    """The median of the looks while the case was measured."""
+    telemetry = record.telemetry
+    looks = telemetry.sm_clock_hz[1:-1] if telemetry is not None else ()
+    known = [hz for hz in looks if hz]
+    return float(np.median(known)) if known else None
+
+
+def knee(family: Sequence[Record]) -> Record:
+    """The smallest batch whose images/s are within 5 % of the best."""
+    best_s = min(map(image_s, family))
+    return next(record for record in family if image_s(record) <= best_s / KNEE)
