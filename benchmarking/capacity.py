@@ -55,7 +55,7 @@ def guesses(known: Known, most: int) -> list[int]:
     sizes = [known.fitting, known.not_fitting]
     if known.fitting is not None and known.not_fitting is not None:
         sizes[1] = max(known.not_fitting, known.fitting + 1)  # one on the edge may be both
-    return sorted({min(size, most) for size in sizes if size}, reverse=True)
+    return [min(size, most) for size in sizes if size]
 
 
 def remembered(
@@ -118,8 +118,8 @@ def find_capacity(
         (record,) = store.read(sweep_id).records
         return record.status != NOT_FITTING
 
-    if largest > 0:  # which a full measurement, that needs a little more, may not reach
-        find_largest(fits_in_full, largest, Known(largest - 1, largest))
+    if largest > 0 and not fits_in_full(largest):  # which needs a little more than a probe
+        find_largest(fits_in_full, largest - 1, Known(fitting=largest - 1))
     return sweep_ids
 
 
