@@ -21,6 +21,7 @@ KIND_HEADINGS = (
 )  # fmt: skip
 HELPS, HELPS_LITTLE = 1.5, 1.05  # times as many images a second
 WORTH_TELLING = 0.05  # of a change, before a cause of it is named
+NOISE = 0.01  # of an image's time, that no machine tells
 
 Row = dict[Hashable, Any]
 
@@ -80,8 +81,11 @@ def is_number(value: float | None) -> bool:
 
 
 def modules_of(frame: pd.DataFrame, case: Row) -> pd.DataFrame:
+    """The innermost modules of a case: a block's work is that of its parts, where these are."""
     is_same = (frame["case_id"] == case["case_id"]) & (frame["sweep_id"] == case["sweep_id"])
-    return frame[is_same & (frame["module"] != ENCODER)]
+    modules = frame[is_same & (frame["module"] != ENCODER)]
+    outer = {name.rpartition(".")[0] for name in modules["module"]}
+    return modules[~modules["module"].isin(outer)]
 
 
 def kind_view(modules: pd.DataFrame, case: Row) -> View:
@@ -209,7 +213,7 @@ def batching_sentence(family: pd.DataFrame) -> str:
             f"from batch {first} to {last} an image takes {show(first_s)} -> {show(last_s)} ms.",
             f"{how_much(first_s / last_s)}, {first_s / last_s:.2f} times as many images a second;",
             f"batch {enough} is within {percent(1 - KNEE)} of the best.",
-            *cause_sentences(family, abs(first_s - last_s)),
+            *cause_sentences(family, max(WORTH_TELLING * abs(first_s - last_s), NOISE * first_s)),
             held_sentence(family[family["from_batch"] == first], first),
         ]
     )
@@ -226,14 +230,14 @@ def how_much(gain: float) -> str:
     return "Larger batches help a little" if gain > HELPS_LITTLE else "Larger batches do not help"
 
 
-def cause_sentences(family: pd.DataFrame, change_s: float) -> list[str]:
+def cause_sentences(family: pd.DataFrame, least_s: float) -> list[str]:
     """The causes of the whole change, the largest first; none where nothing is worth telling."""
     by_cause = family.groupby("cause")["change_s"].sum().sort_values(key=lambda each: -each.abs())
     told = [
         f"{METRICS['change_s'].show(abs(each))} ms {'gained' if each < 0 else 'lost'} by "
         f"{CAUSE_NAMES[str(cause)]}"
         for cause, each in by_cause.items()
-        if change_s and abs(each) >= WORTH_TELLING * change_s
+        if abs(each) >= least_s
     ]
     return [f"Of an image, {', '.join(told)}."] if told else []
 
