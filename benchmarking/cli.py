@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from .commands import capacity, machine, model, showing, store, sweeping
+from .commands import capacity, machine, model, pictures, showing, store, sweeping
 from .commands.terminal import EXIT_INTERRUPTED, Mistake
 
 
@@ -67,7 +67,9 @@ for command in (
     capacity.capacity,
     showing.show,
     showing.export,
+    pictures.report,
     store.store,
+    store.demo,
     model.masks,
     model.onnx,
     model.download,

@@ -1,1 +1,1 @@
-"""Pictures of what the store of records holds; they arrive with the dashboard."""
+"""Pictures of what stores of records hold."""

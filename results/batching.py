@@ -24,7 +24,7 @@ import pandas as pd
 
 from .frames import AXES_OF_A_FAMILY, UNATTRIBUTED, frame
 from .hardware import Peak
-from .limits import bound_by, is_launch_bound, makers_roof, measured_roof
+from .limits import Limits, bound_by, limits_of
 from .schema import ENCODER, Record, Work
 
 CAUSES = ("launch", "memory", "compute", "clock", "unknown")
@@ -118,12 +118,13 @@ def parts(record: Record, peaks: Mapping[str, Peak] | None) -> dict[str, Part]:
         return whole(record, peaks)
     own_s = {name: float(np.median(timing.self_s)) for name, timing in modules.items()}
     scale = image_s(record) / sum(own_s.values())
+    limits = limits_of(record, peaks)
     has_parts = any(timing.kind.endswith("attention") for timing in modules.values())
     return {
         name: Part(
             kind=UNATTRIBUTED if name == ENCODER else kind_of_part(timing.kind, has_parts),
             image_s=own_s[name] * scale,
-            cause=cause(record, timing.work, peaks),
+            cause=cause(timing.work, limits),
         )
         for name, timing in modules.items()
     }
@@ -135,14 +136,14 @@ def kind_of_part(kind: str, has_parts: bool) -> str:
 
 def whole(record: Record, peaks: Mapping[str, Peak] | None) -> dict[str, Part]:
     work = record.measurement.work if record.measurement is not None else None
-    return {WHOLE: Part(WHOLE, image_s(record), cause(record, work, peaks))}
+    return {WHOLE: Part(WHOLE, image_s(record), cause(work, limits_of(record, peaks)))}
 
 
-def cause(record: Record, work: Work | None, peaks: Mapping[str, Peak] | None) -> str:
+def cause(work: Work | None, limits: Limits) -> str:
     """What holds work back."""
-    if is_launch_bound(record):
+    if limits.launches:
         return "launch"
-    roof = measured_roof(record) or makers_roof(record, peaks)
+    roof = limits.measured or limits.makers
     if roof is None or work is None:
         return "unknown"
     return bound_by(work, roof, launches=False)

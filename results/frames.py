@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .hardware import Peak
-from .limits import LIMIT_COLUMNS, launch_share, limit_columns
+from .limits import LIMIT_COLUMNS, Limits, launch_share, limit_columns, limits_of
 from .schema import (
     AXES,
     ENCODER,
@@ -24,12 +24,15 @@ from .schema import (
     ModuleTiming,
     Record,
 )  # fmt: skip
-from .stats import RESOLUTION_S, describe
+from .stats import RESOLUTION_S, describe, summary
 
 UNATTRIBUTED = "unattributed"
 Peaks = Mapping[str, Peak]  # a person's own rows of what GPUs can do
 
-IDENTITY = ("sweep_id", "case_id", *AXES, "status", "checks", "warnings", "invalid_checks")
+IDENTITY = (
+    "sweep_id", "case_id", *AXES, "gpu", "cpu", "status", "is_synthetic", "checks", "warnings",
+    "invalid_checks",
+)  # fmt: skip
 AXES_OF_A_FAMILY = tuple(axis for axis in AXES if axis != "batch_size")
 TIMES = ("median", "low", "high", "q1", "q3", "mad", "p90", "p99", "min", "max")
 CASE_COLUMNS = (
@@ -37,7 +40,7 @@ CASE_COLUMNS = (
     "image_s", "images_per_s", "stop_reason", "first_forward_s", "launch_share",
     "flops_per_image", *LIMIT_COLUMNS, "peak_bytes", "rise_bytes", "weights_bytes",
     "reserved_bytes", "embedding_error", "embedding_max_error", "weights_used", "input_source",
-    "gpu", "cpu", "torch", "git_commit", "hostname", "started_at", "wall_s",
+    "torch", "git_commit", "hostname", "started_at", "wall_s",
 )  # fmt: skip
 COMPONENT_COLUMNS = (
     *IDENTITY, "pipeline", "prompts", "component", "n", "median_s", "low_s", "high_s", "share",
@@ -49,12 +52,12 @@ MODULE_COLUMNS = (
 )  # fmt: skip
 
 LIMITS_COLUMNS = (
-    *IDENTITY, "gpu", "cpu", "module", "kind", "total_s", "image_s", "share", "launch_share",
+    *IDENTITY, "module", "kind", "total_s", "image_s", "share", "launch_share",
     *LIMIT_COLUMNS,
 )  # fmt: skip
 
 KERNEL_COLUMNS = (
-    *IDENTITY, "gpu", "cpu", "module", "kind", "kernel", "calls", "total_s", "share", "busy_share",
+    *IDENTITY, "module", "kind", "kernel", "calls", "total_s", "share", "busy_share",
 )  # fmt: skip
 
 
@@ -116,7 +119,10 @@ def identity(record: Record) -> dict[str, Any]:
         "sweep_id": record.sweep_id,
         "case_id": record.case_id,
         **record.case.model_dump(),
+        "gpu": record.gpu.name if record.gpu is not None else None,
+        "cpu": record.environment.cpu,
         "status": record.status,
+        "is_synthetic": record.is_synthetic,
         "checks": len(record.checks),
         "warnings": verdicts["warn"],
         "invalid_checks": verdicts["invalid"],
@@ -128,8 +134,6 @@ def case_row(record: Record, peaks: Peaks | None) -> dict[str, Any]:
     row = identity(record) | {
         "stage": record.stage,
         "message": record.message,
-        "gpu": record.gpu.name if record.gpu is not None else None,
-        "cpu": environment.cpu,
         "torch": environment.torch,
         "git_commit": environment.git_commit,
         "hostname": environment.hostname,
@@ -139,7 +143,7 @@ def case_row(record: Record, peaks: Peaks | None) -> dict[str, Any]:
     if record.measurement is not None:
         row |= measurement_columns(record.case.batch_size, record.measurement)
         work, batch_size = record.measurement.work, record.case.batch_size
-        row |= limit_columns(work, row.get("median_s", float("nan")), record, peaks)
+        row |= limit_columns(work, row.get("median_s", float("nan")), limits_of(record, peaks))
         row["flops_per_image"] = work.flops // batch_size if work is not None else None
     return row
 
@@ -196,7 +200,7 @@ def component_rows(record: Record) -> list[dict[str, Any]]:
 
 def described_parts(samples_s: dict[str, tuple[float, ...]]) -> list[dict[str, Any]]:
     """A row a part, with its share of the sum of the parts' medians."""
-    described = {name: describe(samples) for name, samples in samples_s.items()}
+    described = {name: summary(samples) for name, samples in samples_s.items()}
     total = sum(values["median"] for values in described.values())
     return [
         {
@@ -216,8 +220,9 @@ def module_rows(record: Record, peaks: Peaks | None) -> list[dict[str, Any]]:
         return []
     encoder = measurement.modules.get(ENCODER)
     whole_s = median_s(encoder.total_s) if encoder is not None else float("nan")
+    limits = limits_of(record, peaks)
     rows = [
-        module_row(record, name, timing, whole_s, peaks)
+        identity(record) | module_row(name, timing, whole_s, limits)
         for name, timing in measurement.modules.items()
         if name != ENCODER
     ]
@@ -231,23 +236,20 @@ def module_rows(record: Record, peaks: Peaks | None) -> list[dict[str, Any]]:
     return rows
 
 
-def module_row(
-    record: Record, name: str, timing: ModuleTiming, whole_s: float, peaks: Peaks | None
-) -> dict[str, Any]:
-    total, own_s = describe(timing.total_s), median_s(timing.self_s)
+def module_row(name: str, timing: ModuleTiming, whole_s: float, limits: Limits) -> dict[str, Any]:
+    total, own_s = summary(timing.total_s), median_s(timing.self_s)
     return (
-        identity(record)
-        | {"module": name, "kind": timing.kind, "n": total["n"]}
+        {"module": name, "kind": timing.kind, "n": total["n"]}
         | {"total_s": total["median"], "low_s": total["low"], "high_s": total["high"]}
         | {"self_s": own_s, "share": ratio(own_s, whole_s)}
         | {"is_resolved": total["median"] >= RESOLUTION_S}
-        | limit_columns(timing.work, total["median"], record, peaks)
+        | limit_columns(timing.work, total["median"], limits)
         | {"peak_bytes": timing.peak_bytes, "rise_bytes": timing.rise_bytes}
     )
 
 
 def median_s(samples: Sequence[float]) -> float:
-    return float(np.median(samples)) if len(samples) else float("nan")
+    return summary(samples)["median"]
 
 
 def kernel_rows(record: Record) -> list[dict[str, Any]]:
@@ -260,8 +262,6 @@ def kernel_rows(record: Record) -> list[dict[str, Any]]:
     latency = measurement.latency
     forward_s = median_s(latency.forward_s) if latency is not None else float("nan")
     shared = identity(record) | {
-        "gpu": record.gpu.name if record.gpu is not None else None,
-        "cpu": record.environment.cpu,
         "busy_share": all_s / forward_s,
     }
     return [

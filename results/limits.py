@@ -109,16 +109,26 @@ LIMIT_COLUMNS = (
 )  # fmt: skip
 
 
-def limit_columns(
-    work: Work | None, time_s: float, record: Record, peaks: Mapping[str, Peak] | None = None
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Limits:
+    """What the device of a record can do, and whether the record's case waits for launches."""
+
+    makers: Roof | None
+    measured: Roof | None
+    launches: bool
+
+
+def limits_of(record: Record, peaks: Mapping[str, Peak] | None = None) -> Limits:
+    return Limits(makers_roof(record, peaks), measured_roof(record), is_launch_bound(record))
+
+
+def limit_columns(work: Work | None, time_s: float, limits: Limits) -> dict[str, Any]:
     """How far a time is from its limits, by the columns' names.
 
     Args:
         work: What was done in this time.
         time_s: Of one call.
-        record: Of its case.
-        peaks: More rows than the table's own.
+        limits: Of its record.
     """
     columns: dict[str, Any] = dict.fromkeys(LIMIT_COLUMNS)
     if work is None:
@@ -127,14 +137,13 @@ def limit_columns(
     if not time_s > 0:
         return columns
     columns["flops_per_s"] = work.flops / time_s
-    roofs = {"": makers_roof(record, peaks), "_measured": measured_roof(record)}
-    for suffix, roof in roofs.items():
+    for suffix, roof in (("", limits.makers), ("_measured", limits.measured)):
         if roof is None:
             continue
         columns[f"mfu{suffix}"] = roof.compute_s(work.least_flops) / time_s
         columns[f"floor{suffix}_s"] = roof.floor_s(work.least_flops, work.least_bytes)
         # Last, by what this very device reached, where that is known.
-        columns["bound_by"] = bound_by(work, roof, is_launch_bound(record))
+        columns["bound_by"] = bound_by(work, roof, limits.launches)
     return columns
 
 

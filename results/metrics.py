@@ -85,6 +85,8 @@ METRICS: dict[str, Metric] = {
     "reserved_bytes": mebibytes("reserved"),
     "embedding_error": Metric("embedding error", digits=2, better="lower"),
     "embedding_max_error": Metric("largest embedding error", digits=2, better="lower"),
+    "best_images_per_s": Metric("best images/s", better="higher"),
+    "knee_images_per_s": Metric("images/s there", better="higher"),
     "fixed_bytes": Metric("memory whatever the batch", "GiB", 2.0**-30),
     "image_bytes": Metric("memory of an image", "GiB", 2.0**-30),
     "image_joules": Metric("energy of an image", "J", better="lower"),

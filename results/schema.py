@@ -415,6 +415,7 @@ class Record(Strict):
     roofs: Roofs | None = None  # of the device, where it was calibrated before
     checks: dict[str, Check] = {}
     attempts: Annotated[int, Field(ge=1)] = 1  # more where the GPU was throttled
+    is_synthetic: bool = False  # made up for a demonstration: nothing was measured
     environment: Environment
     command: str  # that repeats the sweep
     started_at: str  # UTC, ISO 8601

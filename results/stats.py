@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -58,6 +58,18 @@ def count_outliers(samples: Values) -> float:
 def p99(samples: Values) -> float:
     """The 99th percentile; NaN below 100 samples, which say nothing about it."""
     return float(np.quantile(samples, 0.99)) if len(samples) >= FEWEST_FOR_P99 else float("nan")
+
+
+def summary(samples: Sequence[float]) -> dict[str, float]:
+    """n, median and its interval: the same as in `describe`, for the many samples of modules."""
+    ordered = sorted(samples)
+    n = len(ordered)
+    if not n:
+        return {"n": 0.0} | dict.fromkeys(("median", "low", "high"), float("nan"))
+    rank, middle = interval_rank(n), n // 2
+    low, high = (ordered[rank], ordered[-1 - rank]) if rank is not None else (math.nan, math.nan)
+    median = ordered[middle] if n % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+    return {"n": float(n), "median": median, "low": low, "high": high}
 
 
 def describe(samples: ArrayLike) -> dict[str, float]:

@@ -65,6 +65,8 @@ def show(view: str, store_path: Path, form: str, sweep_id: str | None) -> None:
         # Those of a sweep whose plan can't be read too.
         planned |= {(record.sweep_id, record.case_id) for record in contents.records}
         click.echo(status_line(len(planned), contents.records))
+        if any(record.is_synthetic for record in contents.records):
+            click.echo("Synthetic: records of a demonstration, made up, not measured.")
 
 
 @click.command()

@@ -10,6 +10,35 @@ import click
 from .terminal import EXIT_INVALID, Mistake, store_option
 
 
+@click.command()
+@store_option
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+def demo(store_path: Path, seed: int) -> None:
+    """Write a made-up store, to look around in without a GPU: nothing in it was measured.
+
+    L4, L40S and H200; all models, four precisions, batches 1 to 32, some out of memory, a crash on
+    each GPU, and a series over commits of which one is slower. Every table and figure says so.
+
+    \b
+    Example:
+      sam-bench demo --store demo
+    """
+    from results.store import Store
+
+    from ..demo import write_demo
+
+    opened = Store(store_path)
+    if opened.sweep_ids():
+        raise Mistake(
+            f"'{store_path}' holds records already, and made-up ones must not lie among measured "
+            "ones: name a new folder with --store."
+        )
+    count = write_demo(opened, seed)
+    click.echo(
+        f"{count} made-up records in '{store_path}'; see: sam-bench show --store {store_path}"
+    )
+
+
 @click.group()
 def store() -> None:
     """Look over the folder of records, and mend it.

@@ -15,6 +15,7 @@ from results.limits import (
     is_launch_bound,
     launch_share,
     limit_columns,
+    limits_of,
     makers_roof,
     measured_roof,
     reached_s,
@@ -194,7 +195,7 @@ def test_the_known_columns_are_those_of_the_known_roofs(
 ):
     record = unhurried.model_copy(update={"roofs": make_roofs() if is_calibrated else None})
     record = record if has_maker else renamed(record, "a GPU")
-    columns = limit_columns(make_work(), 2.0, record)
+    columns = limit_columns(make_work(), 2.0, limits_of(record))
     expected = set(BY_WORK)
     expected |= MAKERS if has_maker else set()
     expected |= MEASURED if is_calibrated else set()
@@ -207,7 +208,9 @@ def test_the_known_columns_are_those_of_the_known_roofs(
 def test_columns_tell_work_rate_share_and_floor(unhurried, made_up_gpu):
     """Of a GPU that computes 1 FLOP/s and moves 1 byte/s."""
     roofs = made_up_gpu.MadeUpGpu(flops_per_s=1.0, bytes_per_s=1.0).roofs(cache_bytes=10)
-    columns = limit_columns(make_work(), 1600.0, unhurried.model_copy(update={"roofs": roofs}))
+    columns = limit_columns(
+        make_work(), 1600.0, limits_of(unhurried.model_copy(update={"roofs": roofs}))
+    )
 
     assert {name: columns[name] for name in (*sorted(BY_WORK), *sorted(MEASURED))} == {
         "flops": 1000,
@@ -225,17 +228,19 @@ def test_what_was_measured_says_what_binds(unhurried, made_up_gpu):
     slow = made_up_gpu.MadeUpGpu(bytes_per_s=1e-6).roofs()
     calibrated = unhurried.model_copy(update={"roofs": slow})
     work = make_work(flops=10**12)
-    bounds = [limit_columns(work, 1.0, each)["bound_by"] for each in (unhurried, calibrated)]
+    bounds = [
+        limit_columns(work, 1.0, limits_of(each))["bound_by"] for each in (unhurried, calibrated)
+    ]
 
     assert bounds == ["compute", "memory"]
 
 
 def test_a_record_that_waits_for_launches_is_bound_by_them(make_record):
-    assert limit_columns(make_work(), 1.0, make_record())["bound_by"] == "launch"
+    assert limit_columns(make_work(), 1.0, limits_of(make_record()))["bound_by"] == "launch"
 
 
 def test_a_person_s_own_peaks_are_what_columns_are_of(unhurried):
-    columns = limit_columns(make_work(least_flops=10**15), 2.0, unhurried, OWN_PEAK)
+    columns = limit_columns(make_work(least_flops=10**15), 2.0, limits_of(unhurried, OWN_PEAK))
 
     assert (columns["mfu"], columns["floor_s"]) == (0.5, 1.0)
 
@@ -243,18 +248,20 @@ def test_a_person_s_own_peaks_are_what_columns_are_of(unhurried):
 def test_without_work_every_column_is_missing(unhurried, make_roofs):
     record = unhurried.model_copy(update={"roofs": make_roofs()})
 
-    assert limit_columns(None, 1.0, record) == dict.fromkeys(LIMIT_COLUMNS)
+    assert limit_columns(None, 1.0, limits_of(record)) == dict.fromkeys(LIMIT_COLUMNS)
 
 
 @pytest.mark.parametrize("time_s", [math.nan, 0.0])
 def test_without_a_time_the_work_alone_is_known(unhurried, make_roofs, time_s):
     record = unhurried.model_copy(update={"roofs": make_roofs()})
 
-    assert known(limit_columns(make_work(), time_s, record)) == BY_WORK - {"flops_per_s"}
+    assert known(limit_columns(make_work(), time_s, limits_of(record))) == BY_WORK - {"flops_per_s"}
 
 
 def test_bytes_that_were_not_counted_stay_missing(unhurried):
-    assert limit_columns(make_work(moved_bytes=None), 1.0, unhurried)["moved_bytes"] is None
+    assert (
+        limit_columns(make_work(moved_bytes=None), 1.0, limits_of(unhurried))["moved_bytes"] is None
+    )
 
 
 # Which roofs belong to a record

@@ -1,0 +1,119 @@
+"""A report as one file of HTML, which opens without a network and without a server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from html import escape
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from results.metrics import METRICS
+
+from .figures import FIGURES
+from .tables import TABLES, shown_table
+
+OPEN_ROWS = 30  # of a table that is shown at once
+STYLE = """
+:root { color-scheme: light; --ink: #1a1a1a; --line: #ccc; --soft: #f5f5f5; }
+body { font: 15px/1.5 system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif; color: var(--ink);
+  max-width: 1500px; margin: 0 auto; padding: 24px; background: #fff; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
+nav a { margin-right: 1rem; }
+.synthetic { background: #fff3cd; border: 1px solid #b38600; padding: 8px 12px; }
+details { margin: 8px 0 24px; } summary { cursor: pointer; }
+.table { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
+caption { text-align: left; padding: 4px 0; }
+th, td { border: 1px solid var(--line); padding: 3px 8px; text-align: right; }
+th { background: var(--soft); } td { white-space: nowrap; } td.text, th.text { text-align: left; }
+"""
+
+
+def report(frames: Mapping[str, pd.DataFrame], title: str, notes: Iterable[str] = ()) -> str:
+    """All figures, each with the table that it is made of.
+
+    Args:
+        frames: By the names that FIGURES and TABLES ask for.
+        title: Of the page; any text.
+        notes: Lines below it; any text.
+    """
+    cases = frames["cases"]
+    is_synthetic = bool(cases["is_synthetic"].fillna(False).astype(bool).any())
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        '<p class="synthetic" role="note">Synthetic: some records here were made up, not measured.'
+        "</p>"
+        if is_synthetic
+        else "",
+        *(f"<p>{escape(note)}</p>" for note in notes),
+        "<nav>"
+        + "".join(f'<a href="#{name}">{name}</a>' for name in (*FIGURES, *TABLES))
+        + "</nav>",
+        "<main>",
+        *(section_of_figure(name, frames) for name in FIGURES),
+        *(section_of_table(name, frames) for name in TABLES),
+        "</main>",
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style>"
+        f"<script>{get_plotlyjs()}</script></head>\n<body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def section_of_table(name: str, frames: Mapping[str, pd.DataFrame]) -> str:
+    spec = TABLES[name]
+    table = shown_table(frames[spec.frame], spec)
+    rows = f"<summary>{len(table)} rows</summary>{html_table(table)}"
+    is_open = " open" if len(table) <= OPEN_ROWS else ""
+    details = f"<details{is_open}>{rows}</details>"
+    return f'<section id="{name}"><h2>{escape(spec.title)}</h2>{details}</section>'
+
+
+def section_of_figure(name: str, frames: Mapping[str, pd.DataFrame]) -> str:
+    spec = FIGURES[name]
+    figure = spec.make(frames[spec.frame])
+    if not len(figure.data):
+        content = f"<p>No record tells of {escape(spec.summary)}.</p>"
+    else:
+        content = plot(name, figure)
+    title = escape(spec.summary[:1].upper() + spec.summary[1:])
+    return f'<section id="{name}"><h2>{title}</h2>{content}</section>'
+
+
+def plot(name: str, figure: go.Figure) -> str:
+    """The figure's place and its data; `</` in a label must not end the script."""
+    data = json.dumps(json.loads(figure.to_json())).replace("</", "<\\/")
+    config = {"responsive": True, "displaylogo": False}
+    return (
+        f'<div id="plot-{name}" role="img" aria-label="{escape(name)}"></div>'
+        f"<script>(function () {{ const figure = {data}; "
+        f"Plotly.newPlot('plot-{name}', figure.data, figure.layout, {json.dumps(config)}); }})();"
+        "</script>"
+    )
+
+
+def html_table(table: pd.DataFrame) -> str:
+    """A frame of texts; numbers to the right."""
+    classes = [
+        "" if column in {metric.heading for metric in METRICS.values()} else ' class="text"'
+        for column in table.columns
+    ]
+    head = "".join(
+        f'<th scope="col"{kind}>{escape(str(column))}</th>'
+        for column, kind in zip(table.columns, classes, strict=True)
+    )
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f"<td{kind}>{escape(str(cell))}</td>" for cell, kind in zip(row, classes, strict=True)
+        )
+        + "</tr>"
+        for row in table.itertuples(index=False)
+    )
+    content = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="table">{content}</div>'

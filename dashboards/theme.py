@@ -1,0 +1,69 @@
+"""What looks the same in all figures: a colour a GPU, a marker a precision, a line an attention.
+
+Colours are those of Okabe and Ito, which colour-blind people can tell apart; none of them is ever
+the only difference.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import plotly.graph_objects as go
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
+PALETTE = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#999933", "#882255")
+GPU_COLORS = {
+    "NVIDIA L4": PALETTE[0],
+    "NVIDIA L40S": PALETTE[1],
+    "NVIDIA H200": PALETTE[2],
+    "NVIDIA H100 80GB HBM3": PALETTE[3],
+    "NVIDIA A100-SXM4-80GB": PALETTE[4],
+}
+MARKERS = {"fp32": "circle", "tf32": "square", "bf16": "diamond", "fp16": "triangle-up"}
+LINES = ("solid", "dash", "dot", "dashdot", "longdash")  # where models share a panel
+DASHES = {"reference": "solid", "sdpa": "dash", "own": "dot"}
+PART_COLORS = {
+    "decode": "#bbbbbb",
+    "preprocess": "#999933",
+    "host_to_device_copy": "#cc79a7",
+    "image_encoder": "#0072b2",
+    "prompt_encoder": "#56b4e9",
+    "mask_decoder": "#e69f00",
+    "postprocess": "#009e73",
+}
+
+
+def color_of(device: str) -> str:
+    """The same on every page and in every run, for devices that are not listed too."""
+    return GPU_COLORS.get(device, PALETTE[zlib.crc32(device.encode()) % len(PALETTE)])
+
+
+def marker_of(precision: str) -> str:
+    return MARKERS.get(precision, "x")
+
+
+def dash_of(attention: str) -> str:
+    return DASHES.get(attention, "longdash")
+
+
+def part_color(part: str, position: int) -> str:
+    return PART_COLORS.get(part, PALETTE[position % len(PALETTE)])
+
+
+def finish(figure: go.Figure, title: str, is_synthetic: bool, height: int = 460) -> go.Figure:
+    """The title and the looks; a watermark where something in it was made up."""
+    figure.update_layout(
+        template="plotly_white",
+        title={"text": title, "x": 0, "xref": "paper"},
+        font={"family": FONT, "size": 13},
+        height=height,
+        margin={"l": 70, "r": 20, "t": 70, "b": 60},
+        legend={"font": {"size": 11}},
+        hoverlabel={"align": "left"},
+    )
+    if is_synthetic:
+        figure.add_annotation(
+            text="synthetic", xref="paper", yref="paper", x=0.5, y=0.5, showarrow=False,
+            font={"size": 64, "color": "rgba(128, 128, 128, 0.25)"}, textangle=-20,
+        )  # fmt: skip
+    return figure

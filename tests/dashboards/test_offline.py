@@ -1,0 +1,177 @@
+"""The report: one page that needs no network, and in which anybody's text stays text."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from dashboards.figures import FIGURES
+from dashboards.offline import report
+from dashboards.tables import TABLES
+
+BREAKOUT = "</script><script>alert(1)</script>"
+LOADING = {"src", "href", "srcset", "data", "action", "poster"}
+FIGURE = re.compile(r"const figure = (\{.*\}); Plotly\.newPlot\('plot-(\w+)'", re.DOTALL)
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, in their order, and the text of scripts and of all else."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.scripts, self.words, self.open = [], [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "link", "img", "br"):
+            self.open.append(tag)
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag  # every tag is closed where it must be
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "script":
+            self.scripts[-1] += data
+        else:
+            self.words.append(data)
+
+    def count(self, tag):
+        return [each for each, _ in self.tags].count(tag)
+
+    def of(self, tag):
+        return [attributes for each, attributes in self.tags if each == tag]
+
+    def figures(self):
+        found = [match for script in self.scripts[1:] if (match := FIGURE.search(script))]
+        return {match[2]: json.loads(match[1]) for match in found}
+
+
+@pytest.fixture(scope="module")
+def parsed(made_once):
+    return Page(report(made_once, "A title", ["a note"]))
+
+
+@pytest.fixture
+def broken_into(frames):
+    """Of records whose GPU and model are named to break out of the page."""
+    for frame in frames.values():
+        for column in {"gpu", "model"} & {*frame}:
+            frame[column] = frame[column] + BREAKOUT
+    return Page(report(frames, BREAKOUT, [BREAKOUT]))
+
+
+def test_a_browser_loads_nothing_from_elsewhere(parsed):
+    asked = [
+        value
+        for _, attributes in parsed.tags
+        for name, value in attributes.items()
+        if name in LOADING
+    ]
+
+    assert asked  # links within the page
+    assert all(value.startswith("#") for value in asked)
+
+
+def test_no_style_loads_anything(made_once):
+    text = report(made_once, "A title")
+    style = text.partition("<style>")[2].partition("</style>")[0]
+
+    assert "{" in style
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_the_page_is_in_english(parsed):
+    assert parsed.of("html") == [{"lang": "en"}]
+
+
+@pytest.mark.parametrize("tag", ["h1", "main", "title", "nav"])
+def test_the_page_has_one_of_it(parsed, tag):
+    assert parsed.count(tag) == 1
+
+
+def test_the_title_stands_in_the_tab_and_on_the_page(parsed):
+    assert parsed.words.count("A title") == 2
+
+
+def test_notes_stand_on_the_page(parsed):
+    assert "a note" in parsed.words
+
+
+@pytest.mark.parametrize("name", [*FIGURES, *TABLES])
+def test_every_figure_and_table_has_a_section_that_a_link_leads_to(parsed, name):
+    assert {"id": name} in parsed.of("section")
+    assert {"href": f"#{name}"} in parsed.of("a")
+
+
+def test_no_two_parts_of_the_page_have_the_same_id(parsed):
+    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_can_be_read_and_has_its_place(parsed, name):
+    assert parsed.figures()[name]["data"]
+    assert f"plot-{name}" in [attributes.get("id") for attributes in parsed.of("div")]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_picture_says_what_it_is_to_who_does_not_see_it(parsed, name):
+    (picture,) = [each for each in parsed.of("div") if each.get("id") == f"plot-{name}"]
+
+    assert picture["role"] == "img"
+    assert picture["aria-label"]
+
+
+def test_all_cases_stand_in_a_table(parsed, frames):
+    assert f"{len(frames['cases'])} rows" in parsed.words
+
+
+def test_made_up_records_are_called_synthetic(parsed):
+    assert parsed.of("p").count({"class": "synthetic", "role": "note"}) == 1
+
+
+def test_measured_records_are_not_called_synthetic(measured_frames):
+    page = Page(report(measured_frames, "A title"))
+
+    assert page.figures()
+    assert {"class": "synthetic", "role": "note"} not in page.of("p")
+    assert '"synthetic"' not in json.dumps(page.figures())
+
+
+def test_no_text_of_anybody_ends_a_script_or_starts_one(broken_into):
+    assert broken_into.count("script") == 1 + len(FIGURES)
+
+
+def test_a_figure_with_a_label_that_would_end_its_script_can_be_read(broken_into):
+    assert set(broken_into.figures()) == set(FIGURES)
+
+
+def test_a_title_that_would_end_a_script_is_shown_as_it_is(broken_into):
+    assert broken_into.words.count(BREAKOUT) >= 3  # in the tab, as heading, and as note
+
+
+def test_a_page_of_no_records_has_no_figure_and_says_so(make_frames):
+    page = Page(report(make_frames([]), "A title"))
+
+    assert page.figures() == {}
+    for spec in FIGURES.values():
+        assert f"No record tells of {spec.summary}." in page.words
+
+
+def test_a_page_of_failures_has_their_table(failed_frames):
+    page = Page(report(failed_frames, "A title"))
+
+    assert {"oom", "crashed"} <= set(page.words)
+
+
+def test_the_same_records_make_the_same_page(made_once):
+    assert report(made_once, "A title") == report(made_once, "A title")
