@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import sys
 
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 
 from hooks import CudaMeter, PeakMemory, ResidentMeter, meter_for
 
-MIB = 2**20
+MIB, PAGE = 2**20, 4096
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -229,13 +230,20 @@ def test_no_hook_is_left_after_an_error_while_entering(meter):
     assert hooks_left(module) == 0
 
 
+def touched_64_mib():
+    """Fresh from the kernel: Python's own allocator may hand out what earlier tests gave back."""
+    block = mmap.mmap(-1, 64 * MIB)
+    block[::PAGE] = bytes(64 * MIB // PAGE)
+    return block
+
+
 @needs_linux
 def test_resident_meter_sees_64_mib_that_were_touched_and_freed():
     meter = ResidentMeter()
     meter.reset_peak()
     before = meter.peak_bytes()
-    block = b"x" * (64 * MIB)
-    del block
+    block = touched_64_mib()
+    block.close()
 
     assert meter.peak_bytes() - before >= 60 * MIB
 
@@ -243,9 +251,9 @@ def test_resident_meter_sees_64_mib_that_were_touched_and_freed():
 @needs_linux
 def test_resident_meter_forgets_a_peak_at_reset():
     meter = ResidentMeter()
-    block = b"x" * (64 * MIB)
+    block = touched_64_mib()
     peak = meter.peak_bytes()
-    del block
+    block.close()
     meter.reset_peak()
 
     assert peak - meter.peak_bytes() >= 60 * MIB
@@ -255,9 +263,9 @@ def test_resident_meter_forgets_a_peak_at_reset():
 def test_resident_meter_tells_what_is_held_now():
     meter = ResidentMeter()
     before = meter.held_bytes()
-    block = b"x" * (64 * MIB)
+    block = touched_64_mib()
     during = meter.held_bytes()
-    del block
+    block.close()
 
     assert during - before >= 60 * MIB
     assert during - meter.held_bytes() >= 60 * MIB
