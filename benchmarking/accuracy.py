@@ -16,6 +16,7 @@ from .inputs import Photographs, noise_batches
 from .pipeline import copy_to_device, normalise, resize_images
 from .precision import without_tf32
 from .rig import Rig, load_weights
+from .worker import classify
 
 
 def embedding_error_pass(
@@ -27,18 +28,20 @@ def embedding_error_pass(
         return {}  # nothing else to compare with
     try:
         expected = reference_embedding(case, plan, rig, photographs)
-    except torch.OutOfMemoryError:
+    except Exception as error:
+        if classify(error)[0] != "oom":
+            raise
         return {"notes": {"embedding_error": "a model in float32 does not fit beside this one"}}
     difference = rig.encode(batches[0])[:1].float() - expected
     if not difference.isfinite().all():
         return {"notes": {"embedding_error": "the output holds NaN or infinity"}}
     if not expected.norm() > 0:
         return {"notes": {"embedding_error": "in float32 the output is zero: nothing to compare"}}
-    error = EmbeddingError(
+    found = EmbeddingError(
         relative_l2=float(difference.norm() / expected.norm()),
         max_abs=float(difference.abs().max()),
     )
-    return {"embedding_error": error}
+    return {"embedding_error": found}
 
 
 def reference_embedding(case: Case, plan: TimingPlan, rig: Rig, photographs: Photographs) -> Tensor:

@@ -22,7 +22,7 @@ from .precision import PRECISIONS, allow_tf32, why_unsupported
 from .timing import MAX_CHUNK_FORWARDS, chunk_size, collected_garbage, timed_chunk
 
 SMALLEST_SIDE = 512
-LARGEST_SIDE = {"cpu": 2048, "cuda": 16384}
+LARGEST_SIDE = {"cpu": 8192, "cuda": 16384}
 PRODUCT_S = {"cpu": 0.05, "cuda": 0.02}  # sides are doubled until a product takes this long
 SPAN_S = 2.0  # of work, for each roof
 COPY_BYTES = {"cpu": 2**29, "cuda": 2**31}  # far more than any cache

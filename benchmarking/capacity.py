@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from results.capacity import family_of, smallest_oom
+from results.capacity import FITTING, family_of, smallest_oom
 from results.schema import Case, Environment, Record, SweepFile, TimingPlan
 from results.store import Store
 
@@ -13,7 +13,7 @@ from .launchers import Launcher
 from .runner import Options, Run, Watcher, definition_sha256, new_sweep_id, run_sweep, utc_now
 from .sweep import QUICK
 
-FITTING, NOT_FITTING = ("ok", "invalid"), "oom"  # what can't be trusted did fit
+NOT_FITTING = "oom"
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,14 @@ class Known:
 
 
 class ProbeFailedError(Exception):
-    """A probe neither fitted nor ran out of memory, so that nothing can be told."""
+    """A probe neither fitted nor ran out of memory, so that the search can't go on.
+
+    sweep_id: Of the probes, which keep what they found.
+    """
 
     def __init__(self, record: Record) -> None:
         super().__init__(f"batch {record.case.batch_size}: {record.status}: {record.message}")
+        self.sweep_id = record.sweep_id
 
 
 def find_largest(fits: Callable[[int], bool], most: int, known: Known = Known()) -> int:
@@ -47,6 +51,19 @@ def find_largest(fits: Callable[[int], bool], most: int, known: Known = Known())
         # Doubled at most: a guess that failed may be far above the truth.
         size = min(2 * low or 1, most if high > most else (low + high) // 2)
         low, high = (size, high) if fits(size) else (low, size)
+    return low
+
+
+def find_below(fits: Callable[[int], bool], high: int) -> int:
+    """The largest batch size that fits, or 0, most likely just below one that does not."""
+    low, step = high, 1
+    while low == high:
+        low = max(0, high - step)
+        if low and not fits(low):
+            high, step = low, 2 * step
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
     return low
 
 
@@ -118,8 +135,8 @@ def find_capacity(
         (record,) = store.read(sweep_id).records
         return record.status != NOT_FITTING
 
-    if largest > 0 and not fits_in_full(largest):  # which needs a little more than a probe
-        find_largest(fits_in_full, largest - 1, Known(fitting=largest - 1))
+    if largest > 0 and not fits_in_full(largest):
+        find_below(fits_in_full, largest)
     return sweep_ids
 
 
@@ -142,7 +159,8 @@ class Probing:
         watcher: Watcher,
         command: str,
     ) -> None:
-        definition = definition_sha256([case], plan, environment)
+        # Never that of an ordinary sweep, which would go on with it.
+        definition = definition_sha256([], plan, environment)
         sweep = SweepFile(
             sweep_id=new_sweep_id(store, definition),
             definition_sha256=definition,

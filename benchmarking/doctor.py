@@ -131,9 +131,11 @@ def check_roofs(device: str, store_path: Path) -> Iterator[Finding]:
     for precision, products in roofs.products.items():
         rate = 2 * products.side**3 / reached_s(products.product_s)
         detail = f"{rate / 1e12:.4g} TFLOP/s in products of {products.side} x {products.side}"
-        yield Finding(f"roof {precision}", True, detail)
+        yield Finding(f"roof of {device}, {precision}", True, detail)
     rate = 2 * roofs.copied_bytes / reached_s(roofs.copy_s)
-    yield Finding("roof memory", True, f"{rate / 1e9:.4g} GB/s in copies; all kept in '{path}'")
+    yield Finding(
+        f"roof of {device}, memory", True, f"{rate / 1e9:.4g} GB/s in copies; all kept in '{path}'"
+    )
 
 
 def check_images_decode() -> Finding:

@@ -53,8 +53,10 @@ def limits_views(frame: pd.DataFrame) -> list[View]:
                 text(row["bound_by"]) or "-",
             ]
         )
-    models = cases.groupby(["model", "precision", "device"], sort=False)["image_s"]
-    best = cases.loc[models.idxmin()].to_dict("records")
+    good = cases[cases["status"] == "ok"]
+    where = good["gpu"].where(good["gpu"].notna(), good["cpu"])
+    models = good.groupby(["model", "precision", "image_size", where], sort=False)["image_s"]
+    best = good.loc[models.idxmin()].to_dict("records")
     kinds = [kind_view(modules_of(frame, row), row) for row in best]
     view.sentences = [limit_sentence(row, modules_of(frame, row)) for row in best]
     return [view, *(each for each in kinds if each.rows)]
@@ -90,8 +92,9 @@ def modules_of(frame: pd.DataFrame, case: Row) -> pd.DataFrame:
 
 def kind_view(modules: pd.DataFrame, case: Row) -> View:
     """A row a kind of module of one case."""
-    names = ("model", "precision", "attention", "execution", "batch_size")
-    view = View(f"By part: {', '.join(str(case[name]) for name in names)}", list(KIND_HEADINGS))
+    names = ("model", "image_size", "precision", "attention", "execution", "batch_size")
+    own = ", ".join(str(case[name]) for name in names)
+    view = View(f"By part: {own} on {device_of(case)}", list(KIND_HEADINGS))
     mfu_name = "mfu_measured" if is_number(case["mfu_measured"]) else "mfu"
     for kind, group in modules.groupby("kind", sort=False):
         total_s, flops = group["total_s"].sum(), group["flops"].sum(min_count=1)
@@ -118,8 +121,8 @@ def limit_sentence(row: Row, modules: pd.DataFrame) -> str:
     """What holds a model back at its best, and what would be the best possible."""
     show, batch = METRICS["image_s"].show, row["batch_size"]
     begin = (
-        f"{row['model']} in {row['precision']} on {device_of(row)}: at best "
-        f"({row['attention']}, {row['execution']}, batch {batch}) an image takes "
+        f"{row['model']} at {row['image_size']} px in {row['precision']} on {device_of(row)}: "
+        f"at best ({row['attention']}, {row['execution']}, batch {batch}) an image takes "
         f"{show(row['image_s'])} ms"
     )
     floor_s = image_floor_s(row)
@@ -128,11 +131,14 @@ def limit_sentence(row: Row, modules: pd.DataFrame) -> str:
     is_measured = is_number(row["mfu_measured"])
     mfu = row["mfu_measured"] if is_measured else row["mfu"]
     gflop = METRICS["least_flops"].show(row["least_flops"] / batch)
-    rate = METRICS["flops_per_s"].show(row["least_flops"] / row["total_s"] / mfu)
-    basis = "measured here" if is_measured else "as its maker says"
+    flops_per_s = row["least_flops"] / row["total_s"] / mfu
+    rate, basis = METRICS["flops_per_s"].show(flops_per_s), "as its maker says"
+    work = f"{gflop} GFLOP at {rate} TFLOP/s"
+    if row["least_flops"] / flops_per_s < 0.99 * floor_s * batch:  # memory takes longer
+        work = f"the {METRICS['least_bytes'].show(row['least_bytes'])} MiB that a forward must move"
     sentence = (
         f"{begin}, {row['image_s'] / floor_s:.2f} times the best possible, {show(floor_s)} ms for "
-        f"{gflop} GFLOP at {rate} TFLOP/s ({basis}). {BOUND_SENTENCES[row['bound_by']]}"
+        f"{work} ({'measured here' if is_measured else basis}). {BOUND_SENTENCES[row['bound_by']]}"
     )
     if modules.empty:
         return sentence
@@ -174,7 +180,8 @@ def batching_view(family: pd.DataFrame, own: str) -> View:
             *(f"by {name}\n[ms]" for name in causes),
             "self-checks\nthat warn",
         ],
-        caption="parts add up to the change, and so do causes; what is below zero is gained",
+        caption="parts add up to the change, and so do causes; what is below zero is gained"
+        + ("; --module-depth 2 tells attention from MLP" if "window" in parts else ""),
     )
     show = METRICS["change_s"].show
     for (smaller, larger), step in family.groupby(["from_batch", "to_batch"], sort=False):
@@ -209,7 +216,8 @@ def batching_sentence(family: pd.DataFrame) -> str:
     show = METRICS["image_s"].show
     return " ".join(
         [
-            f"{case['model']} in {case['precision']}, {case['attention']}, {case['execution']}:",
+            f"{case['model']} at {case['image_size']} px in {case['precision']}, "
+            f"{case['attention']}, {case['execution']}, {case['input']} on {case['device']}:",
             f"from batch {first} to {last} an image takes {show(first_s)} -> {show(last_s)} ms.",
             f"{how_much(first_s / last_s)}, {first_s / last_s:.2f} times as many images a second;",
             f"batch {enough} is within {percent(1 - KNEE)} of the best.",
@@ -258,7 +266,7 @@ CAUSE_NAMES = {
 }
 HELD_BY = {
     "launch": "the GPU waits for launches, which a larger batch mends",
-    "memory": "goes by in parts that wait for memory, and each image moves its own",
+    "memory": "goes by in parts that wait for memory",
     "compute": "goes by in parts that compute, and each image has its own to do",
     "unknown": "goes by in parts of which is not known what holds them back",
 }

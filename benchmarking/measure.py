@@ -104,6 +104,8 @@ def why_not(name: str, case: Case) -> str | None:
     execution = EXECUTIONS[case.execution]
     if name in NEEDS_SAM and case.model not in MODELS:
         return "only SAM has masks"
+    if name == "kernels" and execution.only_sam:
+        return "torch's profiler does not see what onnxruntime runs"
     if name == "energy" and not case.device.startswith("cuda"):
         return "NVML counts the energy of GPUs alone"
     if name == "modules":
@@ -177,8 +179,8 @@ def modules_pass(
     return {
         "modules": {
             name: ModuleTiming(
-                total_s=tuple(total_s[name]),
-                self_s=tuple(self_s[name]),
+                total_s=by_forward(total_s[name], len(plain)),
+                self_s=by_forward(self_s[name], len(plain)),
                 kind=found[name].kind,
                 work=works.get(name),
                 peak_bytes=peaks.get(name),
@@ -189,6 +191,14 @@ def modules_pass(
         "plain_forward_s": plain_s,
         "notes": notes,
     }
+
+
+def by_forward(calls_s: Sequence[float], forwards: int) -> tuple[float, ...]:
+    """The calls of a module, added up where a forward makes several."""
+    count = len(calls_s) // forwards
+    if count <= 1 or len(calls_s) % forwards:
+        return tuple(calls_s)
+    return tuple(sum(calls_s[start : start + count]) for start in range(0, len(calls_s), count))
 
 
 def memory_pass(

@@ -58,7 +58,11 @@ def find_modules(
                     kind = part_kind(part_name, own_kind)
                     found[f"{name}.{part_name}"] = TimedModule(part, kind)
     if pattern is None and not any(re.fullmatch(BLOCK, name) for name in found):
-        children = {name: TimedModule(child, name) for name, child in encoder.named_children()}
+        children = {
+            name: TimedModule(child, name)
+            for name, child in encoder.named_children()
+            if name != ENCODER  # which is the name of the whole
+        }
         return {ENCODER: found[ENCODER]} | children
     if len(found) == 1:
         names = ", ".join(name for name, _ in encoder.named_children())
@@ -75,7 +79,7 @@ def outermost(encoder: nn.Module, pattern: str) -> Iterator[tuple[str, nn.Module
     for name, module in encoder.named_modules():
         if inside is not None and name.startswith(inside):
             continue
-        if name and re.fullmatch(pattern, name):
+        if name and name != ENCODER and re.fullmatch(pattern, name):
             inside = f"{name}."
             yield name, module
 

@@ -280,7 +280,8 @@ def measured_s(record: Record) -> float:
     ]
     if latency is not None:
         parts.append((*latency.forward_s, latency.first_forward_s, latency.warmup_s))
-    return sum(map(sum, parts))
+    energy_s = measurement.energy.window_s if measurement.energy is not None else 0.0
+    return sum(map(sum, parts)) + energy_s
 
 
 def has_good_latency(record: Record) -> bool:

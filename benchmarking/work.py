@@ -134,6 +134,7 @@ class CountedBytes(TorchDispatchMode):
         super().__init__()
         self.modules = modules
         self.open: list[str] = []
+        self.read: set[int] = set()
         self.moved_bytes: dict[str, int] = defaultdict(int)
         self.least_bytes: dict[str, int] = defaultdict(int)
 
@@ -148,12 +149,14 @@ class CountedBytes(TorchDispatchMode):
         super().__exit__(*error)
         for handle in self.handles:
             handle.remove()
+        for name, module in self.modules.items():  # of weights, those that something reads
+            weights = (each for each in module.parameters() if storage(each) in self.read)
+            self.least_bytes[name] += sum(weight.nbytes for weight in weights)
 
     def _hook(self, name: str, module: nn.Module) -> Iterator[Any]:
         def enter(module: nn.Module, inputs: Any, named: Any) -> None:
             self.open.append(name)
             self.least_bytes[name] += nbytes(inputs) + nbytes(named)
-            self.least_bytes[name] += sum(weight.nbytes for weight in module.parameters())
 
         def leave(module: nn.Module, inputs: Any, output: Any) -> None:
             self.open.pop()
@@ -163,6 +166,7 @@ class CountedBytes(TorchDispatchMode):
         yield module.register_forward_hook(leave, always_call=True)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.read.update(storage(each) for each in tensors((args, kwargs)))
         output = func(*args, **(kwargs or {}))
         is_overwriting = func.__name__.startswith(OVERWRITING)
         moved = operation_bytes(func, (args[is_overwriting:], kwargs), output)

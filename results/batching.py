@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ import pandas as pd
 from .frames import AXES_OF_A_FAMILY, UNATTRIBUTED, frame
 from .hardware import Peak
 from .limits import Limits, bound_by, limits_of
-from .schema import ENCODER, Record, Work
+from .schema import ENCODER, ModuleTiming, Record, Work
 
 CAUSES = ("launch", "memory", "compute", "clock", "unknown")
 REST = "rest of blocks"  # what of a block its timed parts do not account for
@@ -114,7 +114,8 @@ def parts(record: Record, peaks: Mapping[str, Peak] | None) -> dict[str, Part]:
     """The modules by name: their own times, scaled so that they add up to the plain forward."""
     measurement = record.measurement
     modules = measurement.modules if measurement is not None else None
-    if not modules or not all(timing.self_s for timing in modules.values()):
+    modules = {name: each for name, each in (modules or {}).items() if each.self_s}
+    if not modules:
         return whole(record, peaks)
     own_s = {name: float(np.median(timing.self_s)) for name, timing in modules.items()}
     scale = image_s(record) / sum(own_s.values())
@@ -124,10 +125,38 @@ def parts(record: Record, peaks: Mapping[str, Peak] | None) -> dict[str, Part]:
         name: Part(
             kind=UNATTRIBUTED if name == ENCODER else kind_of_part(timing.kind, has_parts),
             image_s=own_s[name] * scale,
-            cause=cause(timing.work, limits),
+            cause=cause(own_work(name, modules), limits),
         )
         for name, timing in modules.items()
     }
+
+
+def own_work(name: str, modules: Mapping[str, ModuleTiming]) -> Work | None:
+    """The work of a module without that of the timed modules in it."""
+    work = modules[name].work
+    inner = [modules[child].work for child in children_of(name, modules)]
+    known = [each for each in inner if each is not None]
+    if work is None or not known:
+        return work
+    moved = sum(each.moved_bytes or 0 for each in known)
+    return Work(
+        flops=max(0, work.flops - sum(each.flops for each in known)),
+        least_flops=0,
+        least_bytes=0,
+        moved_bytes=None if work.moved_bytes is None else max(0, work.moved_bytes - moved),
+    )
+
+
+def children_of(name: str, names: Iterable[str]) -> list[str]:
+    """The outermost modules in a module; in the encoder are all others."""
+    inside = [
+        other
+        for other in names
+        if other != name and (name == ENCODER or other.startswith(f"{name}."))
+    ]
+    return [
+        other for other in inside if not any(other.startswith(f"{between}.") for between in inside)
+    ]
 
 
 def kind_of_part(kind: str, has_parts: bool) -> str:
@@ -165,10 +194,12 @@ def image_s(record: Record) -> float:
 
 
 def sm_clock_hz(record: Record) -> float | None:
-    """The median of the looks while the case was measured."""
+    """The median of the looks while the case was measured, those at an idle GPU left out."""
     telemetry = record.telemetry
-    looks = telemetry.sm_clock_hz[1:-1] if telemetry is not None else ()
-    known = [hz for hz in looks if hz]
+    if telemetry is None:
+        return None
+    looks = list(zip_longest(telemetry.sm_clock_hz, telemetry.event_reasons))[1:-1]
+    known = [hz for hz, reasons in looks if hz and "idle" not in (reasons or ())]
     return float(np.median(known)) if known else None
 
 

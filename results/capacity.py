@@ -16,6 +16,7 @@ from .batching import forward_s, image_s, knee, warnings
 from .frames import AXES_OF_A_FAMILY, frame
 from .schema import Case, Environment, Record, TimingPlan
 
+FITTING = ("ok", "invalid")  # what can't be trusted did fit
 CAPACITY_COLUMNS = (
     *AXES_OF_A_FAMILY, "gpu", "cpu", "memory_limit_bytes", "largest_batch", "smallest_oom",
     "fixed_bytes", "image_bytes", "best_batch", "best_images_per_s", "knee_batch",
@@ -47,42 +48,52 @@ def family_of(case: Case, environment: Environment, plan: TimingPlan) -> tuple[A
 
 
 def capacity_row(group: Sequence[Record], latency_budget_s: float | None) -> dict[str, Any] | None:
-    """None where no batch was measured."""
-    not_fitting = smallest_oom(group)
-    fitting = {
-        record.case.batch_size: record
-        for record in sorted(group, key=lambda record: record.case.batch_size)
-        if record.status == "ok"
-        and forward_s(record) > 0
-        # What fitted once and did not another time is on the edge.
-        and (not_fitting is None or record.case.batch_size < not_fitting)
-    }
+    """None where no batch fitted."""
+    # What did not fit in the same second came last: a search ends with it.
+    by_age = sorted(group, key=lambda each: (each.started_at, each.status == "oom"))
+    newest = {record.case.batch_size: record for record in by_age}
+    fitting = [size for size, record in newest.items() if record.status in FITTING]
     if not fitting:
         return None
-    family = list(fitting.values())
-    first = family[0]
-    fixed, per_image = memory_line(family)
+    largest = max(fitting)
+    first = newest[largest]
+    fixed, per_image = memory_line(newest_with("memory", by_age))
+    good = [record for record in by_age if record.status == "ok"]
+    family = newest_with("latency", good)
     return {
         **first.case.model_dump(include=set(AXES_OF_A_FAMILY)),
         "gpu": first.gpu.name if first.gpu is not None else None,
         "cpu": first.environment.cpu,
         "memory_limit_bytes": first.plan.memory_limit_bytes,
-        "largest_batch": max(fitting),
-        "smallest_oom": not_fitting,
+        "largest_batch": largest,
+        "smallest_oom": smallest_oom(newest.values(), above=largest),
         "fixed_bytes": fixed,
         "image_bytes": per_image,
-        **batch_columns("best", min(family, key=image_s)),
-        **batch_columns("knee", knee(family)),
+        **batch_columns("best", min(family, key=image_s, default=None)),
+        **batch_columns("knee", knee(family) if family else None),
         "latency_budget_s": latency_budget_s,
         **batch_columns("budget", best_within(family, latency_budget_s)),
-        **joules_columns(family),
-        "warnings": sum(map(warnings, family)),
+        **joules_columns(newest_with("energy", good)),
+        "warnings": sum(map(warnings, newest.values())),
     }
 
 
-def smallest_oom(group: Iterable[Record]) -> int | None:
-    """The smallest batch size at which a pass ran out of memory."""
-    return min((each.case.batch_size for each in group if each.status == "oom"), default=None)
+def newest_with(part: str, by_age: Iterable[Record]) -> list[Record]:
+    """Of each batch size the newest record whose measurement has a part, by size."""
+    found = {
+        record.case.batch_size: record
+        for record in by_age
+        if record.status in FITTING
+        and record.measurement is not None
+        and getattr(record.measurement, part) is not None
+    }
+    return [found[size] for size in sorted(found)]
+
+
+def smallest_oom(group: Iterable[Record], above: int = 0) -> int | None:
+    """The smallest batch size beyond one that ran out of memory, in any pass."""
+    sizes = (record.case.batch_size for record in group if record.status == "oom")
+    return min((size for size in sizes if size > above), default=None)
 
 
 def memory_line(family: Iterable[Record]) -> tuple[float, float]:
@@ -109,7 +120,17 @@ def best_within(family: Iterable[Record], latency_budget_s: float | None) -> Rec
 def batch_columns(name: str, record: Record | None) -> dict[str, Any]:
     if record is None:
         return {f"{name}_batch": None, f"{name}_images_per_s": None}
-    return {f"{name}_batch": record.case.batch_size, f"{name}_images_per_s": 1 / image_s(record)}
+    return {
+        f"{name}_batch": record.case.batch_size,
+        f"{name}_images_per_s": images_per_s(record),
+    }
+
+
+def images_per_s(record: Record) -> float:
+    """Images over the time of all forwards."""
+    latency = record.measurement.latency if record.measurement is not None else None
+    assert latency is not None
+    return record.case.batch_size * len(latency.forward_s) / sum(latency.forward_s)
 
 
 def joules_columns(family: Iterable[Record]) -> dict[str, Any]:

@@ -262,7 +262,7 @@ def kernel_rows(record: Record) -> list[dict[str, Any]]:
     latency = measurement.latency
     forward_s = median_s(latency.forward_s) if latency is not None else float("nan")
     shared = identity(record) | {
-        "busy_share": all_s / forward_s,
+        "busy_share": ratio(all_s, forward_s),
     }
     return [
         shared

@@ -137,6 +137,7 @@ def limit_columns(work: Work | None, time_s: float, limits: Limits) -> dict[str,
     if not time_s > 0:
         return columns
     columns["flops_per_s"] = work.flops / time_s
+    columns["bound_by"] = "launch" if limits.launches else None
     for suffix, roof in (("", limits.makers), ("_measured", limits.measured)):
         if roof is None:
             continue

@@ -6,6 +6,7 @@ on old records.
 
 History of SCHEMA_VERSION:
     1: the first.
+    2: `work` in place of FLOPs alone; other processes with their memory.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Status = Literal[
     "ok",
@@ -340,7 +341,7 @@ class Roofs(Strict):
     """What a device reached when it was asked for the most, by `doctor --calibrate`."""
 
     schema_version: int = SCHEMA_VERSION
-    device: str  # the GPU's UUID, or the CPU's name
+    device: str  # as Environment.device_name has it
     threads: Count  # of torch on the CPU
     torch: str
     measured_at: str  # UTC, ISO 8601
@@ -391,11 +392,13 @@ class Environment(Strict):
         return next((gpu for gpu in self.gpus if str(gpu.index) == (index or "0")), None)
 
     def device_name(self, device: str) -> str:
-        """What tells a device from any other: a GPU's UUID, a CPU's name."""
+        """What tells a device from any other: a GPU's UUID, a CPU's name and its share."""
         gpu = self.find_gpu(device)
         if gpu is not None:
             return gpu.uuid
-        return self.cpu if device == "cpu" else device
+        if device != "cpu":
+            return device
+        return f"{self.cpu}, {self.cores} cores, {self.memory_bytes / 2**30:.0f} GiB"
 
 
 class Record(Strict):

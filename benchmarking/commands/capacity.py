@@ -75,9 +75,9 @@ def capacity(
                 case, plan, environment, store, launcher, watcher, command, most
             )
         except ProbeFailedError as error:
-            click.echo(f"{case.label}: no capacity can be told: {error}", err=True)
+            click.echo(f"{case.label}: the search ended at {error}", err=True)
             is_complete = False
-            continue
+            sweep_ids = [error.sweep_id]
         records = [record for each in sweep_ids for record in store.read(each).records]
         budget_s = None if latency_budget_ms is None else latency_budget_ms * 1e-3
         for line in failure_lines([each for each in records if each.status in FAILED]):

@@ -210,7 +210,7 @@ def test_without_a_measurement_of_energy_nothing_is_said_of_it(invoke, device):
 
 @pytest.mark.parametrize(
     ("budget_ms", "batch", "figure"),
-    [("35", "2", "66.67 images/s"), ("1000", "4", "80 images/s"), ("1", "-", "none is")],
+    [("35", "2", "66.67 images/s"), ("1000", "4", "80.00 images/s"), ("1", "-", "none is")],
 )
 def test_a_card_tells_the_best_batch_within_a_budget(invoke, device, budget_ms, batch, figure):
     device(4)
@@ -242,8 +242,8 @@ def test_a_probe_that_fails_is_told_and_the_next_case_is_searched(invoke, device
 
     assert result.exit_code == 5
     assert result.stderr == (
-        "tiny b1 1024px fp32 reference eager cpu images: no capacity can be told: "
-        f"batch 1: {status}: {status}\n"
+        f"tiny b1 1024px fp32 reference eager cpu images: the search ended at batch 1: {status}: "
+        f"{status}\n{status}: tiny b1 1024px fp32 reference eager cpu images: {status}\n"
     )
     assert "Capacity: tiny, 1024, bf16, " in result.stdout
 

@@ -103,7 +103,7 @@ def test_a_case_of_which_nothing_is_known_stands_beside_one_of_which_all_is(meas
 def test_a_kind_of_module_is_a_row_of_the_best_case(measured):
     _, kinds = views("limits", measured([COMPUTES, COMPUTES, WAITS], (1, 4)))
 
-    assert kinds.title == "By part: tiny, bf16, reference, eager, 4"
+    assert kinds.title == "By part: tiny, 64, bf16, reference, eager, 4 on a GPU"
     assert columns(kinds) == {
         "kind": ("window", "norm"),
         "modules": ("2", "1"),
@@ -173,17 +173,19 @@ def test_a_sentence_tells_the_best_case_the_best_possible_and_where_most_time_go
     words, figures = told(sentence)
 
     assert words == (
-        "tiny in bf16 on a GPU: at best (reference, eager, batch #) an image takes # ms, "
+        "tiny at # px in bf16 on a GPU: at best (reference, eager, batch #) an image takes # ms, "
         "# times the best possible, # ms for # GFLOP at # TFLOP/s (measured here). "
         "It is bound by computing. Most of it, # %, is in window modules, bound by compute."
     )
-    assert figures == pytest.approx([4, 5.5, 1.34, 4.1, 4.1, 1, 72.7])
+    assert figures == pytest.approx([64, 4, 5.5, 1.34, 4.1, 4.1, 1, 72.7])
 
 
 def test_without_roofs_a_sentence_says_how_to_get_them(measured):
     (sentence,) = sentences("limits", measured([COMPUTES], (1, 4), roofs=None))
 
-    assert sentence.startswith("tiny in bf16 on a GPU: at best (reference, eager, batch 1) ")
+    assert sentence.startswith(
+        "tiny at 64 px in bf16 on a GPU: at best (reference, eager, batch 1) "
+    )
     assert sentence.endswith("What this device can do is not known: sam-bench doctor --calibrate.")
 
 
@@ -195,7 +197,8 @@ def test_each_model_precision_and_device_has_its_sentence(measured, make_record)
     ]
 
     assert [each.partition(":")[0] for each in sentences("limits", records)] == [
-        "tiny in bf16 on a GPU", "tiny in fp32 on a GPU", "tiny in fp32 on a CPU",
+        "tiny at 64 px in bf16 on a GPU", "tiny at 64 px in fp32 on a GPU",
+        "tiny at 64 px in fp32 on a CPU",
     ]  # fmt: skip
 
 
@@ -324,10 +327,11 @@ def test_a_sentence_tells_what_holds_the_smallest_batch_and_which_is_enough(meas
     words, figures = told(sentence.replace("%", " %"))
 
     assert words.startswith(
-        "tiny in bf16, reference, eager: from batch # to # an image takes # -> # ms. "
+        "tiny at # px in bf16, reference, eager, noise on cuda:#: from batch # to # an image takes "
+        "# -> # ms. "
         "Larger batches help a little, # times as many images a second; batch # is within # "
     )
-    assert figures[:7] == pytest.approx([1, 16, 7, 5.125, 1.37, 8, 5])
+    assert figures[:9] == pytest.approx([64, 0, 1, 16, 7, 5.125, 1.37, 8, 5])
     assert sentence.endswith(f" of the time {HELD_BY['compute']}.")
 
 

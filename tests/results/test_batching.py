@@ -270,14 +270,14 @@ def test_a_step_without_modules_on_a_side_is_of_the_whole(measured, lacking):
     assert row["change_s"] == pytest.approx(measured_change_s(records), rel=1e-9)
 
 
-def test_a_module_that_was_never_called_makes_a_step_of_the_whole(make_record, make_measurement):
+def test_a_module_that_was_never_called_takes_no_part(make_record, make_measurement):
     measurement = make_measurement()
     idle = measurement.modules["neck"].model_copy(update={"total_s": (), "self_s": ()})
     modules = measurement.modules | {"neck": idle}
     changed = measurement.model_copy(update={"modules": modules})
     records = [make_record(batch_size=size, measurement=changed) for size in (1, 2)]
 
-    assert set(batching_frame(records)["part"]) == {WHOLE}
+    assert set(batching_frame(records)["part"]) == {"window", UNATTRIBUTED}
 
 
 @pytest.mark.parametrize("kind", ["window", "global", "block"])

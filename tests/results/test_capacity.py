@@ -60,13 +60,23 @@ def test_a_frame_has_its_columns_and_no_other(make_batch):
     assert tuple(capacity_frame([make_batch(1)]).columns) == CAPACITY_COLUMNS
 
 
-@pytest.mark.parametrize("status", OTHERS)
+@pytest.mark.parametrize("status", [status for status in OTHERS if status != "invalid"])
 def test_failures_alone_make_no_row(make_failure, status):
     assert capacity_frame([make_failure(status, batch_size=1)]).empty
 
 
-def test_a_record_without_a_latency_makes_no_row(make_record, make_measurement):
-    assert capacity_frame([make_record(measurement=make_measurement(latency=None))]).empty
+def test_a_batch_that_can_t_be_trusted_did_fit(make_batch):
+    row = capacity_frame([make_batch(1), make_batch(2, status="invalid")]).iloc[0]
+
+    assert (row["largest_batch"], row["best_batch"]) == (2, 1)
+
+
+def test_a_record_without_a_latency_has_no_throughput(make_record, make_measurement):
+    record = make_record(batch_size=4, measurement=make_measurement(latency=None))
+    row = capacity_frame([record]).iloc[0]
+
+    assert row["largest_batch"] == 4
+    assert row[["best_batch", "best_images_per_s", "knee_batch"]].isna().all()
 
 
 @pytest.mark.parametrize(
@@ -143,19 +153,25 @@ def test_a_batch_whose_later_pass_ran_out_of_memory_did_not_fit(make_batch):
     assert (row["largest_batch"], row["smallest_oom"]) == (4, 5)
 
 
-@pytest.mark.parametrize("above", [4, 5, 8])
-def test_a_good_batch_above_one_that_did_not_fit_is_not_the_largest(
-    make_batch, make_failure, above
+@pytest.mark.parametrize(("above", "largest"), [(4, 2), (5, 5), (8, 8)])
+def test_what_did_not_fit_says_nothing_of_larger_batches_that_did(
+    make_batch, make_failure, above, largest
 ):
     records = [make_batch(2), make_batch(above), make_failure(batch_size=4, sweep_id="later")]
 
-    assert capacity_frame(records)["largest_batch"].item() == 2
+    assert capacity_frame(records)["largest_batch"].item() == largest
 
 
-def test_where_the_smallest_batch_did_not_fit_another_time_there_is_no_row(
-    make_batch, make_failure
-):
-    assert capacity_frame([make_batch(2), make_failure(batch_size=1)]).empty
+@pytest.mark.parametrize(("later", "largest"), [("ok", 4), ("oom", 2)])
+def test_of_one_batch_size_the_newest_record_tells(make_batch, later, largest):
+    earlier = "oom" if later == "ok" else "ok"
+    records = [
+        make_batch(2),
+        make_batch(4, status=later, started_at="2027-01-01T00:00:00+00:00"),
+        make_batch(4, status=earlier, started_at="2026-01-01T00:00:00+00:00"),
+    ]
+
+    assert capacity_frame(records)["largest_batch"].item() == largest
 
 
 # Memory

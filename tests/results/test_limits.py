@@ -291,14 +291,16 @@ def test_a_gpu_s_roofs_do_not_depend_on_the_cpu_s_threads(make_record, make_roof
 @pytest.mark.parametrize(("threads", "is_taken"), [(2, True), (1, False)])
 def test_a_cpu_s_roofs_are_of_so_many_threads(make_record, make_roofs, threads, is_taken):
     """The record's own are 2, as its flags say."""
-    roofs = make_roofs(device="a CPU", threads=threads)
+    roofs = make_roofs(device="a CPU, 8 cores, 16 GiB", threads=threads)
     (record,) = with_roofs([make_record(device="cpu")], [roofs])
 
     assert (record.roofs is not None) is is_taken
 
 
 def test_a_failure_on_a_cpu_has_no_roofs(make_failure, make_roofs):
-    (record,) = with_roofs([make_failure(device="cpu")], [make_roofs(device="a CPU")])
+    (record,) = with_roofs(
+        [make_failure(device="cpu")], [make_roofs(device="a CPU, 8 cores, 16 GiB")]
+    )
 
     assert record.roofs is None
 

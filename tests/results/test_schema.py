@@ -254,7 +254,9 @@ def test_a_record_tells_the_gpu_that_its_case_ran_on(make_record, device):
 
 @pytest.mark.parametrize(("device", "name"), NAMES.items())
 def test_a_device_is_told_apart_by_its_uuid_or_the_cpu_s_name(environment, device, name):
-    assert environment.device_name(device) == name
+    share = ", 8 cores, 16 GiB" if device == "cpu" else ""
+
+    assert environment.device_name(device) == name + share
 
 
 @pytest.mark.parametrize("device", ["cuda:2", "cuda:p", "cpu", "cpu:0", ""])

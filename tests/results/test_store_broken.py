@@ -81,10 +81,10 @@ BROKEN = {
     "extra field": (NUMBER, f'{NUMBER},"surprise":1', "'surprise': Extra inputs"),
     "unknown status": ('"status":"ok"', '"status":"fine"', "'status': Input should be 'ok'"),
     "half a surrogate": ('"hostname":"host"', '"hostname":"\\ud800"', "JSON"),
-    "version 0": ('"schema_version":1', '"schema_version":0', "schema_version is 0, and .* 1$"),
-    "version 999": ('"schema_version":1', '"schema_version":999', "schema_version is 999"),
-    "version true": ('"schema_version":1', '"schema_version":true', "'schema_version': "),
-    "no version": ('"schema_version":1,', "", "schema_version is None"),
+    "version 0": ('"schema_version":2', '"schema_version":0', "schema_version is 0, and .* 2$"),
+    "version 999": ('"schema_version":2', '"schema_version":999', "schema_version is 999"),
+    "version true": ('"schema_version":2', '"schema_version":true', "schema_version is True"),
+    "no version": ('"schema_version":2,', "", "schema_version is None"),
     "trailing text": (NUMBER + "}", NUMBER + "} {}", "it is not JSON .*Extra data"),
     "escape in a key": (NUMBER, f'{NUMBER},"\\u001b[31m\\n":1', r"'\\x1b\[31m\\n': "),
 }
@@ -121,7 +121,7 @@ def test_what_is_no_record_is_named_with_its_reason(read, content, reason):
 def test_a_reason_is_one_short_line_whatever_the_file_holds(read, text):
     long = json.dumps("x\n" * 10**6)
     reasons = [
-        read(text.replace('"schema_version":1', f'"schema_version":{long}').encode()),
+        read(text.replace('"schema_version":2', f'"schema_version":{long}').encode()),
         read(text.replace(NUMBER, f"{NUMBER},{long}:1").encode()),
         read(text.replace('"status":"ok"', f'"status":{long}').encode()),
     ]
