@@ -34,12 +34,12 @@ def main() -> None:
 @main.command()
 @click.argument("output", type=click.Path(path_type=Path))
 @click.argument("stores", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--title", default="SAM's image encoder", show_default=True)
+@click.option("--title", default="SAM's image encoder", show_default=True, help="Of the page.")
 @click.option("--force", is_flag=True, help="Replace OUTPUT where it is there.")
 def report(output: Path, stores: tuple[Path, ...], title: str, force: bool) -> None:
     """Write all figures and tables of STORES to one file that opens without a network.
 
-    Without STORES, the folder runs.
+    Without STORES, those of the folder runs.
 
     \b
     Example:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 
-FORWARDED = {"ignore_unknown_options": True, "help_option_names": []}
 
+@click.command()
+@click.argument("output", type=click.Path(path_type=Path))
+@click.argument("stores", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--title", default="SAM's image encoder", show_default=True, help="Of the page.")
+@click.option("--force", is_flag=True, help="Replace OUTPUT where it is there.")
+def report(output: Path, stores: tuple[Path, ...], title: str, force: bool) -> None:
+    """Write all figures and tables of STORES to one file that opens without a network.
 
-@click.command(
-    context_settings=FORWARDED, add_help_option=False, short_help="Write figures to one HTML file."
-)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def report(arguments: tuple[str, ...]) -> None:
-    """Write all figures and tables of stores to one file that opens without a network.
+    Without STORES, those of the folder runs.
 
     \b
     Example:
       sam-bench report out.html runs
     """
-    done = subprocess.run([sys.executable, "-P", "-m", "dashboards", "report", *arguments])
-    sys.exit(done.returncode)
+    flags = [f"--title={title}", *(["--force"] if force else [])]
+    paths = [str(path) for path in (output, *stores)]
+    command = [sys.executable, "-P", "-m", "dashboards", "report", *flags, "--", *paths]
+    sys.exit(subprocess.run(command, check=False).returncode)

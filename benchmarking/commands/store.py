@@ -12,7 +12,9 @@ from .terminal import EXIT_INVALID, Mistake, store_option
 
 @click.command()
 @store_option
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the noise."
+)
 def demo(store_path: Path, seed: int) -> None:
     """Write a made-up store, to look around in without a GPU: nothing in it was measured.
 

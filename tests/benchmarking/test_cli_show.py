@@ -109,7 +109,8 @@ def test_roofs_of_the_store_are_those_of_its_records(invoke, make_store, make_re
     measurement = record.measurement.model_copy(update={"work": work, "flags": {"threads": 2}})
     store = make_store(record.model_copy(update={"measurement": measurement}))
     fp32 = {"fp32": made_up_gpu.MadeUpGpu().roofs().products["bf16"]}
-    store.write_roofs(made_up_gpu.MadeUpGpu().roofs(device="a CPU", products=fp32))
+    device = record.environment.device_name("cpu")
+    store.write_roofs(made_up_gpu.MadeUpGpu().roofs(device=device, products=fp32))
     row = json.loads(invoke("show limits --format json").stdout)[0]
 
     assert row["floor_measured_s"] == pytest.approx(1e-3)
