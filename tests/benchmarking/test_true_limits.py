@@ -21,7 +21,7 @@ def true_records(true_sweep, made_up_gpu):
     records = Store(true_sweep.store).read().records
     one = records[0]
     roofs = made_up_gpu.MadeUpGpu().roofs(
-        device=one.environment.cpu,
+        device=one.environment.device_name("cpu"),
         torch=one.environment.torch,
         threads=one.measurement.flags["threads"],
         products={"fp32": made_up_gpu.MadeUpGpu().roofs().products["bf16"]},
