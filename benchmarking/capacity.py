@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from results.capacity import FITTING, family_of, smallest_oom
-from results.schema import Case, Environment, Record, SweepFile, TimingPlan
-from results.store import Store
+from results.capacity import FITTING, family_of
+from results.schema import Case, Environment, Record, TimingPlan
 
-from .launchers import Launcher
-from .runner import Options, Run, Watcher, definition_sha256, new_sweep_id, run_sweep, utc_now
+from .runner import Options, Run, Setting, run_sweep
 from .sweep import QUICK
 
 NOT_FITTING = "oom"
@@ -86,29 +84,17 @@ def remembered(
         if family_of(record.case, record.environment, record.plan) == wanted
     ]
     fitting = (record.case.batch_size for record in same if record.status in FITTING)
-    return Known(max(fitting, default=None), smallest_oom(same))
+    not_fitting = (record.case.batch_size for record in same if record.status == NOT_FITTING)
+    return Known(max(fitting, default=None), min(not_fitting, default=None))
 
 
-def find_capacity(
-    case: Case,
-    plan: TimingPlan,
-    environment: Environment,
-    store: Store,
-    launcher: Launcher,
-    watcher: Watcher,
-    command: str,
-    most: int,
-) -> list[str]:
+def find_capacity(case: Case, plan: TimingPlan, setting: Setting, most: int) -> list[str]:
     """Probe a case at growing batch sizes, then measure the largest that fits with all passes.
 
     Args:
         case: At any batch size.
         plan: Of the last, full measurement; probes take a short one.
-        environment: Of this machine.
-        store: Where every probe becomes a record.
-        launcher: Closed after each probe, so that nothing of it is left.
-        watcher: Told of each.
-        command: That repeats the search.
+        setting: Its launcher is closed after each probe, so that nothing of it is left.
         most: The largest batch size that is tried.
 
     Returns:
@@ -117,20 +103,18 @@ def find_capacity(
     Raises:
         ProbeFailedError: Where a probe neither fitted nor ran out of memory.
     """
-    known = remembered(store.read().records, case, plan, environment)
-    probing = Probing(case, probe_plan(plan, case), environment, store, launcher, watcher, command)
-    sweep_ids = [probing.sweep_id]
-    try:
-        with store.lock(probing.sweep_id):
-            largest = find_largest(probing.fits, most, known)
-    finally:
-        watcher.end()
-        launcher.close()
+    store = setting.store
+    known = remembered(store.read().records, case, plan, setting.environment)
+    # Never that of an ordinary sweep, which would go on with it: it plans no case yet.
+    sweep = setting.new_sweep((), probe_plan(plan, case))
+    with setting.holding(sweep):
+        probing = Probing(case, Run(sweep, setting, Options(prunes=False)))
+        largest = find_largest(probing.fits, most, known)
+    sweep_ids = [sweep.sweep_id]
 
     def fits_in_full(batch_size: int) -> bool:
         whole = case.model_copy(update={"batch_size": batch_size})
-        options = Options(is_fresh=True, prunes=False)
-        sweep_id = run_sweep([whole], plan, environment, store, launcher, watcher, command, options)
+        sweep_id = run_sweep([whole], plan, setting, Options(is_fresh=True, prunes=False))
         sweep_ids.append(sweep_id)
         (record,) = store.read(sweep_id).records
         return record.status != NOT_FITTING
@@ -147,48 +131,27 @@ def probe_plan(plan: TimingPlan, case: Case) -> TimingPlan:
 
 
 class Probing:
-    """One search: a sweep whose cases are planned as they are needed."""
+    """One search: a sweep whose cases are planned as they are needed.
 
-    def __init__(
-        self,
-        case: Case,
-        plan: TimingPlan,
-        environment: Environment,
-        store: Store,
-        launcher: Launcher,
-        watcher: Watcher,
-        command: str,
-    ) -> None:
-        # Never that of an ordinary sweep, which would go on with it.
-        definition = definition_sha256([], plan, environment)
-        sweep = SweepFile(
-            sweep_id=new_sweep_id(store, definition),
-            definition_sha256=definition,
-            command=command,
-            created_at=utc_now(),
-            plan=plan,
-            cases=(),
-            environment=environment,
-        )
-        store.write_sweep(sweep)
-        self.case, self.store, self.launcher = case, store, launcher
-        self.run = Run(sweep, store, launcher, watcher, Options(prunes=False))
-        watcher.begin(sweep, [])
+    Args:
+        case: At any batch size.
+        run: Of the sweep.
+    """
 
-    @property
-    def sweep_id(self) -> str:
-        return self.run.sweep.sweep_id
+    def __init__(self, case: Case, run: Run) -> None:
+        self.case, self.run = case, run
+        run.watcher.begin(run.sweep, [])
 
     def fits(self, batch_size: int) -> bool:
         """Measure one batch size in a process of its own."""
         case = self.case.model_copy(update={"batch_size": batch_size})
-        sweep = self.run.sweep
-        self.run.sweep = sweep.model_copy(update={"cases": (*sweep.cases, case)})
-        self.store.write_sweep(self.run.sweep)
-        self.run.watcher.case_begins(case)
-        record = self.run.measure(case)
-        self.launcher.close()
-        self.run.keep(record)
+        run = self.run
+        run.sweep = run.sweep.model_copy(update={"cases": (*run.sweep.cases, case)})
+        run.store.write_sweep(run.sweep)
+        run.watcher.case_begins(case)
+        record = run.measure(case)
+        run.launcher.close()
+        run.keep(record)
         if record.status not in (*FITTING, NOT_FITTING):
             raise ProbeFailedError(record)
         return record.status in FITTING

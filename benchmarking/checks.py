@@ -110,8 +110,17 @@ def is_finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def verdict_of(is_fine: bool, otherwise: Verdict) -> Verdict:
-    return "pass" if is_fine else otherwise
+def found(value: float, doubt: str | None, otherwise: Verdict = "warn") -> Finding:
+    """A finding that passes where there is nothing to doubt."""
+    return Finding(value, "pass" if doubt is None else otherwise, doubt)
+
+
+def found_within(share: float, limits: tuple[float, float], too_low: str, too_high: str) -> Finding:
+    """A share that can't be above its limits, and should not be below."""
+    low, high = limits
+    if share > high:
+        return found(share, too_high, "invalid")
+    return found(share, None if share >= low else too_low)
 
 
 def check_output(evidence: Evidence) -> Finding | None:
@@ -133,7 +142,7 @@ def check_output(evidence: Evidence) -> Finding | None:
         )
         if is_wrong
     ]
-    return Finding(float(len(wrong)), verdict_of(not wrong, "invalid"), "; ".join(wrong) or None)
+    return found(float(len(wrong)), "; ".join(wrong) or None, "invalid")
 
 
 def check_batches(evidence: Evidence) -> Finding | None:
@@ -143,7 +152,7 @@ def check_batches(evidence: Evidence) -> Finding | None:
     dtype = PRECISIONS[precision].dtype
     most = TF32_BATCH_ERROR if PRECISIONS[precision].tf32 else BATCH_ERROR[dtype]
     reason = None if error <= most else f"an image's embedding depends on the batch: over {most}"
-    return Finding(error, verdict_of(error <= most, "invalid"), reason)
+    return found(error, reason, "invalid")
 
 
 def check_steady(evidence: Evidence) -> Finding | None:
@@ -176,7 +185,7 @@ def check_spread(evidence: Evidence) -> Finding | None:
     reason = "two clock states" if has_two_states(ordered) else None
     if reason is None and spread > SPREAD:
         reason = "samples lie far apart"
-    return Finding(spread, verdict_of(reason is None, "warn"), reason)
+    return found(spread, reason)
 
 
 def has_two_states(ordered: np.ndarray) -> bool:
@@ -206,11 +215,12 @@ def check_events(evidence: Evidence) -> Finding | None:
     share = float(
         np.median([total / wall for total, wall in zip(sums, walls, strict=True) if wall])
     )
-    low, high = EVENTS_SHARE
-    if share > high:
-        return Finding(share, "invalid", "the clock counts more time than went by")
-    reason = None if share >= low else "time goes by outside the forwards"
-    return Finding(share, verdict_of(reason is None, "warn"), reason)
+    return found_within(
+        share,
+        EVENTS_SHARE,
+        too_low="time goes by outside the forwards",
+        too_high="the clock counts more time than went by",
+    )
 
 
 def check_host(evidence: Evidence) -> Finding | None:
@@ -219,7 +229,7 @@ def check_host(evidence: Evidence) -> Finding | None:
         return None
     share = launch_share(latency)
     reason = "host-bound: the GPU waits for launches" if share > LAUNCH_BOUND else None
-    return Finding(share, verdict_of(reason is None, "warn"), reason)
+    return found(share, reason)
 
 
 def check_coverage(evidence: Evidence) -> Finding | None:
@@ -233,11 +243,12 @@ def check_coverage(evidence: Evidence) -> Finding | None:
         if name != ENCODER and timing.self_s  # one that is never called takes no time
     ]
     share = float(np.median(np.sum(inner, axis=0) / whole))
-    low, high = COVERAGE
-    if share > high:
-        return Finding(share, "invalid", "modules take longer than the forward that they are in")
-    reason = None if share >= low else "much of the forward is in no timed module"
-    return Finding(share, verdict_of(reason is None, "warn"), reason)
+    return found_within(
+        share,
+        COVERAGE,
+        too_low="much of the forward is in no timed module",
+        too_high="modules take longer than the forward that they are in",
+    )
 
 
 def check_hooks(evidence: Evidence) -> Finding | None:
@@ -251,9 +262,7 @@ def check_hooks(evidence: Evidence) -> Finding | None:
     if overhead > HOOK_OVERHEAD and math.isnan(low):
         return Finding(overhead, "unknown", f"{len(ratios)} forwards are too few to tell")
     is_fine = overhead <= HOOK_OVERHEAD or low <= 1 + HOOK_OVERHEAD
-    return Finding(
-        overhead, verdict_of(is_fine, "warn"), None if is_fine else "trust the modules' shares only"
-    )
+    return found(overhead, None if is_fine else "trust the modules' shares only")
 
 
 def check_physics(evidence: Evidence) -> Finding | None:
@@ -277,7 +286,7 @@ def check_physics(evidence: Evidence) -> Finding | None:
     nearest = max(shares, key=lambda name: shares[name])
     is_possible = shares[nearest] <= 1
     reason = None if is_possible else f"{nearest} was faster than the hardware can be"
-    return Finding(shares[nearest], verdict_of(is_possible, "invalid"), reason)
+    return found(shares[nearest], reason, "invalid")
 
 
 def timed_works(evidence: Evidence) -> dict[str, tuple[Work, Sequence[float]]]:
@@ -323,8 +332,8 @@ def check_clocks(evidence: Evidence) -> Finding | None:
     if slow:
         return Finding(float(len(slow)), "invalid", ", ".join(slow))
     seen = {reason for reasons in telemetry.event_reasons for reason in reasons or ()}
-    is_capped = "power cap" in seen  # the normal state of a small card: kept and labelled
-    return Finding(0.0, verdict_of(not is_capped, "warn"), "power cap" if is_capped else None)
+    # A power cap is the normal state of a small card: kept and labelled.
+    return found(0.0, "power cap" if "power cap" in seen else None)
 
 
 def check_company(evidence: Evidence) -> Finding | None:
@@ -335,12 +344,12 @@ def check_company(evidence: Evidence) -> Finding | None:
     if others is not None:
         pids = ", ".join(str(process.pid) for process in others)
         reason = f"processes {pids} used the GPU too" if others else None
-        return Finding(float(len(others)), verdict_of(not others, "warn"), reason)
+        return found(float(len(others)), reason)
     most = max((count for count in telemetry.process_count if count), default=0)
     if most == 0:  # not even ours was seen
         return Finding(None, "unknown", telemetry.missing.get("other_processes", "not read"))
     reason = f"{most} processes used the GPU at once, of which ours is one" if most > 1 else None
-    return Finding(float(most - 1), verdict_of(most == 1, "warn"), reason)
+    return found(float(most - 1), reason)
 
 
 def check_timer(evidence: Evidence) -> Finding | None:
@@ -351,7 +360,7 @@ def check_timer(evidence: Evidence) -> Finding | None:
     error = max(abs(later / earlier / 2 - 1) for earlier, later in pairwise(delays))
     reason = None if error <= LINEAR else "the timer does not tell 1 : 2 : 4"
     # On a CPU the delays are sleeps, which a busy machine makes longer now and then.
-    return Finding(error, verdict_of(reason is None, grave(evidence.record)), reason)
+    return found(error, reason, grave(evidence.record))
 
 
 def check_resolution(evidence: Evidence) -> Finding | None:
@@ -363,7 +372,7 @@ def check_resolution(evidence: Evidence) -> Finding | None:
     }
     short = [name for name, seconds in medians.items() if seconds < RESOLUTION_S]
     reason = f"too short to tell: {', '.join(short)}" if short else None
-    return Finding(min(medians.values(), default=math.nan), verdict_of(not short, "warn"), reason)
+    return found(min(medians.values(), default=math.nan), reason)
 
 
 def judge_drift(record: Record, last: Sequence[float], telemetry: Telemetry | None = None) -> Check:
@@ -394,7 +403,7 @@ def judge_accounting(planned: int, statuses: dict[str, int]) -> Check:
     missing = planned - sum(statuses.values())
     counts = f"{planned} cases are planned, {planned - missing} have a record"
     reason = None if missing == 0 else counts
-    verdict = verdict_of(missing == 0, "invalid")
+    verdict: Verdict = "pass" if reason is None else "invalid"
     return Check(value=float(missing), limit="exactly 0", verdict=verdict, reason=reason)
 
 

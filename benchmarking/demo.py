@@ -189,17 +189,8 @@ def good_record(
 
 
 def make_record(sweep: SweepFile, case: Case, **outcome: Any) -> Record:
-    return Record(
-        sweep_id=sweep.sweep_id,
-        case_id=case.case_id,
-        case=case,
-        plan=sweep.plan,
-        environment=sweep.environment,
-        command=sweep.command,
-        started_at=sweep.created_at,
-        wall_s=20.0,
-        is_synthetic=True,
-        **outcome,
+    return sweep.record(
+        case, started_at=sweep.created_at, wall_s=20.0, is_synthetic=True, **outcome
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
-from results.batching import KNEE
+from results.capacity import KNEE
 from results.metrics import METRICS
 from results.schema import AXES, ENCODER
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.machinery import PathFinder
-from pathlib import Path
 from typing import Protocol
 
 from results.limits import with_roofs
 from results.schema import (
     ENCODER,
-    OWN,
     RETRIED,
     Case,
     Check,
@@ -31,15 +24,15 @@ from results.schema import (
     Telemetry,
     TimingPlan,
 )  # fmt: skip
-from results.store import BrokenFileError, Store, read_file
+from results.store import Store
 
 from .checks import Evidence, judge, judge_accounting, judge_drift
 from .launchers import Launcher, OnStage
+from .planning import new_sweep, resumed_sweep, utc_now
 from .protocol import Outcome
-from .sweep import is_encoder_path, unsupported_reason
+from .sweep import unsupported_reason
 from .telemetry import Watch, slowdowns
 
-DEFINITION_DIGITS = 6  # of the definition, that a sweep's id ends with
 ATTEMPTS = 3  # at a case whose GPU is throttled
 RECOVERY_S = 30.0  # between two
 FEWEST_FOR_DRIFT = 3  # cases; in a shorter sweep a drift shows in the repeated command
@@ -53,6 +46,39 @@ class Watcher(Protocol):
     def stage(self, name: str) -> None: ...
     def case_ends(self, record: Record) -> None: ...
     def end(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a sweep runs, and who takes part.
+
+    environment: Of this machine.
+    store: Where every case becomes a record.
+    launcher: Measures; closed at the end.
+    watcher: Is told of each case.
+    command: That repeats the sweep.
+    """
+
+    environment: Environment
+    store: Store
+    launcher: Launcher
+    watcher: Watcher
+    command: str
+
+    def new_sweep(self, cases: Sequence[Case], plan: TimingPlan) -> SweepFile:
+        return new_sweep(cases, plan, self.environment, self.store, self.command)
+
+    @contextmanager
+    def holding(self, sweep: SweepFile) -> Iterator[None]:
+        """Keep others from a sweep; whatever happens, nothing of it runs on afterwards."""
+        with self.store.lock(sweep.sweep_id):
+            self.store.write_sweep(sweep)
+            try:
+                yield
+            finally:
+                # The watcher first, since a second Ctrl-C may come while the launcher closes.
+                self.watcher.end()
+                self.launcher.close()
 
 
 @dataclass(frozen=True)
@@ -72,11 +98,7 @@ class Options:
 def run_sweep(
     cases: list[Case],
     plan: TimingPlan,
-    environment: Environment,
-    store: Store,
-    launcher: Launcher,
-    watcher: Watcher,
-    command: str,
+    setting: Setting,
     options: Options = Options(),
 ) -> str:
     """Measure the cases that are not measured yet; return the sweep's id.
@@ -86,30 +108,24 @@ def run_sweep(
         SweepError: Where a person's file or setting can't be used.
         StoreError: Where the store can't be written.
     """
-    sweep = find_or_plan(cases, plan, environment, store, command, options)
-    with store.lock(sweep.sweep_id):
-        store.write_sweep(sweep)
-        run = Run(sweep, store, launcher, watcher, options)
-        try:
-            run.measure_all(cases)
-        finally:
-            watcher.end()  # first, since a second Ctrl-C may come while the launcher closes
-            launcher.close()
+    sweep = setting.new_sweep(cases, plan)
+    if not options.is_fresh:
+        sweep = resumed_sweep(setting.store, sweep) or sweep
+    with setting.holding(sweep):
+        Run(sweep, setting, options).measure_all(cases)
     return sweep.sweep_id
 
 
 class Run:
     """One run of a sweep: the cases that are left, and what is known of those that are done."""
 
-    def __init__(
-        self, sweep: SweepFile, store: Store, launcher: Launcher, watcher: Watcher, options: Options
-    ) -> None:
-        self.sweep, self.store, self.launcher = sweep, store, launcher
-        self.watcher, self.options = watcher, options
-        self.stage = StageKeeper(watcher)
-        self.peaks = store.read_peaks()
-        self.roofs = store.read_roofs()
-        self.records = finished(store, sweep.sweep_id, options)
+    def __init__(self, sweep: SweepFile, setting: Setting, options: Options) -> None:
+        self.sweep, self.options = sweep, options
+        self.store, self.launcher = setting.store, setting.launcher
+        self.watcher, self.stage = setting.watcher, StageKeeper(setting.watcher)
+        self.peaks = self.store.read_peaks()
+        self.roofs = self.store.read_roofs()
+        self.records = finished(self.store, sweep.sweep_id, options)
         self.too_large = smallest_oom(self.records.values()) if options.prunes else {}
 
     def measure_all(self, cases: list[Case]) -> None:
@@ -333,88 +349,10 @@ def finished(store: Store, sweep_id: str, options: Options) -> dict[str, Record]
     return {record.case_id: record for record in records if record.status not in again}
 
 
-def find_or_plan(
-    cases: list[Case],
-    plan: TimingPlan,
-    environment: Environment,
-    store: Store,
-    command: str,
-    options: Options,
-) -> SweepFile:
-    """The newest sweep of the store that is the same in all that matters, or a new one."""
-    definition = definition_sha256(cases, plan, environment)
-    for sweep_id in [] if options.is_fresh else reversed(store.sweep_ids()):
-        try:
-            sweep = read_file(store.path / sweep_id / "sweep.json", SweepFile)
-        except BrokenFileError:
-            continue
-        # A plan that was rebuilt from its records knows the first digits alone, and not all cases.
-        digits = sweep.definition_sha256
-        if len(digits) >= DEFINITION_DIGITS and definition.startswith(digits):
-            whole = {"definition_sha256": definition, "cases": tuple(cases)}
-            return sweep.model_copy(update=whole)
-    return SweepFile(
-        sweep_id=new_sweep_id(store, definition),
-        definition_sha256=definition,
-        command=command,
-        created_at=utc_now(),
-        plan=plan,
-        cases=tuple(cases),
-        environment=environment,
-    )
-
-
-def definition_sha256(cases: list[Case], plan: TimingPlan, environment: Environment) -> str:
-    """What makes two sweeps the same: cases, plan, machine, and the code that measures."""
-    machine = environment.model_dump(exclude={"notes", "os"})
-    paths = [
-        *(case.weights for case in cases if case.weights not in ("random", OWN)),
-        *(encoder_source(case.model) for case in cases if is_encoder_path(case.model)),
-        plan.images,
-    ]
-    files = [describe_path(Path(path)) for path in dict.fromkeys(paths) if path is not None]
-    content = [[case.model_dump() for case in cases], plan.model_dump(), machine, files]
-    canonical = json.dumps(content, sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def encoder_source(path: str) -> str | None:
-    """The file of "package.module:function", without importing anything; None where it is none."""
-    places: Sequence[str] | None = [*sys.path, os.getcwd()]
-    found = None
-    for name in path.partition(":")[0].split("."):
-        found = PathFinder.find_spec(name, places)
-        places = found.submodule_search_locations if found is not None else []
-    return found.origin if found is not None and found.has_location else None
-
-
-def describe_path(path: Path) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of a file, or of the files of a folder.
-
-    Folders in it are left out: the store may be one. So are links that lead nowhere.
-    """
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    stats = [(file, file.stat()) for file in files if file.is_file()]
-    return [(str(file.resolve()), stat.st_size, stat.st_mtime_ns) for file, stat in stats]
-
-
-def new_sweep_id(store: Store, definition: str) -> str:
-    """The time, so that ids sort by age, and a little of the definition."""
-    stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{definition[:DEFINITION_DIGITS]}"
-    taken = set(store.sweep_ids())
-    candidates = (stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3)))
-    return next(candidate for candidate in candidates if candidate not in taken)
-
-
 def make_record(sweep: SweepFile, case: Case, attempt: Attempt, started_at: str) -> Record:
     outcome = attempt.outcome
-    return Record(
-        sweep_id=sweep.sweep_id,
-        case_id=case.case_id,
-        case=case,
-        plan=sweep.plan,
-        environment=sweep.environment,
-        command=sweep.command,
+    return sweep.record(
+        case,
         started_at=started_at,
         status=outcome.status,
         stage=outcome.stage,
@@ -425,7 +363,3 @@ def make_record(sweep: SweepFile, case: Case, attempt: Attempt, started_at: str)
         attempts=attempt.count,
         wall_s=outcome.wall_s,
     )
-
-
-def utc_now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -42,8 +42,7 @@ def main() -> None:
 
 def serve(say: Callable[[Stage | Refusal | Outcome], None]) -> None:
     """Answer requests until there are no more, or one is refused."""
-    # Whatever loads libraries comes before a case may limit this process's memory.
-    from . import measure  # noqa: F401
+    from . import measure  # noqa: F401  loads libraries before a case may limit this one's memory
     from .rig import build_rig  # loads torch
 
     say(Stage(name="ready"))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
@@ -425,6 +425,11 @@ class Record(Strict):
     wall_s: Seconds  # of the whole case in its worker
 
     @property
+    def record_id(self) -> str:
+        """A short name for addresses: it tells nothing of paths, and is looked up, never opened."""
+        return hashlib.sha256(f"{self.sweep_id}/{self.case_id}".encode()).hexdigest()[:16]
+
+    @property
     def gpu(self) -> Gpu | None:
         """That the case ran on; None on a CPU."""
         return self.environment.find_gpu(self.case.device)
@@ -449,6 +454,23 @@ class SweepFile(Strict):
     plan: TimingPlan
     cases: tuple[Case, ...]
     environment: Environment
+
+    def record(self, case: Case, **outcome: Any) -> Record:
+        """What became of one of its cases.
+
+        Args:
+            case: That was planned.
+            outcome: All fields of Record that the sweep does not know.
+        """
+        return Record(
+            sweep_id=self.sweep_id,
+            case_id=case.case_id,
+            case=case,
+            plan=self.plan,
+            environment=self.environment,
+            command=self.command,
+            **outcome,
+        )
 
 
 class SweepEnd(Strict):

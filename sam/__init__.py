@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     )
     from .mask_generator import SamAutomaticMaskGenerator
     from .model import Sam
-    from .predictor import Prompts, SamPredictor
+    from .predictor import SamPredictor
+    from .prompts import Prompts
     from .transforms import ResizeLongestSide
 
 __all__ = [
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "Prompts": "predictor",
+    "Prompts": "prompts",
     "ResizeLongestSide": "transforms",
     "Sam": "model",
     "SamAutomaticMaskGenerator": "mask_generator",

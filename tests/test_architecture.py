@@ -22,8 +22,9 @@ ROOMS = {
 WITHOUT_TORCH = ("results", "dashboards")
 # The process that starts workers: it must start at once, and hold no memory of the GPU's.
 PARENT_SIDE = {
-    "cli.py", "runner.py", "launchers.py", "sweep.py", "report.py", "views.py", "limit_views.py",
-    "capacity.py", "estimate.py", "progress.py", "protocol.py", "doctor.py",
+    "cli.py", "runner.py", "planning.py", "launchers.py", "sweep.py", "settings.py", "report.py",
+    "views.py", "limit_views.py", "capacity.py", "estimate.py", "progress.py", "protocol.py",
+    "doctor.py",
     "commands/terminal.py", "commands/sweeping.py", "commands/showing.py", "commands/capacity.py",
     "commands/store.py", "commands/machine.py",
 }  # fmt: skip

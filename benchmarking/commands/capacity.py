@@ -55,6 +55,7 @@ def capacity(
     from ..limit_views import capacity_views
     from ..progress import PlainWatcher
     from ..report import failure_lines, print_view
+    from ..runner import Setting
 
     if flags["batch_size"] is not None:
         raise Mistake(
@@ -69,11 +70,9 @@ def capacity(
     command = shlex.join(["sam-bench", *sys.argv[1:]])
     is_complete = True
     for case in cases:
-        watcher, launcher = PlainWatcher(console), LocalLauncher()
+        setting = Setting(environment, store, LocalLauncher(), PlainWatcher(console), command)
         try:
-            sweep_ids = find_capacity(
-                case, plan, environment, store, launcher, watcher, command, most
-            )
+            sweep_ids = find_capacity(case, plan, setting, most)
         except ProbeFailedError as error:
             click.echo(f"{case.label}: the search ended at {error}", err=True)
             is_complete = False

@@ -32,7 +32,7 @@ class SweepCommand(click.Command):
 
 
 def sweep_flags() -> list[click.Parameter]:
-    """An option a field; the text is parsed by benchmarking.sweep, which knows the limits."""
+    """An option a field; the text is parsed by benchmarking.settings, which knows the limits."""
     from results.schema import TimingPlan
 
     from ..sweep import Sweep
@@ -119,7 +119,7 @@ def asked_sweep(
     config: Path | None, quick: bool, flags: dict[str, str | None]
 ) -> tuple[Sweep, TimingPlan]:
     """The sweep of a TOML file and flags."""
-    from ..sweep import parse_sweep, read_config
+    from ..settings import parse_sweep, read_config
 
     settings: dict[str, object] = read_config(config) if config is not None else {}
     settings |= {name: value for name, value in flags.items() if value is not None}
@@ -149,7 +149,7 @@ def run(
     from ..launchers import find_launcher
     from ..progress import make_watcher
     from ..report import end_lines, failure_lines, note_lines, status_line
-    from ..runner import Options, run_sweep
+    from ..runner import Options, Setting, run_sweep
 
     chosen = find_launcher(launcher)
     check_images(plan.images, asked.input)
@@ -157,17 +157,11 @@ def run(
     cases = asked.cases(environment)
     store = Store(store_path)
     console = out()
+    command = shlex.join(["sam-bench", *sys.argv[1:]])
+    setting = Setting(environment, store, chosen, make_watcher(console), command)
+    options = Options(is_fresh=fresh, prunes=prunes, probes_drift=probes_drift)
     try:
-        sweep_id = run_sweep(
-            cases,
-            plan,
-            environment,
-            store,
-            chosen,
-            make_watcher(console),
-            shlex.join(["sam-bench", *sys.argv[1:]]),
-            Options(is_fresh=fresh, prunes=prunes, probes_drift=probes_drift),
-        )
+        sweep_id = run_sweep(cases, plan, setting, options)
     except KeyboardInterrupt as stop:
         again = "The same command goes on where this one stopped"
         raise KeyboardInterrupt(f"{again}{', without --fresh' * fresh}.") from stop
@@ -247,7 +241,7 @@ def quickstart(store_path: Path, fresh: bool) -> None:
       sam-bench quickstart
     """
     from ..environment import probe_environment
-    from ..sweep import parse_sweep
+    from ..settings import parse_sweep
 
     environment = probe_environment()
     has_gpu = bool(environment.gpus)

@@ -6,12 +6,8 @@ Each `make_...` fixture gives a maker that takes changes.
 from __future__ import annotations
 
 import gc
-import os
 import re
 import runpy
-import shlex
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,20 +17,15 @@ import psutil
 import pynvml
 import pytest
 import torch
-from click.testing import CliRunner
 from PIL import Image
 
-from benchmarking import doctor, runner, telemetry
-from benchmarking import environment as environment_file
-from benchmarking.checks import Evidence
-from benchmarking.cli import main
+from benchmarking import calibrate, demo, telemetry
 from benchmarking.environment import probe_environment
 from benchmarking.inputs import InputError
-from benchmarking.launchers import LAUNCHERS, LocalLauncher
+from benchmarking.launchers import LocalLauncher
 from benchmarking.measure import measure_case
-from benchmarking.protocol import Outcome
+from benchmarking.precision import without_tf32
 from benchmarking.rig import build_rig
-from benchmarking.runner import Options, run_sweep
 from benchmarking.sweep import SweepError
 from results.schema import (
     AXES,
@@ -51,16 +42,14 @@ from results.schema import (
 from results.store import Store
 
 SWEEP_ID = "20250102-030405-abcdef"
-KNOWN_GPU = "NVIDIA H100 80GB HBM3"
-NVML_KEYS = ("GetCurrentClocksEventReasons", "GetComputeRunningProcesses")
 SECRET = "hunter2-must-stay-here"
 LONGEST_LINE = 500
-SAM_BENCH = Path(sys.executable).with_name("sam-bench")
-# Long enough for Ctrl-C to come between the first case's end and the second's.
-UNHURRIED = (
-    "sweep -m tiny -s 64 -b 1,2,4 --input noise --warmup-s 0 --warmup-cap-s 0.5 --min-timed-s 1 "
-    "--max-timed-s 1.5 --min-forwards 6 --module-forwards 3"
-)
+HERE = Path(__file__).parent
+
+
+def names_of(path: Path) -> SimpleNamespace:
+    """What a file defines, of which pytest's importlib mode lets tests import nothing."""
+    return SimpleNamespace(**runpy.run_path(str(path)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -234,94 +223,32 @@ def make_store(tmp_path, make_case, environment):
     return make
 
 
-NOTHING = Measurement(weights="random, seed 0", input_source="noise, seed 0")
-
-
-class ScriptedLauncher:
-    """Answers by batch size: a status, or an error to raise; 'ok' where nothing is said.
-
-    Args:
-        script: Answers by batch size.
-        measurement: Of the cases that are ok.
-        before: Called with each case before it is answered.
-    """
-
-    def __init__(self, script=None, measurement=NOTHING, before=lambda case: None):
-        self.script, self.measurement, self.before = dict(script or {}), measurement, before
-        self.measured: list[Case] = []
-        self.is_closed = False
-
-    @property
-    def batch_sizes(self) -> list[int]:
-        return [case.batch_size for case in self.measured]
-
-    def measure(self, case, plan, on_stage):
-        self.measured.append(case)
-        self.before(case)
-        on_stage("latency")
-        answer = self.script.get(case.batch_size, "ok")
-        if isinstance(answer, BaseException):
-            raise answer
-        measurement = self.measurement if answer == "ok" else None
-        return Outcome(status=answer, message=answer, measurement=measurement, wall_s=0.5)
-
-    def close(self):
-        self.is_closed = True
+@pytest.fixture(scope="session")
+def fakes():
+    """The names of fakes.py."""
+    return names_of(HERE / "fakes.py")
 
 
 @pytest.fixture(scope="session")
-def scripted_launcher():
-    return ScriptedLauncher
-
-
-class FakeClock:
-    """Stands still but for `now_s`; knows what it was asked, and the marks that are still out.
-
-    Args:
-        wait_s: What the host spends in each synchronise.
-    """
-
-    def __init__(self, wait_s: float = 0.0) -> None:
-        self.now_s = 0.0
-        self.wait_s = wait_s
-        self.log: list[str] = []
-        self.out = 0
-
-    def mark(self) -> float:
-        self.log.append("mark")
-        self.out += 1
-        return self.now_s
-
-    def seconds(self, start: float, end: float) -> float:
-        return end - start
-
-    def synchronize(self) -> None:
-        self.log.append("wait")
-        self.now_s += self.wait_s
-
-    def release(self, *marks: float) -> None:
-        self.out -= len(marks)
-
-    def now(self) -> float:
-        return self.now_s
+def scripted_launcher(fakes):
+    return fakes.ScriptedLauncher
 
 
 @pytest.fixture(scope="session")
-def fake_clock():
-    return FakeClock
+def fake_clock(fakes):
+    return fakes.FakeClock
 
 
 @pytest.fixture(scope="session")
 def fake_device():
     """The names of fake_device.py."""
-    return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("fake_device.py"))))
+    return names_of(HERE / "fake_device.py")
 
 
 @pytest.fixture(scope="session")
 def made_up_gpu():
     """The names of made_up_gpu.py, of which every cause of a forward's time is known."""
-    path = Path(__file__).parents[1] / "results" / "made_up_gpu.py"
-    return SimpleNamespace(**runpy.run_path(str(path)))
+    return names_of(HERE.parent / "results" / "made_up_gpu.py")
 
 
 @pytest.fixture
@@ -363,73 +290,6 @@ def nvml_error():
 
 
 @pytest.fixture
-def make_evidence(make_record, make_case, make_gpu_environment, fake_device, nvml):
-    """Maker of a case measured on a fake GPU, and at half the batch size too.
-
-    Args:
-        smaller_s: Seconds of a forward at half the batch size.
-        gpu: The GPU's name.
-        changes: NVML's answers, or what the GPU does.
-    """
-
-    def make(device="cuda:0", smaller_s=0.006, gpu=KNOWN_GPU, **changes) -> Evidence:
-        machine = make_gpu_environment("9.0")
-        machine = machine.model_copy(
-            update={"gpus": (machine.gpus[0].model_copy(update={"name": gpu}),)}
-        )
-        nvml(**{key: changes.pop(key) for key in NVML_KEYS if key in changes})
-        telemetry = fake_device.look_at() if device.startswith("cuda") else None
-
-        def record(batch_size, **changes):
-            measurement = fake_device.measurement_of(make_case(batch_size=batch_size), **changes)
-            return make_record(
-                batch_size=batch_size, device=device, environment=machine,
-                measurement=measurement, telemetry=telemetry,
-            )  # fmt: skip
-
-        return Evidence(record(2, **changes), [record(1, times_s=lambda index: smaller_s)])
-
-    return make
-
-
-@pytest.fixture
-def naps(monkeypatch):
-    """Seconds that the runner would have slept."""
-    slept = []
-    monkeypatch.setattr(runner.time, "sleep", slept.append)
-    return slept
-
-
-@pytest.fixture
-def run_on_gpu(tmp_path, make_case, make_plan, make_gpu_environment, fake_device, nvml, naps):
-    """Run a sweep over batch sizes on a fake GPU; give its launcher, with the watcher and end.
-
-    Args:
-        measure: (case, number of the call) -> a measurement, a status, or an error to raise.
-    """
-
-    def start(measure=None, sizes=(1, 2, 4), device="cuda:0", plan=None, **options):
-        answer = measure or (lambda case, call: fake_device.measurement_of(case))
-        launcher, watcher = fake_device.DeviceLauncher(answer), fake_device.Watcher()
-        launcher.watcher = watcher
-        store = Store(tmp_path / "runs")
-        launcher.sweep_id = run_sweep(
-            [make_case(batch_size=size, device=device, model="tiny") for size in sizes],
-            plan or make_plan(),
-            make_gpu_environment("9.0"),
-            store,
-            launcher,
-            watcher,
-            "sam-bench sweep",
-            Options(**options),
-        )
-        launcher.end = store.read_end(launcher.sweep_id)
-        return launcher
-
-    return start
-
-
-@pytest.fixture
 def photograph(tmp_path):
     """A folder with one image."""
     folder = tmp_path / "photographs"
@@ -467,69 +327,53 @@ def refusal():
     return refused
 
 
-# Workers
+# What tests of a file and of its command share
 
-# What scripted workers are written in.
-WORDS = """
-import json, os, signal, subprocess, sys, time
 
-def say(**said):
-    print(json.dumps({"said": said}), flush=True)
+@pytest.fixture(scope="module")
+def quick_calibration():
+    """Products and copies that take no time."""
+    with pytest.MonkeyPatch.context() as patch, without_tf32():
+        patch.setattr(calibrate, "SPAN_S", 0.001)
+        patch.setattr(calibrate, "SMALLEST_SIDE", 16)
+        patch.setattr(calibrate, "LARGEST_SIDE", {"cpu": 64})
+        patch.setattr(calibrate, "PRODUCT_S", {"cpu": 0.0})
+        patch.setattr(calibrate, "COPY_BYTES", {"cpu": 4096})
+        yield
 
-def stage(name):
-    say(kind="stage", name=str(name))
 
-def outcome(status="ok", **more):
-    say(kind="outcome", status=status, wall_s=1.5, **more)
-
-def cases():
-    for line in sys.stdin:
-        yield json.loads(line)["case"]
-
-def grandchild(**options):
-    stage(subprocess.Popen(["sleep", "600"], **options).pid)
-"""
+@pytest.fixture(scope="module")
+def roofs(quick_calibration):
+    """Of this CPU."""
+    return calibrate.calibrate(torch.device("cpu"))
 
 
 @pytest.fixture
-def launch():
+def short_demo(monkeypatch):
+    """A demonstration of one GPU and model and two batch sizes."""
+    for name, value in (
+        ("GPUS", demo.GPUS[:1]), ("MODELS_SHOWN", ("vit_b",)), ("BATCHES", (1, 32)),
+        ("COMMITS", 1),
+    ):  # fmt: skip
+        monkeypatch.setattr(demo, name, value)
+
+
+# Workers
+
+
+@pytest.fixture
+def launch(fakes):
     """Start a launcher of scripted workers; none is left behind."""
     started = []
 
     def start(script):
-        launcher = LocalLauncher((sys.executable, "-I", "-c", WORDS + script))
+        launcher = LocalLauncher((sys.executable, "-I", "-c", fakes.WORDS + script))
         started.append(launcher)
         return launcher
 
     yield start
     for launcher in started:
         launcher.close()
-
-
-@pytest.fixture
-def measure(launch, make_case, make_plan):
-    """Measure one case with a scripted worker; give its outcome and the stages that it told."""
-
-    def run(script, **plan):
-        stages = []
-        outcome = launch(script).measure(make_case(), make_plan(**plan), stages.append)
-        return outcome, stages
-
-    return run
-
-
-@pytest.fixture
-def measure_batches(make_case, make_plan):
-    """Measure a case a batch size; give the statuses, and the pid of the worker of each."""
-
-    def run(launcher, *sizes, **changes):
-        statuses, stages = [], []
-        for size in sizes:
-            case = make_case(batch_size=size, **changes)
-            statuses.append(launcher.measure(case, make_plan(), stages.append).status)
-        return statuses, [int(name) for name in stages if name.isdecimal()]
-
-    return run
 
 
 @pytest.fixture(scope="session")
@@ -540,85 +384,3 @@ def is_gone():
         return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
     return look
-
-
-# The command line
-
-
-@pytest.fixture
-def invoke(tmp_path, monkeypatch, here):
-    """Call the command in tmp_path, without looking at the machine again."""
-    monkeypatch.chdir(tmp_path)
-    for module in (environment_file, doctor):
-        monkeypatch.setattr(module, "probe_environment", lambda: here)
-    answer = {"own_s": 0.001, "referee_s": 0.001, "ratio": 1.0, "limit": 0.1, "rounds": 10}
-    monkeypatch.setattr(doctor, "ask_referee", lambda device: answer)
-
-    on_ctrl_c = signal.getsignal(signal.SIGINT)
-
-    def call(line, *more):
-        result = CliRunner().invoke(main, [*shlex.split(line), *map(str, more)])
-        signal.signal(signal.SIGINT, on_ctrl_c)  # which a command that ends ignores
-        return result
-
-    return call
-
-
-@pytest.fixture
-def launcher(monkeypatch, scripted_launcher, make_record):
-    """Let sweeps be run by a scripted launcher; its `script` can be changed."""
-    scripted = scripted_launcher(measurement=make_record().measurement)
-    monkeypatch.setitem(LAUNCHERS, "local", lambda: scripted)
-    return scripted
-
-
-@pytest.fixture(scope="session")
-def mistake():
-    """Check that a call ended with exit code 2 and one line; give that line."""
-
-    def line(result):
-        code = result.exit_code if hasattr(result, "exit_code") else result.returncode
-        errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
-        assert code == 2, (result.stdout, result.stderr)
-        assert len(errors) == 1
-        assert result.stderr.splitlines()[-1] == errors[0]
-        assert "Traceback" not in result.stderr
-        assert result.stdout == ""
-        return errors[0]
-
-    return line
-
-
-@pytest.fixture(scope="session")
-def run_process():
-    """Run `sam-bench` for true."""
-
-    def run(*arguments, cwd=None, **changes):
-        return subprocess.run(
-            [SAM_BENCH, *arguments],
-            cwd=cwd, env={**os.environ, **changes}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def true_sweep(tmp_path_factory, secret):
-    """A sweep of three cases for true: stopped by Ctrl-C after the first, then run again."""
-    folder = tmp_path_factory.mktemp("sweep")
-    command = [SAM_BENCH, *UNHURRIED.split()]
-    options = {
-        "cwd": folder, "env": {**os.environ, "OMP_NUM_THREADS": "1", "SECRET_TOKEN": secret},
-        "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True,
-    }  # fmt: skip
-    with subprocess.Popen(command, **options) as process:
-        next(line for line in process.stdout if line.startswith("[1/3]"))
-        process.send_signal(signal.SIGINT)
-        stopped = subprocess.CompletedProcess(command, 0, *process.communicate())
-    stopped.returncode = process.returncode
-    after = {each.case.batch_size: each.status for each in Store(folder / "runs").read().records}
-    finished = subprocess.run(command, check=False, **options)
-    return SimpleNamespace(
-        command=UNHURRIED, folder=folder, store=folder / "runs", stopped=stopped, after=after,
-        finished=finished,
-    )  # fmt: skip

@@ -1,17 +1,12 @@
-"""What a device can do at most: measured, kept in the store, and told by the doctor."""
+"""What a device can do at most: measured, and kept in the store."""
 
 from __future__ import annotations
-
-import subprocess
-import sys
-from functools import partial
 
 import pytest
 import torch
 
 from benchmarking import calibrate as calibrate_file
-from benchmarking import doctor, environment
-from benchmarking.calibrate import cache_bytes, calibrate, time_copies, time_products
+from benchmarking.calibrate import cache_bytes, time_copies, time_products
 from benchmarking.environment import describe_environment
 from benchmarking.precision import PRECISIONS, without_tf32
 from hooks import WallClock
@@ -20,23 +15,6 @@ from results.store import Store
 
 CPU = torch.device("cpu")
 ON_A_CPU = [name for name, precision in PRECISIONS.items() if precision.on_cpu]
-
-
-@pytest.fixture(scope="module")
-def small():
-    """Products and copies that take no time."""
-    with pytest.MonkeyPatch.context() as patch, without_tf32():
-        patch.setattr(calibrate_file, "SPAN_S", 0.001)
-        patch.setattr(calibrate_file, "SMALLEST_SIDE", 16)
-        patch.setattr(calibrate_file, "LARGEST_SIDE", {"cpu": 64})
-        patch.setattr(calibrate_file, "PRODUCT_S", {"cpu": 0.0})
-        patch.setattr(calibrate_file, "COPY_BYTES", {"cpu": 4096})
-        yield
-
-
-@pytest.fixture(scope="module")
-def roofs(small):
-    return calibrate(CPU)
 
 
 # What is measured
@@ -74,14 +52,16 @@ def test_roofs_are_equal_after_they_were_written(roofs, tmp_path):
 
 
 @pytest.mark.parametrize(("product_s", "side"), [(0.0, 16), (1e9, 64)])
-def test_products_grow_until_they_take_long_or_are_the_largest(small, monkeypatch, product_s, side):
+def test_products_grow_until_they_take_long_or_are_the_largest(
+    quick_calibration, monkeypatch, product_s, side
+):
     monkeypatch.setattr(calibrate_file, "PRODUCT_S", {"cpu": product_s})
 
     assert time_products("fp32", CPU, WallClock()).side == side
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_products_are_of_the_precisions_type(small, monkeypatch, precision):
+def test_products_are_of_the_precisions_type(quick_calibration, monkeypatch, precision):
     seen = []
     true = torch.mm
 
@@ -97,7 +77,7 @@ def test_products_are_of_the_precisions_type(small, monkeypatch, precision):
     assert set(seen) == {(dtype, dtype, dtype, PRECISIONS[precision].tf32)}
 
 
-def test_a_copy_takes_at_most_a_quarter_of_the_free_memory(small, monkeypatch):
+def test_a_copy_takes_at_most_a_quarter_of_the_free_memory(quick_calibration, monkeypatch):
     monkeypatch.setattr(calibrate_file, "COPY_BYTES", {"cpu": 2**60})
     monkeypatch.setattr(
         calibrate_file.psutil, "virtual_memory", lambda: type("Free", (), {"available": 8000})
@@ -145,105 +125,3 @@ def test_a_system_that_tells_no_cache_has_0(tmp_path, monkeypatch):
     monkeypatch.setattr(calibrate_file, "CACHE", tmp_path / "missing")
 
     assert cache_bytes(CPU) == 0
-
-
-# The doctor
-
-
-@pytest.fixture
-def asked(monkeypatch, roofs):
-    """Let a device be calibrated at once; the devices that were asked for."""
-    devices = []
-
-    def ask(module, device, task):
-        assert module == "benchmarking.calibrate"
-        devices.append(device)
-        return roofs.model_dump_json()
-
-    monkeypatch.setattr(doctor, "ask", ask)
-    return devices
-
-
-@pytest.fixture
-def calibrate_with(monkeypatch):
-    """Let the process that calibrates run this instead."""
-    true = subprocess.run
-
-    def install(script):
-        run = partial(true, [sys.executable, "-I", "-c", script])
-        monkeypatch.setattr(environment.subprocess, "run", lambda command, **rest: run(**rest))
-
-    return install
-
-
-def test_the_doctor_keeps_the_roofs_in_the_store_and_says_each(invoke, asked, roofs, tmp_path):
-    result = invoke("doctor --calibrate --store kept")
-    told = [line.partition(":")[0] for line in result.stdout.splitlines() if "ok  roof" in line]
-
-    assert told == [f"ok  roof of cpu, {name}" for name in (*ON_A_CPU, "memory")]
-    assert Store(tmp_path / "kept").read_roofs() == [
-        Roofs.model_validate_json(roofs.model_dump_json())
-    ]
-
-
-def test_the_doctor_says_where_the_roofs_lie(invoke, asked, tmp_path):
-    result = invoke("doctor --calibrate --store kept")
-    (path,) = (tmp_path / "kept" / "roofs").iterdir()
-
-    assert f"all kept in 'kept/roofs/{path.name}'" in result.stdout
-
-
-def test_calibrating_again_replaces_what_was_kept(invoke, asked, tmp_path):
-    for _ in range(2):
-        invoke("doctor --calibrate --store kept")
-
-    assert len(Store(tmp_path / "kept").read_roofs()) == 1
-
-
-def test_nothing_is_calibrated_unless_it_is_asked_for(invoke, asked, tmp_path):
-    result = invoke("doctor --store kept")
-
-    assert asked == []
-    assert "roof" not in result.stdout
-    assert not (tmp_path / "kept").exists()
-
-
-def test_every_gpu_is_calibrated_and_not_the_cpu(
-    tmp_path, monkeypatch, asked, make_gpu_environment
-):
-    monkeypatch.setattr(doctor, "probe_environment", lambda: make_gpu_environment("9.0", "9.0"))
-    monkeypatch.setattr(doctor, "check_referee", lambda device: doctor.Finding("x", True, ""))
-    doctor.examine(tmp_path, calibrates=True)
-
-    assert asked == ["cuda:0", "cuda:1"]
-
-
-@pytest.mark.parametrize(
-    ("script", "reason"),
-    [
-        ("raise SystemExit('a\\nwhy not')", "cpu could not be calibrated (why not): see what this"),
-        ("", "cpu could not be calibrated (no message): see what this prints: python -m"),
-        ("print('{}')", "validation errors for Roofs"),
-        ("print('nonsense')", "validation error for Roofs"),
-    ],
-)
-def test_a_calibration_that_fails_is_a_fault_in_one_line(
-    invoke, calibrate_with, tmp_path, script, reason
-):
-    calibrate_with(script)
-    result = invoke("doctor --calibrate --store kept")
-    (line,) = (line for line in result.stdout.splitlines() if line.startswith("BAD"))
-
-    assert line.startswith("BAD roofs: ")
-    assert reason in line
-    assert result.exit_code == 5
-    assert Store(tmp_path / "kept").read_roofs() == []
-
-
-def test_a_store_that_can_not_keep_the_roofs_is_a_fault(invoke, asked, tmp_path):
-    (tmp_path / "kept").touch()
-    result = invoke("doctor --calibrate --store kept")
-    bad = [line for line in result.stdout.splitlines() if line.startswith("BAD")]
-
-    assert [line.partition(":")[0] for line in bad] == ["BAD roofs", "BAD store"]
-    assert result.exit_code == 5

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarking.capacity import Known, ProbeFailedError, find_capacity, find_largest
+from benchmarking.runner import Setting
 from benchmarking.sweep import QUICK
 from results.capacity import capacity_frame
 from results.repair import is_locked, look_over
@@ -133,9 +134,9 @@ def device(tmp_path, make_case, make_plan, environment, fake_device):
         closed, locked, stores = [], [], Store(tmp_path / "runs")
         launcher.close = lambda: closed.append(len(launcher.measured))
         found = SimpleNamespace(launcher=launcher, store=stores, closed=closed, locked=locked)
-        arguments = make_case(**case), plan or make_plan(), where, stores, launcher, watcher
+        setting = Setting(where, stores, launcher, watcher, "sam-bench capacity")
         try:
-            found.sweep_ids = find_capacity(*arguments, "sam-bench capacity", most)
+            found.sweep_ids = find_capacity(make_case(**case), plan or make_plan(), setting, most)
         except (KeyboardInterrupt, ProbeFailedError) as error:
             found.error = error
         sizes = list(zip(launcher.batch_sizes, launcher.passes, strict=True))

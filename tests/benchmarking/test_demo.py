@@ -48,16 +48,7 @@ def steps(records):
 
 
 @pytest.fixture
-def is_short(monkeypatch):
-    """Of one GPU and model and two batch sizes."""
-    for name, value in (
-        ("GPUS", GPUS[:1]), ("MODELS_SHOWN", ("vit_b",)), ("BATCHES", (1, 32)), ("COMMITS", 1),
-    ):  # fmt: skip
-        monkeypatch.setattr(demo, name, value)
-
-
-@pytest.fixture
-def written(is_short, tmp_path):
+def written(short_demo, tmp_path):
     """The records that a seed writes, as their files hold them."""
 
     def write(seed, folder):
@@ -203,29 +194,3 @@ def test_the_same_seed_writes_the_same_records(written):
 
 def test_another_seed_writes_others(written):
     assert written(7, "one") != written(8, "two")
-
-
-def test_the_command_says_how_many_records_it_wrote(is_short, invoke):
-    result = invoke("demo --store made-up")
-
-    assert result.exit_code == 0, result.stderr
-    assert result.stdout.startswith(f"{len(Store('made-up').read().records)} made-up records in ")
-
-
-def test_the_next_command_that_is_named_works(is_short, invoke):
-    said = invoke("demo --store made-up").stdout
-    result = invoke(said.partition("sam-bench ")[2].strip())
-
-    assert result.exit_code == 0, result.stderr
-    assert "vit_b" in result.stdout
-
-
-def test_a_store_with_records_is_refused_in_one_line(invoke, make_store, make_record):
-    store = make_store(make_record())
-    before = sorted(store.path.rglob("*"))
-    result = invoke("demo --store", store.path)
-
-    assert result.exit_code == 2
-    assert len(result.stderr.strip().splitlines()) == 1
-    assert "holds records already" in result.stderr
-    assert sorted(store.path.rglob("*")) == before

@@ -11,11 +11,10 @@ from torch import nn
 
 from benchmarking.encoders import first_tensor, load_encoder
 from benchmarking.measure import PassError, measure_case
+from benchmarking.planning import definition_sha256, encoder_source
 from benchmarking.rig import build_rig
-from benchmarking.runner import definition_sha256, encoder_source
 from benchmarking.sweep import SweepError
 from results.schema import ENCODER, OWN, PASSES
-from results.store import Store
 
 # An encoder of two layers, as a person writes one.
 OWN_FILE = """
@@ -374,26 +373,3 @@ def test_the_file_of_a_module_in_a_folder_is_found_without_running_any(folder):
 @pytest.mark.parametrize("path", ["no_such_module_here:make", "no.such:make", "sys:exit", "a..b:c"])
 def test_a_module_without_a_file_has_none(path):
     assert encoder_source(path) is None
-
-
-def test_an_encoder_is_measured_from_the_command_line(run_process, folder, write):
-    path = write(OWN_FILE)
-    done = run_process(
-        "sweep", "--encoder", path, "-b", "1", "-s", "50", "--input", "noise", "--quick",
-        "--passes", "latency,flops", "--store", "own_runs", cwd=folder, OMP_NUM_THREADS="1",
-    )  # fmt: skip
-    (record,) = Store(folder / "own_runs").read().records
-
-    assert done.returncode == 0, done.stderr
-    assert (record.status, record.case.model, record.case.weights) == ("ok", path, OWN)
-
-
-def test_a_bad_encoder_ends_a_sweep_with_one_line(run_process, folder, write):
-    path = write("def other(): ...")
-    done = run_process("sweep", "--encoder", path, "-b", "1", "--input", "noise", cwd=folder)
-
-    assert done.returncode == 2
-    assert done.stderr == (
-        f"Error: --encoder {path}: {path.removesuffix(':make')} has no function 'make'; it has: "
-        "other.\n"
-    )

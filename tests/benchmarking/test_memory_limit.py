@@ -11,14 +11,9 @@ import torch
 from benchmarking import rig as rig_file
 from benchmarking.launchers import LocalLauncher
 from benchmarking.rig import limit_memory
-from results.store import Store
 
 LIMIT = 150_000_000
 MANY = 320  # images of 128 pixels, of which two batches alone take more
-HASTY = (
-    "--warmup-s 0 --warmup-forwards 1 --warmup-cap-s 0.5 --min-timed-s 0 --max-timed-s 0.5 "
-    "--min-forwards 1 --max-forwards 1"
-)
 
 
 # For true
@@ -55,25 +50,6 @@ def test_without_the_limit_the_same_batch_fits(limited):
 
 def test_a_model_that_does_not_fit_itself_is_oom(limited):
     assert limited(1, limit_bytes=2**20).status == "oom"
-
-
-def test_the_limit_stands_in_the_records_of_a_sweep(invoke):
-    result = invoke(
-        f"sweep -m tiny -s 128 -b 1,{MANY} --device cpu --input noise --passes latency {HASTY} "
-        f"--memory-limit-bytes {LIMIT}"
-    )
-    records = Store("runs").read().records
-
-    assert result.exit_code == 0, result.stderr
-    assert [record.status for record in records] == ["ok", "oom"]
-    assert {record.plan.memory_limit_bytes for record in records} == {LIMIT}
-
-
-@pytest.mark.parametrize("value", ["0", "-1", "1048575", "1.5", "nan", "many", str(2**63)])
-def test_a_limit_that_is_none_is_refused_in_one_line(invoke, mistake, value):
-    line = mistake(invoke(f"sweep -m tiny -b 1 --memory-limit-bytes {value}"))
-
-    assert "--memory-limit-bytes" in line
 
 
 # By its calls

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from benchmarking.runner import Options, run_sweep
+from benchmarking.runner import Options, Setting, run_sweep
 from benchmarking.sweep import SweepError
 from results import store as store_file
 from results.schema import RETRIED, STATUSES
@@ -51,19 +51,12 @@ def cases(make_case):
 def run(store, cases, environment, make_plan, scripted_launcher):
     """Run the sweep of four cases with a script; give the launcher, closed."""
 
-    def start(script=None, launcher=None, watcher=None, **changes):
+    def start(script=None, launcher=None, watcher=None, command="sam-bench sweep", **changes):
         launcher = launcher or scripted_launcher(script)
-        arguments = {
-            "cases": cases,
-            "plan": make_plan(),
-            "environment": environment,
-            "store": store,
-            "command": "sam-bench sweep",
-            "options": Options(),
-        }
-        launcher.sweep_id = run_sweep(
-            launcher=launcher, watcher=watcher or Watcher(), **arguments | changes
-        )
+        where = changes.pop("environment", environment)
+        setting = Setting(where, store, launcher, watcher or Watcher(), command)
+        arguments = {"cases": cases, "plan": make_plan(), "options": Options()}
+        launcher.sweep_id = run_sweep(setting=setting, **arguments | changes)
         return launcher
 
     return start

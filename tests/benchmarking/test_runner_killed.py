@@ -18,7 +18,7 @@ KILLER = """
 import collections, json, os, random, signal, sys, time
 from pathlib import Path
 from benchmarking.protocol import Outcome
-from benchmarking.runner import run_sweep
+from benchmarking.runner import Setting, run_sweep
 from results.repair import look_over
 from results.schema import Environment, Case, Measurement, TimingPlan
 from results.store import Store
@@ -45,7 +45,8 @@ class Watcher:
         return lambda *arguments: None
 
 def run(store, pipe):
-    run_sweep(cases, TimingPlan(), environment, store, Launcher(), Watcher(pipe), "")
+    setting = Setting(environment, store, Launcher(), Watcher(pipe), "")
+    run_sweep(cases, TimingPlan(), setting)
 
 def start(store, delay_s):
     \"\"\"Run the sweep in a child; give its status, and the ids that it said were stored.\"\"\"

@@ -1,4 +1,4 @@
-"""From flags or a TOML file to cases, and every bad input to one line that says what to do."""
+"""From axes to cases, and what can't be run to one line that says what to do."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import itertools
 
 import pytest
 
+from benchmarking.settings import parse_sweep
 from benchmarking.sweep import (
     MAX_CASES,
     MAX_VALUES,
-    QUICK,
     VOCABULARY,
     Sweep,
     check_weights,
     checkpoint_path,
-    parse_sweep,
+    quoted,
+    suggestion,
     unsupported_reason,
 )
-from results.schema import AXES, OWN, PASSES, Case, TimingPlan
+from results.schema import AXES, OWN, Case, TimingPlan
 from sam.configs import MODELS
 
 OFFICIAL = [name for name, config in MODELS.items() if config.checkpoint]
@@ -39,94 +40,9 @@ def test_every_field_has_its_help_beside_it(form):
     assert [name for name, field in form.model_fields.items() if not field.description] == []
 
 
-def test_nothing_asked_is_the_default_sweep_and_plan():
-    assert parse_sweep({}) == (Sweep(), TimingPlan(), [])
-
-
-def test_quick_changes_the_plan_alone():
-    assert parse_sweep({}, quick=True) == (Sweep(), TimingPlan(**QUICK), [])
-
-
-def test_a_setting_wins_over_quick():
-    _, plan, _ = parse_sweep({"warmup_s": "7"}, quick=True)
-
-    assert plan.warmup_s == 7.0
-
-
-# Good values
-
-
-@pytest.mark.parametrize(
-    ("value", "sizes"),
-    [
-        ("8", (8,)),
-        ("1,2,4", (1, 2, 4)),
-        (" 1 , 2 ", (1, 2)),
-        ("1..64", (1, 2, 4, 8, 16, 32, 64)),
-        ("3..20", (3, 6, 12)),
-        ("4..4", (4,)),
-        ("1..2,8", (1, 2, 8)),
-        ([1, "2..4"], (1, 2, 4)),
-        (16, (16,)),
-        ("1000000", (1_000_000,)),
-    ],
-)
-def test_batch_sizes_are_numbers_lists_and_ranges_that_double(value, sizes):
-    assert parse_sweep({"batch_size": value})[0].batch_size == sizes
-
-
-def test_values_that_stand_twice_are_measured_once_and_a_note_says_so():
-    asked, _, notes = parse_sweep({"batch_size": "1,1,2", "model": "tiny,tiny"})
-
-    assert (asked.batch_size, asked.model) == ((1, 2), ("tiny",))
-    assert notes == [
-        f"--{name}: values that stand twice are measured once" for name in ("batch-size", "model")
-    ]
-
-
-@pytest.mark.parametrize("name", VOCABULARY)
-def test_every_word_of_a_vocabulary_is_taken(name):
-    asked, _, _ = parse_sweep({name: ",".join(VOCABULARY[name])})
-
-    assert getattr(asked, name) == tuple(VOCABULARY[name])
-
-
 @pytest.mark.parametrize("name", VOCABULARY)
 def test_every_default_is_a_word_of_its_vocabulary(name):
     assert set(Sweep.model_fields[name].default) <= set(VOCABULARY[name])
-
-
-def test_passes_are_put_in_their_order():
-    _, plan, _ = parse_sweep({"passes": ",".join(reversed(PASSES))})
-
-    assert plan.passes == PASSES
-
-
-def test_passes_that_take_long_are_measured_only_where_they_are_named():
-    assert set(PASSES) - set(TimingPlan().passes) == {"mask_generator", "energy", "kernels"}
-
-
-@pytest.mark.parametrize("name", PASSES)
-def test_a_pass_that_is_named_is_measured_alone(name):
-    assert parse_sweep({"passes": name})[1].passes == (name,)
-
-
-@pytest.mark.parametrize("kind", ["points", "boxes"])
-def test_prompts_are_points_or_boxes(kind):
-    assert parse_sweep({"prompts": kind})[1].prompts == kind
-
-
-@pytest.mark.parametrize("name", ["prompts_per_image", "points_per_side"])
-@pytest.mark.parametrize("value", ["7", 7])
-def test_prompts_and_points_are_counted(name, value):
-    assert getattr(parse_sweep({name: value})[1], name) == 7
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("2", 2.0), ("0.5", 0.5), (".5", 0.5), ("1e2", 100.0), ("+3.", 3.0)]
-)
-def test_seconds_are_read_from_text(text, seconds):
-    assert parse_sweep({"warmup_s": text})[1].warmup_s == seconds
 
 
 # Cases
@@ -183,6 +99,22 @@ def test_too_many_cases_are_refused_with_their_count(environment, refusal):
 def test_too_many_values_of_an_axis_are_refused_also_without_text():
     with pytest.raises(ValueError, match=f"at most {MAX_VALUES} values, got {MAX_VALUES + 1}"):
         Sweep(batch_size=tuple(range(1, MAX_VALUES + 2)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "size"),
+    [
+        *[({"model": model, "image_size": "64,1000"}, 1000) for model in MODELS],
+        ({"encoder": "a:f", "model": "tiny", "image_size": "224,50"}, 50),
+    ],
+    ids=[*MODELS, "tiny beside an encoder"],
+)
+def test_an_image_size_that_sam_does_not_take_is_refused(settings, size, environment, refusal):
+    asked, _, _ = parse_sweep(settings)
+
+    assert refusal(asked.cases, environment) == (
+        f"--image-size must be a multiple of 16 for SAM's models, got {size}."
+    )
 
 
 # Devices
@@ -320,29 +252,6 @@ def test_a_name_too_long_for_a_file_is_refused(refusal):
 # Encoders that are not ours
 
 
-def test_an_encoder_stands_among_the_models():
-    asked, _, _ = parse_sweep({"encoder": "a.b:f,c:g", "model": "tiny"})
-
-    assert asked.model == ("tiny", "a.b:f", "c:g")
-
-
-@pytest.mark.parametrize("settings", [{"encoder": "a.b:f"}, {"model": "a.b:f"}])
-def test_an_encoder_alone_is_the_only_model(settings):
-    assert parse_sweep(settings)[0].model == ("a.b:f",)
-
-
-@pytest.mark.parametrize("value", [["a.b:f", "c:g"], ("a.b:f", "c:g"), "a.b:f, c:g"])
-def test_encoders_are_a_list_as_any_axis_is(value):
-    assert parse_sweep({"encoder": value})[0].model == ("a.b:f", "c:g")
-
-
-def test_an_encoder_that_stands_twice_is_measured_once_and_a_note_says_so():
-    asked, _, notes = parse_sweep({"encoder": "a:f", "model": ["a:f", "tiny"]})
-
-    assert asked.model == ("a:f", "tiny")
-    assert notes == ["--model: values that stand twice are measured once"]
-
-
 def test_an_encoder_is_measured_once_for_all_attention_and_weights_of_ours(environment, tmp_path):
     path = tmp_path / "own.pth"
     path.touch()
@@ -375,14 +284,6 @@ def test_an_encoder_takes_any_image_size(environment):
     assert {case.image_size for case in asked.cases(environment)} == {50, 224}
 
 
-def test_an_encoder_beside_ours_needs_image_sizes_of_ours(environment, refusal):
-    asked, _, _ = parse_sweep({"encoder": "a:f", "model": "tiny", "image_size": "224,50"})
-
-    assert refusal(asked.cases, environment) == (
-        "--image-size must be a multiple of 16 for SAM's models, got 50."
-    )
-
-
 def test_weights_that_only_ours_need_are_not_looked_for(environment, tmp_path):
     asked, _, _ = parse_sweep({"encoder": "a:f", "weights": str(tmp_path / "missing.pth")})
 
@@ -396,3 +297,14 @@ def test_an_execution_of_ours_alone_is_kept_beside_one_that_an_encoder_has(envir
     reasons = [unsupported_reason(case, environment) for case in asked.cases(environment)]
 
     assert reasons == [None, "onnxruntime runs SAM's own encoder alone"]
+
+
+# What lines are made of
+
+
+def test_the_first_of_equally_close_names_is_suggested():
+    assert suggestion("vit_x", MODELS) == " Did you mean 'vit_b'?"
+
+
+def test_a_quoted_value_is_one_short_line_of_ascii():
+    assert quoted("é\n\x1b" * 10**5) == "'" + "\\xe9\\n\\x1b" * 5 + "\\xe9\\n..."

@@ -5,7 +5,8 @@ import torch
 from PIL import Image
 
 from sam.build import build_sam_model
-from sam.predictor import Prompts, SamPredictor
+from sam.predictor import SamPredictor
+from sam.prompts import Prompts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -390,26 +391,6 @@ def test_a_bad_image_among_good_ones_is_refused_and_the_set_ones_stay(predictor_
     assert len(predictor_of_two.get_image_embedding()) == 2
 
 
-@pytest.mark.parametrize(
-    ("given", "got"),
-    [
-        ({}, "got nothing"),
-        (points(2, 1) | boxes(3), r"got \[2, 3\]"),
-        (boxes(1) | masks(2), r"got \[1, 2\]"),
-    ],
-    ids=["nothing", "points and boxes", "boxes and masks"],
-)
-def test_prompts_hold_the_same_number_of_each_kind(given, got):
-    with pytest.raises(ValueError, match=rf"must hold points, boxes or masks.*{got}"):
-        Prompts(**given)
-
-
-@pytest.mark.parametrize("alone", ["point_coords", "point_labels"])
-def test_prompts_hold_points_and_labels_together(alone):
-    with pytest.raises(ValueError, match="must be given together"):
-        Prompts(**{alone: points(2, 1)[alone]})
-
-
 def test_the_sizes_of_one_image_have_upstreams_names():
     predictor = SamPredictor(build_sam_model("tiny", image_size=128))
     before = (predictor.original_size, predictor.input_size)
@@ -417,30 +398,6 @@ def test_the_sizes_of_one_image_have_upstreams_names():
 
     assert before == (None, None)
     assert (predictor.original_size, predictor.input_size) == ((30, 60), (64, 128))
-
-
-@pytest.mark.parametrize(
-    ("given", "line"),
-    [
-        ({"boxes": np.zeros(4)}, r"boxes must have shape \(any, 4\), got \(4,\)"),
-        ({"boxes": np.zeros((2, 2))}, r"boxes must have shape \(any, 4\), got \(2, 2\)"),
-        (
-            {"point_coords": np.zeros((3, 2)), "point_labels": np.ones(3)},
-            r"point_coords must have shape \(any, any, 2\), got \(3, 2\)",
-        ),
-        (
-            {"point_coords": np.zeros((3, 1, 2)), "point_labels": np.ones(3)},
-            r"point_labels must have shape \(3, 1\), got \(3,\)",
-        ),
-        (
-            {"mask_inputs": np.zeros((1, 16, 16))},
-            r"mask_inputs must have shape \(any, 1, any, any\)",
-        ),
-    ],
-)
-def test_prompts_of_another_shape_are_refused_at_once(given, line):
-    with pytest.raises(ValueError, match=line):
-        Prompts(**given)
 
 
 def test_a_resized_image_s_own_size_scales_its_masks_up(empty_predictor):

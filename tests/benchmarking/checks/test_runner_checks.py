@@ -9,20 +9,8 @@ import pytest
 from benchmarking import runner
 from benchmarking.runner import ATTEMPTS
 from benchmarking.telemetry import own_pids
-from results.store import Store
 
 THERMAL, POWER_CAP = 0x20, 0x4
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "runs")
-
-
-@pytest.fixture
-def records(store):
-    """The store's records by batch size."""
-    return lambda: {record.case.batch_size: record for record in store.read().records}
 
 
 # Checks

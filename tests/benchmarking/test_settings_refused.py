@@ -7,14 +7,8 @@ import re
 
 import pytest
 
-from benchmarking.sweep import (
-    MAX_CONFIG_BYTES,
-    MAX_VALUES,
-    parse_sweep,
-    quoted,
-    read_config,
-    suggestion,
-)
+from benchmarking.settings import MAX_CONFIG_BYTES, parse_sweep, read_config
+from benchmarking.sweep import MAX_VALUES
 from sam.configs import MODELS
 
 
@@ -133,37 +127,28 @@ def test_a_bad_value_is_refused_in_one_line_with_what_came(name, value, line, re
     assert re.search(line, refusal(parse_sweep, {name: value}))
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_an_image_size_that_sam_does_not_take_is_refused(model, environment, refusal):
-    asked, _, _ = parse_sweep({"model": model, "image_size": "64,1000"})
-
-    assert refusal(asked.cases, environment) == (
-        "--image-size must be a multiple of 16 for SAM's models, got 1000."
-    )
-
-
-def test_the_first_of_equally_close_names_is_suggested():
-    assert suggestion("vit_x", MODELS) == " Did you mean 'vit_b'?"
-
-
 # Sweep files
 
 
-def test_a_file_sets_what_flags_set(config):
-    settings = config('model = "tiny"\nbatch_size = [1, 2]\nwarmup_s = 1\npasses = ["latency"]')
-    flags = {"model": "tiny", "batch_size": "1,2", "warmup_s": "1", "passes": "latency"}
+FILES = {
+    "values": (
+        'model = "tiny"\nbatch_size = [1, 2]\nwarmup_s = 1\npasses = ["latency"]',
+        {"model": "tiny", "batch_size": "1,2", "warmup_s": "1", "passes": "latency"},
+    ),
+    "encoders": (
+        'model = ["tiny"]\nencoder = ["a.b:f", "c:g"]',
+        {"model": "tiny", "encoder": "a.b:f,c:g"},
+    ),
+}
 
-    assert parse_sweep(settings) == parse_sweep(flags)
+
+@pytest.mark.parametrize(("content", "flags"), FILES.values(), ids=FILES)
+def test_a_file_sets_what_flags_set(config, content, flags):
+    assert parse_sweep(config(content)) == parse_sweep(flags)
 
 
 def test_a_byte_order_mark_is_let_pass(config):
     assert config(b'\xef\xbb\xbfmodel = "tiny"') == {"model": "tiny"}
-
-
-def test_a_file_names_encoders_as_flags_do(config):
-    settings = config('model = ["tiny"]\nencoder = ["a.b:f", "c:g"]')
-
-    assert parse_sweep(settings) == parse_sweep({"model": "tiny", "encoder": "a.b:f,c:g"})
 
 
 BAD_FILES = {
@@ -219,7 +204,3 @@ def test_a_file_that_is_not_there_is_refused(tmp_path, name, refusal):
     line = refusal(read_config, tmp_path.relative_to(tmp_path) / name)
 
     assert "must name a TOML file" in line or "can't be read: File name too long" in line
-
-
-def test_a_quoted_value_is_one_short_line_of_ascii():
-    assert quoted("é\n\x1b" * 10**5) == "'" + "\\xe9\\n\\x1b" * 5 + "\\xe9\\n..."

@@ -7,18 +7,6 @@ import pytest
 from benchmarking.report import end_lines
 from benchmarking.sweep import SweepError
 from results.schema import FAILED
-from results.store import Store
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "runs")
-
-
-@pytest.fixture
-def records(store):
-    """The store's records by batch size."""
-    return lambda: {record.case.batch_size: record for record in store.read().records}
 
 
 @pytest.fixture
