@@ -14,7 +14,7 @@ The changes of all parts and causes add up to the change of the whole.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 from typing import Any
@@ -30,7 +30,6 @@ from .schema import ENCODER, ModuleTiming, Record, Work
 CAUSES = ("launch", "memory", "compute", "clock", "unknown")
 REST = "rest of blocks"  # what of a block its timed parts do not account for
 WHOLE = "whole"
-KNEE = 0.95  # of the best images/s
 
 BATCHING_COLUMNS = (
     "sweep_id", *AXES_OF_A_FAMILY, "from_batch", "to_batch", "part", "cause", "before_s",
@@ -201,9 +200,3 @@ def sm_clock_hz(record: Record) -> float | None:
     looks = list(zip_longest(telemetry.sm_clock_hz, telemetry.event_reasons))[1:-1]
     known = [hz for hz, reasons in looks if hz and "idle" not in (reasons or ())]
     return float(np.median(known)) if known else None
-
-
-def knee(family: Sequence[Record]) -> Record:
-    """The smallest batch whose images/s are within 5 % of the best."""
-    best_s = min(map(image_s, family))
-    return next(record for record in family if image_s(record) <= best_s / KNEE)

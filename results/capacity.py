@@ -1,6 +1,6 @@
 """Which batch size is best: what fits, from where on a larger one brings nothing, what it costs.
 
-Told from the records of cases that differ in the batch size alone, whoever measured them.
+Told from cases that differ in the batch size alone, whoever measured them.
 """
 
 from __future__ import annotations
@@ -12,17 +12,25 @@ from typing import Any
 import pandas as pd
 from scipy import stats
 
-from .batching import forward_s, image_s, knee, warnings
-from .frames import AXES_OF_A_FAMILY, frame
+from .frames import AXES_OF_A_FAMILY, case_frame, frame
 from .schema import Case, Environment, Record, TimingPlan
 
 FITTING = ("ok", "invalid")  # what can't be trusted did fit
+KNEE = 0.95  # of the best images/s
 CAPACITY_COLUMNS = (
     *AXES_OF_A_FAMILY, "gpu", "cpu", "memory_limit_bytes", "largest_batch", "smallest_oom",
-    "fixed_bytes", "image_bytes", "best_batch", "best_images_per_s", "knee_batch",
-    "knee_images_per_s", "latency_budget_s", "budget_batch", "budget_images_per_s",
-    "joules_batch", "image_joules", "warnings",
+    "predicted_batch", "fixed_bytes", "image_bytes", "fixed_s", "marginal_s", "best_batch",
+    "best_images_per_s", "knee_batch", "knee_images_per_s", "latency_budget_s", "budget_batch", "budget_images_per_s",
+    "joules_batch", "image_joules", "warnings", "is_synthetic",
 )  # fmt: skip
+# What of a case tells of capacity.
+USED = (
+    *AXES_OF_A_FAMILY, "batch_size", "gpu", "cpu", "device_uid", "device_bytes",
+    "memory_limit_bytes", "status", "started_at", "peak_bytes", "median_s", "image_s",
+    "images_per_s", "image_joules", "warnings", "is_synthetic",
+)  # fmt: skip
+
+Row = dict[Any, Any]  # of a case, by column
 
 
 def capacity_frame(
@@ -34,9 +42,16 @@ def capacity_frame(
         records: Of any sweeps, on any devices.
         latency_budget_s: The most that a forward may take.
     """
-    groups: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
-    for record in records:
-        groups[family_of(record.case, record.environment, record.plan)].append(record)
+    return capacity_of_cases(case_frame(records), latency_budget_s)
+
+
+def capacity_of_cases(cases: pd.DataFrame, latency_budget_s: float | None = None) -> pd.DataFrame:
+    """The same, of a frame of cases."""
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    known = cases[list(USED)].astype(object)
+    for row in known.where(known.notna(), None).to_dict("records"):
+        axes = (row[axis] for axis in AXES_OF_A_FAMILY)
+        groups[*axes, row["device_uid"], row["memory_limit_bytes"]].append(row)
     rows = (capacity_row(group, latency_budget_s) for group in groups.values())
     return frame((row for row in rows if row is not None), CAPACITY_COLUMNS)
 
@@ -47,108 +62,92 @@ def family_of(case: Case, environment: Environment, plan: TimingPlan) -> tuple[A
     return (*axes, environment.device_name(case.device), plan.memory_limit_bytes)
 
 
-def capacity_row(group: Sequence[Record], latency_budget_s: float | None) -> dict[str, Any] | None:
+def capacity_row(group: Sequence[Row], latency_budget_s: float | None) -> Row | None:
     """None where no batch fitted."""
     # What did not fit in the same second came last: a search ends with it.
-    by_age = sorted(group, key=lambda each: (each.started_at, each.status == "oom"))
-    newest = {record.case.batch_size: record for record in by_age}
-    fitting = [size for size, record in newest.items() if record.status in FITTING]
+    by_age = sorted(group, key=lambda row: (row["started_at"], row["status"] == "oom"))
+    newest = {row["batch_size"]: row for row in by_age}
+    fitting = [size for size, row in newest.items() if row["status"] in FITTING]
     if not fitting:
         return None
     largest = max(fitting)
     first = newest[largest]
-    fixed, per_image = memory_line(newest_with("memory", by_age))
-    good = [record for record in by_age if record.status == "ok"]
-    family = newest_with("latency", good)
+    fixed, per_image = line(newest_with("peak_bytes", by_age), "peak_bytes")
+    good = [row for row in by_age if row["status"] == "ok"]
+    family = newest_with("image_s", good)
+    fixed_s, marginal_s = line(family, "median_s")
+    energies = newest_with("image_joules", good)
+    least = min(energies, key=lambda row: row["image_joules"], default=None)
     return {
-        **first.case.model_dump(include=set(AXES_OF_A_FAMILY)),
-        "gpu": first.gpu.name if first.gpu is not None else None,
-        "cpu": first.environment.cpu,
-        "memory_limit_bytes": first.plan.memory_limit_bytes,
+        **{name: first[name] for name in (*AXES_OF_A_FAMILY, "gpu", "cpu", "memory_limit_bytes")},
         "largest_batch": largest,
         "smallest_oom": smallest_oom(newest.values(), above=largest),
+        "predicted_batch": predicted_batch(first["device_bytes"], fixed, per_image),
         "fixed_bytes": fixed,
         "image_bytes": per_image,
-        **batch_columns("best", min(family, key=image_s, default=None)),
+        "fixed_s": fixed_s,
+        "marginal_s": marginal_s,
+        **batch_columns("best", min(family, key=lambda row: row["image_s"], default=None)),
         **batch_columns("knee", knee(family) if family else None),
         "latency_budget_s": latency_budget_s,
         **batch_columns("budget", best_within(family, latency_budget_s)),
-        **joules_columns(newest_with("energy", good)),
-        "warnings": sum(map(warnings, newest.values())),
+        "joules_batch": least["batch_size"] if least is not None else None,
+        "image_joules": least["image_joules"] if least is not None else None,
+        "warnings": sum(row["warnings"] for row in newest.values()),
+        "is_synthetic": any(row["is_synthetic"] for row in newest.values()),
     }
 
 
-def newest_with(part: str, by_age: Iterable[Record]) -> list[Record]:
-    """Of each batch size the newest record whose measurement has a part, by size."""
+def newest_with(column: str, by_age: Iterable[Row]) -> list[Row]:
+    """Of each batch size the newest row that has a value, by size."""
     found = {
-        record.case.batch_size: record
-        for record in by_age
-        if record.status in FITTING
-        and record.measurement is not None
-        and getattr(record.measurement, part) is not None
+        row["batch_size"]: row
+        for row in by_age
+        if row["status"] in FITTING and row[column] is not None
     }
     return [found[size] for size in sorted(found)]
 
 
-def smallest_oom(group: Iterable[Record], above: int = 0) -> int | None:
+def smallest_oom(group: Iterable[Row], above: int = 0) -> int | None:
     """The smallest batch size beyond one that ran out of memory, in any pass."""
-    sizes = (record.case.batch_size for record in group if record.status == "oom")
+    sizes = (row["batch_size"] for row in group if row["status"] == "oom")
     return min((size for size in sizes if size > above), default=None)
 
 
-def memory_line(family: Iterable[Record]) -> tuple[float, float]:
-    """Bytes whatever the batch, and of each image, by least squares; NaN below two batch sizes."""
-    points = [
-        (record.case.batch_size, record.measurement.memory.peak_bytes)
-        for record in family
-        if record.measurement is not None and record.measurement.memory is not None
-    ]
-    if len(points) < 2:
+def line(family: Sequence[Row], column: str) -> tuple[float, float]:
+    """What a column is whatever the batch, and for each image, by least squares.
+
+    NaN below two batch sizes.
+    """
+    if len(family) < 2:
         return float("nan"), float("nan")
-    line = stats.linregress(*zip(*points, strict=True))
-    return float(line.intercept), float(line.slope)
+    points = [(row["batch_size"], row[column]) for row in family]
+    fitted = stats.linregress(*zip(*points, strict=True))
+    return float(fitted.intercept), float(fitted.slope)
 
 
-def best_within(family: Iterable[Record], latency_budget_s: float | None) -> Record | None:
+def predicted_batch(device_bytes: int, fixed: float, per_image: float) -> int | None:
+    """The largest batch that the line leaves room for; None where it tells nothing."""
+    if not per_image > 0:
+        return None
+    return max(0, int((device_bytes - fixed) / per_image))
+
+
+def knee(family: Sequence[Row]) -> Row:
+    """The smallest batch whose images/s are within 5 % of the best."""
+    best_s = min(row["image_s"] for row in family)
+    return next(row for row in family if row["image_s"] <= best_s / KNEE)
+
+
+def best_within(family: Iterable[Row], latency_budget_s: float | None) -> Row | None:
     """The measured batch with the most images/s whose forwards are within a budget."""
     if latency_budget_s is None:
         return None
-    within = [record for record in family if forward_s(record) <= latency_budget_s]
-    return min(within, key=image_s, default=None)
+    within = [row for row in family if row["median_s"] <= latency_budget_s]
+    return min(within, key=lambda row: row["image_s"], default=None)
 
 
-def batch_columns(name: str, record: Record | None) -> dict[str, Any]:
-    if record is None:
+def batch_columns(name: str, row: Row | None) -> Row:
+    if row is None:
         return {f"{name}_batch": None, f"{name}_images_per_s": None}
-    return {
-        f"{name}_batch": record.case.batch_size,
-        f"{name}_images_per_s": images_per_s(record),
-    }
-
-
-def images_per_s(record: Record) -> float:
-    """Images over the time of all forwards."""
-    latency = record.measurement.latency if record.measurement is not None else None
-    assert latency is not None
-    return record.case.batch_size * len(latency.forward_s) / sum(latency.forward_s)
-
-
-def joules_columns(family: Iterable[Record]) -> dict[str, Any]:
-    """The batch that takes the least energy an image, where it was measured."""
-    known = {
-        record.case.batch_size: joules
-        for record in family
-        if (joules := image_joules(record)) is not None
-    }
-    if not known:
-        return {"joules_batch": None, "image_joules": None}
-    least = min(known, key=lambda size: known[size])
-    return {"joules_batch": least, "image_joules": known[least]}
-
-
-def image_joules(record: Record) -> float | None:
-    """Of the whole board, for an image."""
-    energy = record.measurement.energy if record.measurement is not None else None
-    if energy is None or not energy.forwards:
-        return None
-    return energy.joules / (energy.forwards * record.case.batch_size)
+    return {f"{name}_batch": row["batch_size"], f"{name}_images_per_s": row["images_per_s"]}

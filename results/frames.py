@@ -8,18 +8,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from .hardware import Peak
-from .limits import LIMIT_COLUMNS, Limits, launch_share, limit_columns, limits_of
+from .limits import (
+    LIMIT_COLUMNS,
+    ROOF_COLUMNS,
+    Limits,
+    launch_share,
+    limit_columns,
+    limits_of,
+    roof_columns,
+)
 from .schema import (
     AXES,
     ENCODER,
     MASK_GENERATOR,
     PROMPTS,
+    Energy,
     Measurement,
     ModuleTiming,
     Record,
@@ -30,17 +40,18 @@ UNATTRIBUTED = "unattributed"
 Peaks = Mapping[str, Peak]  # a person's own rows of what GPUs can do
 
 IDENTITY = (
-    "sweep_id", "case_id", *AXES, "gpu", "cpu", "status", "is_synthetic", "checks", "warnings",
-    "invalid_checks",
+    "record_id", "sweep_id", "case_id", *AXES, "gpu", "cpu", "status", "is_synthetic", "checks",
+    "warnings", "invalid_checks",
 )  # fmt: skip
 AXES_OF_A_FAMILY = tuple(axis for axis in AXES if axis != "batch_size")
 TIMES = ("median", "low", "high", "q1", "q3", "mad", "p90", "p99", "min", "max")
 CASE_COLUMNS = (
     *IDENTITY, "stage", "message", "n", *(f"{name}_s" for name in TIMES), "outliers",
     "image_s", "images_per_s", "stop_reason", "first_forward_s", "launch_share",
-    "flops_per_image", *LIMIT_COLUMNS, "peak_bytes", "rise_bytes", "weights_bytes",
-    "reserved_bytes", "embedding_error", "embedding_max_error", "weights_used", "input_source",
-    "torch", "git_commit", "hostname", "started_at", "wall_s",
+    "flops_per_image", *LIMIT_COLUMNS, *ROOF_COLUMNS, "peak_bytes", "rise_bytes", "weights_bytes",
+    "reserved_bytes", "image_joules", "embedding_error", "embedding_max_error", "weights_used",
+    "input_source", "device_uid", "device_bytes", "memory_limit_bytes", "torch", "git_commit",
+    "hostname", "started_at", "wall_s",
 )  # fmt: skip
 COMPONENT_COLUMNS = (
     *IDENTITY, "pipeline", "prompts", "component", "n", "median_s", "low_s", "high_s", "share",
@@ -53,8 +64,14 @@ MODULE_COLUMNS = (
 
 LIMITS_COLUMNS = (
     *IDENTITY, "module", "kind", "total_s", "image_s", "share", "launch_share",
-    *LIMIT_COLUMNS,
+    *LIMIT_COLUMNS, *ROOF_COLUMNS,
 )  # fmt: skip
+
+SAMPLE_COLUMNS = ("forward", "forward_s", "is_synthetic")
+LOOKED_AT = (
+    "at_s", "sm_clock_hz", "memory_clock_hz", "power_watts", "temperature_celsius", "used_bytes",
+)  # fmt: skip
+TELEMETRY_COLUMNS = (*LOOKED_AT, "event_reasons", "is_synthetic")
 
 KERNEL_COLUMNS = (
     *IDENTITY, "module", "kind", "kernel", "calls", "total_s", "share", "busy_share",
@@ -80,23 +97,53 @@ def module_frame(records: Iterable[Record], peaks: Peaks | None = None) -> pd.Da
 
 def limits_frame(records: Iterable[Record], peaks: Peaks | None = None) -> pd.DataFrame:
     """A row a case and module, the whole encoder first, with how far it is from its limits."""
-    rows = []
-    for record in records:
-        whole = case_row(record, peaks)
-        rows.append(
-            whole | {"module": ENCODER, "kind": "encoder", "total_s": whole.get("median_s")}
-        )
-        of_modules = whole | {"image_s": None, "launch_share": None}
-        rows += [
-            of_modules | row for row in module_rows(record, peaks) if row["module"] != UNATTRIBUTED
-        ]
-    return frame(rows, LIMITS_COLUMNS)
+    records = list(records)
+    return limits_of_frames(case_frame(records, peaks), module_frame(records, peaks))
+
+
+def limits_of_frames(cases: pd.DataFrame, modules: pd.DataFrame) -> pd.DataFrame:
+    """The same, of the frames of cases and of their modules."""
+    whole = cases.assign(module=ENCODER, kind="encoder", total_s=cases["median_s"], share=np.nan)
+    inner = modules[modules["module"] != UNATTRIBUTED]
+    inner = inner.merge(cases[["record_id", *ROOF_COLUMNS]], on="record_id", how="left")
+    rows = [each.reindex(columns=list(LIMITS_COLUMNS)) for each in (whole, inner) if len(each)]
+    if not rows:
+        return frame([], LIMITS_COLUMNS)
+    # The encoder first, then its modules, in the order of the cases.
+    position = {name: index for index, name in enumerate(cases["record_id"])}
+    order = pd.concat(rows, ignore_index=True)["record_id"].map(position)
+    return (
+        pd.concat(rows, ignore_index=True).iloc[order.argsort(kind="stable")].reset_index(drop=True)
+    )
 
 
 def kernel_frame(records: Iterable[Record]) -> pd.DataFrame:
     """A row a case, module and kernel; calls and seconds of one forward under the profiler."""
     rows = (row for record in records for row in kernel_rows(record))
     return frame(rows, KERNEL_COLUMNS)
+
+
+def sample_frame(record: Record) -> pd.DataFrame:
+    """A row a timed forward of a record, in the order in which they were taken."""
+    latency = record.measurement.latency if record.measurement is not None else None
+    samples = latency.forward_s if latency is not None else ()
+    rows = (
+        {"forward": number, "forward_s": seconds, "is_synthetic": record.is_synthetic}
+        for number, seconds in enumerate(samples, start=1)
+    )
+    return frame(rows, SAMPLE_COLUMNS)
+
+
+def telemetry_frame(record: Record) -> pd.DataFrame:
+    """A row a look at the GPU while a record was measured."""
+    telemetry = record.telemetry
+    if telemetry is None:
+        return frame([], TELEMETRY_COLUMNS)
+    looks = {name: getattr(telemetry, name) for name in LOOKED_AT}
+    reasons = [", ".join(each or ()) for each in telemetry.event_reasons]
+    looks |= {"event_reasons": reasons, "is_synthetic": [record.is_synthetic] * len(telemetry.at_s)}
+    rows = zip_longest(*looks.values())
+    return frame((dict(zip(looks, row, strict=True)) for row in rows), TELEMETRY_COLUMNS)
 
 
 def check_frame(records: Iterable[Record]) -> pd.DataFrame:
@@ -116,6 +163,7 @@ def frame(rows: Iterable[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFr
 def identity(record: Record) -> dict[str, Any]:
     verdicts = Counter(check.verdict for check in record.checks.values())
     return {
+        "record_id": record.record_id,
         "sweep_id": record.sweep_id,
         "case_id": record.case_id,
         **record.case.model_dump(),
@@ -137,13 +185,18 @@ def case_row(record: Record, peaks: Peaks | None) -> dict[str, Any]:
         "torch": environment.torch,
         "git_commit": environment.git_commit,
         "hostname": environment.hostname,
+        "device_uid": environment.device_name(record.case.device),
+        "device_bytes": device_bytes(record),
+        "memory_limit_bytes": record.plan.memory_limit_bytes,
         "started_at": record.started_at,
         "wall_s": record.wall_s,
     }
     if record.measurement is not None:
         row |= measurement_columns(record.case.batch_size, record.measurement)
         work, batch_size = record.measurement.work, record.case.batch_size
-        row |= limit_columns(work, row.get("median_s", float("nan")), limits_of(record, peaks))
+        limits = limits_of(record, peaks)
+        row |= limit_columns(work, row.get("median_s", float("nan")), limits)
+        row |= roof_columns(limits)
         row["flops_per_image"] = work.flops // batch_size if work is not None else None
     return row
 
@@ -160,6 +213,7 @@ def measurement_columns(batch_size: int, measurement: Measurement) -> dict[str, 
     if measurement.embedding_error is not None:
         columns["embedding_error"] = measurement.embedding_error.relative_l2
         columns["embedding_max_error"] = measurement.embedding_error.max_abs
+    columns["image_joules"] = image_joules(batch_size, measurement.energy)
     latency = measurement.latency
     if latency is None:
         return columns
@@ -178,6 +232,20 @@ def measurement_columns(batch_size: int, measurement: Measurement) -> dict[str, 
     return columns
 
 
+def device_bytes(record: Record) -> int:
+    """Memory that a case may take at most: its GPU's, or the machine's, or what the plan allows."""
+    gpu = record.gpu
+    own = gpu.memory_bytes if gpu is not None else record.environment.memory_bytes
+    return min(own, record.plan.memory_limit_bytes or own)
+
+
+def image_joules(batch_size: int, energy: Energy | None) -> float | None:
+    """Of the whole board, for an image."""
+    if energy is None or not energy.forwards:
+        return None
+    return energy.joules / (energy.forwards * batch_size)
+
+
 def ratio(part: float, whole: float) -> float:
     return part / whole if whole else float("nan")
 
@@ -191,8 +259,9 @@ def component_rows(record: Record) -> list[dict[str, Any]]:
         PROMPTS: measurement.components_s or {},
         MASK_GENERATOR: measurement.mask_generator_s or {},
     }
+    shared = identity(record) | {"prompts": measurement.prompts}
     return [
-        identity(record) | {"pipeline": pipeline, "prompts": measurement.prompts} | row
+        shared | {"pipeline": pipeline} | row
         for pipeline, samples in pipelines.items()
         for row in described_parts(samples)
     ]
@@ -220,16 +289,16 @@ def module_rows(record: Record, peaks: Peaks | None) -> list[dict[str, Any]]:
         return []
     encoder = measurement.modules.get(ENCODER)
     whole_s = median_s(encoder.total_s) if encoder is not None else float("nan")
-    limits = limits_of(record, peaks)
+    limits, shared = limits_of(record, peaks), identity(record)
     rows = [
-        identity(record) | module_row(name, timing, whole_s, limits)
+        shared | module_row(name, timing, whole_s, limits)
         for name, timing in measurement.modules.items()
         if name != ENCODER
     ]
     if encoder is not None:
         own_s = median_s(encoder.self_s)
         rows.append(
-            identity(record)
+            shared
             | {"module": UNATTRIBUTED, "kind": UNATTRIBUTED, "n": len(encoder.total_s)}
             | {"total_s": own_s, "self_s": own_s, "share": ratio(own_s, whole_s)}
         )

@@ -20,7 +20,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -35,10 +35,16 @@ MOST = 1_000_000  # of a figure: beyond any GPU's, but short of what forgot its 
 APART = frozenset({"d", "laptop", "mig", "nvl"})
 
 Figure = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
+Form = TypeVar("Form", bound=Strict)
+Found = TypeVar("Found")
 
 
 class HardwareError(ValueError):
     """A file of peaks that can't be used."""
+
+
+class RowError(ValueError):
+    """What is wrong with a file of rows; `read_rows` adds which file, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +63,20 @@ class Peak:
     source: str
 
 
-class Row(Strict):
-    """A GPU's limits as a person writes them; each description is a unit."""
+def number_of(unit: str) -> str:
+    """What a `Figure` must be, in words."""
+    return f"a number of {unit}, above 0 and at most {MOST}"
 
-    fp32: Figure = Field(description="TFLOP/s")
-    tf32: Figure | None = Field(None, description="TFLOP/s")
-    bf16: Figure | None = Field(None, description="TFLOP/s")
-    fp16: Figure | None = Field(None, description="TFLOP/s")
-    memory: Figure = Field(description="GB/s")
-    cache: Figure = Field(0, description="MiB")
+
+class Row(Strict):
+    """A GPU's limits as a person writes them; each description says what must hold."""
+
+    fp32: Figure = Field(description=number_of("TFLOP/s"))
+    tf32: Figure | None = Field(None, description=number_of("TFLOP/s"))
+    bf16: Figure | None = Field(None, description=number_of("TFLOP/s"))
+    fp16: Figure | None = Field(None, description=number_of("TFLOP/s"))
+    memory: Figure = Field(description=number_of("GB/s"))
+    cache: Figure = Field(0, description=number_of("MiB"))
     source: str = "hardware.toml"
 
     def peak(self) -> Peak:
@@ -101,7 +112,12 @@ def find_peak(gpu_name: str, more: Mapping[str, Peak] = {}) -> Peak | None:
     Args:
         more: A person's own rows, which win over the table's.
     """
-    for rows in (more, PEAKS):
+    return find_row(gpu_name, more, PEAKS)
+
+
+def find_row(gpu_name: str, *tables: Mapping[str, Found]) -> Found | None:
+    """A GPU's row in the first of the tables that has one; None where none has."""
+    for rows in tables:
         found = [row for row in rows if fits(row, gpu_name)]
         if found:  # the most particular one
             return rows[max(found, key=lambda row: len(words(row)))]
@@ -125,13 +141,25 @@ def read_peaks(path: Path) -> dict[str, Peak]:
         HardwareError: Where the file can't be used: in one line, what must hold, what came, and
             what to do.
     """
+    rows = read_rows(path, Row, HardwareError)
+    return {name: row.peak() for name, row in rows.items()}
+
+
+def read_rows(path: Path, form: type[Form], refusal: type[ValueError]) -> dict[str, Form]:
+    """A TOML file's sections by the GPU's name above each; none where there is no file.
+
+    Args:
+        form: Of a section. The description of a field says what must hold; "text" without one.
+        refusal: Raised where the file can't be used: in one line, what must hold, what came, and
+            what to do.
+    """
     try:
         sections = tomllib.loads(read_text(path))
-        return {name: read_row(name, section).peak() for name, section in sections.items()}
-    except HardwareError as error:
-        raise HardwareError(f"'{path}' can't be used: {error} Correct or remove it.") from error
+        return {name: read_row(name, section, form) for name, section in sections.items()}
+    except RowError as error:
+        raise refusal(f"'{path}' can't be used: {error} Correct or remove it.") from error
     except (ValueError, RecursionError) as error:  # of the parser, in more than one way
-        raise HardwareError(
+        raise refusal(
             f"'{path}' must be TOML with a GPU's name in quotes above each section, as "
             f'["NVIDIA L4"], got: {error}. Correct it.'
         ) from error
@@ -142,37 +170,36 @@ def read_text(path: Path) -> str:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise HardwareError("it must be a file, and it is none.")
+            raise RowError("it must be a file, and it is none.")
         if status.st_size > MAX_FILE_BYTES:
-            raise HardwareError(f"it may have {MAX_FILE_BYTES} bytes, and has {status.st_size}.")
+            raise RowError(f"it may have {MAX_FILE_BYTES} bytes, and has {status.st_size}.")
         # A byte-order mark, as some editors put in front of UTF-8, is let pass.
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return ""
     except OSError as error:
-        raise HardwareError(f"it must be readable, and is not: {error.strerror}.") from error
+        raise RowError(f"it must be readable, and is not: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise HardwareError(f"it must be UTF-8 text, and byte {error.start} is not.") from error
+        raise RowError(f"it must be UTF-8 text, and byte {error.start} is not.") from error
 
 
-def read_row(name: str, section: object) -> Row:
+def read_row(name: str, section: object, form: type[Form]) -> Form:
     if not words(name) or not isinstance(section, dict):
-        raise HardwareError(
+        raise RowError(
             "each section must be a table with a GPU's name above it, as "
             f'["NVIDIA L4"], got {shown(name)} = {shown(section)}.'
         )
-    unknown = [key for key in section if key not in Row.model_fields]
+    unknown = [key for key in section if key not in form.model_fields]
     if unknown:  # before what is missing, which it may be, misspelt
-        known = ", ".join(Row.model_fields)
-        raise HardwareError(f"{shown(unknown[0])} of {shown(name)} is unknown. Known: {known}.")
+        known = ", ".join(form.model_fields)
+        raise RowError(f"{shown(unknown[0])} of {shown(name)} is unknown. Known: {known}.")
     try:
-        return Row.model_validate(section, strict=True)  # where "1" and true are no numbers
+        return form.model_validate(section, strict=True)  # where "1" and true are no numbers
     except ValidationError as error:
         key = str(error.errors()[0]["loc"][0])
-    unit = Row.model_fields[key].description
-    must = f"a number of {unit}, above 0 and at most {MOST}" if unit else "text"
+    must = form.model_fields[key].description or "text"
     came = shown(section[key]) if key in section else "none"
-    raise HardwareError(f"{key} of {shown(name)} must be {must}, got {came}.")
+    raise RowError(f"{key} of {shown(name)} must be {must}, got {came}.")
 
 
 def shown(value: object) -> str:

@@ -109,6 +109,12 @@ LIMIT_COLUMNS = (
 )  # fmt: skip
 
 
+ROOF_COLUMNS = (
+    "roof_flops_per_s", "roof_bytes_per_s", "measured_roof_flops_per_s",
+    "measured_roof_bytes_per_s",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Limits:
     """What the device of a record can do, and whether the record's case waits for launches."""
@@ -120,6 +126,16 @@ class Limits:
 
 def limits_of(record: Record, peaks: Mapping[str, Peak] | None = None) -> Limits:
     return Limits(makers_roof(record, peaks), measured_roof(record), is_launch_bound(record))
+
+
+def roof_columns(limits: Limits) -> dict[str, float]:
+    """What the device can do, by its maker and as measured, where they are known."""
+    return {
+        f"{prefix}roof_{name}": getattr(roof, name)
+        for prefix, roof in (("", limits.makers), ("measured_", limits.measured))
+        if roof is not None
+        for name in ("flops_per_s", "bytes_per_s")
+    }
 
 
 def limit_columns(work: Work | None, time_s: float, limits: Limits) -> dict[str, Any]:

@@ -5,6 +5,7 @@ STORE/<sweep_id>/cases/<case_id>.json
 STORE/<sweep_id>/traces/<case_id>.json.gz, where they were asked for
 STORE/roofs/<device>.json, by doctor --calibrate
 STORE/hardware.toml, a person's own peaks of GPUs
+STORE/prices.toml, a person's own prices of GPUs
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from .hardware import Peak, read_peaks
+from .prices import Price, read_prices
 from .schema import SCHEMA_VERSION, Record, Roofs, SweepEnd, SweepFile
 
 TEMPORARY = ".tmp"
@@ -139,6 +141,14 @@ class Store:
             HardwareError: Where the file can't be used.
         """
         return read_peaks(self.path / "hardware.toml")
+
+    def read_prices(self) -> dict[str, Price]:
+        """A person's own rows of what GPUs cost.
+
+        Raises:
+            PriceError: Where the file can't be used.
+        """
+        return read_prices(self.path / "prices.toml")
 
     def sweep_ids(self) -> list[str]:
         """Ids of all sweeps, oldest first: an id begins with its time."""

@@ -12,7 +12,6 @@ from results.batching import (
     batching_frame,
     families,
     image_s,
-    knee,
 )
 from results.frames import UNATTRIBUTED
 from results.hardware import Peak
@@ -365,30 +364,3 @@ def test_of_a_case_that_stands_twice_the_last_counts(measured):
     (family,) = families([*old, *new]).values()
 
     assert family == new
-
-
-# The knee
-
-
-@pytest.mark.parametrize(
-    ("images_per_s", "size"),
-    [
-        ({1: 100}, 1),
-        ({1: 50, 2: 94, 4: 96, 8: 100}, 4),
-        ({1: 50, 2: 95.1, 4: 96, 8: 100}, 2),
-        ({1: 100, 2: 104, 4: 90}, 1),
-        ({1: 50, 2: 100, 4: 80, 8: 60}, 2),
-    ],
-)
-def test_the_knee_is_the_smallest_batch_within_5_percent_of_the_best(
-    make_record, make_measurement, make_latency, images_per_s, size
-):
-    family = [
-        make_record(
-            batch_size=each,
-            measurement=make_measurement(latency=make_latency(forward_s=(each / rate,))),
-        )
-        for each, rate in images_per_s.items()
-    ]
-
-    assert knee(family).case.batch_size == size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from results.capacity import CAPACITY_COLUMNS, capacity_frame, family_of, image_joules, memory_line
+from results.capacity import CAPACITY_COLUMNS, capacity_frame, family_of, knee
 from results.schema import STATUSES, Check, Energy, Memory, TimingPlan
 
 MIB = 2**20
@@ -192,9 +192,8 @@ def test_records_without_memory_have_no_line(make_record, make_measurement):
     records = [
         make_record(batch_size=size, measurement=make_measurement(memory=None)) for size in (1, 2)
     ]
-    line = memory_line(records)
 
-    assert all(each != each for each in line)
+    assert capacity_frame(records)[["fixed_bytes", "image_bytes"]].isna().all(axis=None)
 
 
 # Speed
@@ -259,6 +258,25 @@ def test_without_a_budget_no_batch_is_told_for_it(card):
     assert card(same("10 8"))[columns].isna().all()
 
 
+# The knee
+
+
+@pytest.mark.parametrize(
+    ("images_per_s", "size"),
+    [
+        ({1: 100}, 1),
+        ({1: 50, 2: 94, 4: 96, 8: 100}, 4),
+        ({1: 50, 2: 95.1, 4: 96, 8: 100}, 2),
+        ({1: 100, 2: 104, 4: 90}, 1),
+        ({1: 50, 2: 100, 4: 80, 8: 60}, 2),
+    ],
+)
+def test_the_knee_of_a_family_by_its_images_per_s(images_per_s, size):
+    family = [{"batch_size": each, "image_s": 1 / rate} for each, rate in images_per_s.items()]
+
+    assert knee(family)["batch_size"] == size
+
+
 # Energy
 
 
@@ -283,7 +301,10 @@ def test_where_no_energy_was_measured_it_is_missing(card):
 def test_energy_of_no_forwards_tells_nothing_of_an_image(make_record, make_measurement):
     energy = Energy(joules=0, window_s=5.0, forwards=0)
 
-    assert image_joules(make_record(measurement=make_measurement(energy=energy))) is None
+    (joules,) = capacity_frame([make_record(measurement=make_measurement(energy=energy))])[
+        "image_joules"
+    ]
+    assert joules is None
 
 
 # Self-checks

@@ -25,11 +25,12 @@ COLUMNS = {
 IN_A_VIEW = {"floor_times"}  # a quotient of two columns
 # What a unit shown is in the base unit that a column's name ends in.
 UNITS = {
-    "ms": 1e-3, "s": 1, "MiB": 2**20, "GiB": 2**30, "GFLOP": 1e9, "TFLOP/s": 1e12, "J": 1,
-    "%": 0.01, "": 1,
+    "ms": 1e-3, "s": 1, "MiB": 2**20, "GiB": 2**30, "GFLOP": 1e9, "TFLOP/s": 1e12, "GB/s": 1e9,
+    "J": 1, "%": 0.01, "": 1,
 }  # fmt: skip
 ENDINGS = {
     "flops_per_s": {"TFLOP/s"},
+    "bytes_per_s": {"GB/s"},
     "images_per_s": {""},
     "flops": {"GFLOP"},
     "flops_per_image": {"GFLOP"},

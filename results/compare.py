@@ -1,0 +1,101 @@
+"""Two sets of cases side by side: which are the same, and how their times differ.
+
+What is here describes. Whether a difference is real is not judged: `verdict` is empty.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from .schema import AXES, Environment
+
+COMPARISON_COLUMNS = (
+    *AXES, "record_id", "after_record_id", "before_s", "after_s", "ratio", "ratio_low",
+    "ratio_high", "verdict", "is_synthetic",
+)  # fmt: skip
+UNLIKE = ("sweep_id", "started_at", "notes")  # differs between any two
+
+
+def compare_cases(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+    """A row a case of either side; the other side's values are missing where it has none.
+
+    The ratio is of medians, after over before. Its interval spans the quotients of both medians'
+    95 % intervals: wider than an interval of the ratio itself would be.
+
+    Args:
+        before, after: Frames of cases; of equal cases the newest counts.
+    """
+    sides = [newest(before), newest(after)]
+    both = sides[0].merge(sides[1], on=list(AXES), how="outer", suffixes=("", "_after"), sort=False)
+    both["before_s"], both["after_s"] = both["median_s"], both["median_s_after"]
+    both["after_record_id"] = both["record_id_after"]
+    both["ratio"] = both["after_s"] / both["before_s"]
+    both["ratio_low"] = both["low_s_after"] / both["high_s"]
+    both["ratio_high"] = both["high_s_after"] / both["low_s"]
+    made_up = both[["is_synthetic", "is_synthetic_after"]].fillna(False).astype(bool)
+    both["is_synthetic"] = made_up.any(axis=1)
+    both["verdict"] = None
+    return both[list(COMPARISON_COLUMNS)]
+
+
+def newest(cases: pd.DataFrame) -> pd.DataFrame:
+    """Good cases; of equal ones the last that was measured."""
+    good = cases[(cases["status"] == "ok") & cases["median_s"].notna()]
+    return good.sort_values("started_at", kind="stable").drop_duplicates(list(AXES), keep="last")
+
+
+def matched(comparison: pd.DataFrame) -> pd.DataFrame:
+    """Cases that both sides have."""
+    return comparison[comparison["ratio"].notna()]
+
+
+def geometric_mean(comparison: pd.DataFrame) -> float:
+    """Of the ratios of all cases that both sides have; NaN where there are none."""
+    ratios = matched(comparison)["ratio"]
+    return float(stats.gmean(ratios)) if len(ratios) else float("nan")
+
+
+def environment_changes(before: Environment, after: Environment) -> list[tuple[str, str, str]]:
+    """What differs between two machines or installations: the field, and both values."""
+    sides = [flat(each.model_dump(exclude=set(UNLIKE))) for each in (before, after)]
+    names = dict.fromkeys([*sides[0], *sides[1]])
+    pairs = ((name, *(side.get(name, "none") for side in sides)) for name in names)
+    return [(name, old, new) for name, old, new in pairs if old != new]
+
+
+def flat(values: dict[str, Any]) -> dict[str, str]:
+    """Fields as text, those of each GPU by its number."""
+    found = {}
+    for name, value in values.items():
+        if name == "gpus":
+            for gpu in value:
+                found |= {f"gpu {gpu['index']} {key}": str(each) for key, each in gpu.items()}
+        else:
+            found[name] = str(value)
+    return found
+
+
+def module_changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+    """Which modules make up the difference of one case: seconds of a forward before and after.
+
+    Args:
+        before, after: The modules of one record each.
+    """
+    columns = ["module", "kind", "self_s", "is_synthetic"]
+    both = before[columns].merge(
+        after[columns], on="module", how="outer", suffixes=("", "_after"), sort=False
+    )
+    kind = both["kind"].fillna(both["kind_after"])
+    before_s, after_s = both["self_s"].fillna(0.0), both["self_s_after"].fillna(0.0)
+    made_up = both[["is_synthetic", "is_synthetic_after"]].fillna(False).astype(bool).any(axis=1)
+    changes = pd.DataFrame(
+        {"module": both["module"], "kind": kind, "before_s": before_s, "after_s": after_s}
+    )
+    change_s = after_s - before_s
+    return changes.assign(change_s=change_s, is_synthetic=made_up).iloc[
+        np.argsort(-np.abs(change_s.to_numpy()), kind="stable")
+    ]

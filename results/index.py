@@ -1,0 +1,250 @@
+"""Frames of a store's records, kept beside them so that viewing starts at once.
+
+STORE/.index/files.json, which files were read, and what was wrong with some
+STORE/.index/<frame>.parquet
+
+Nothing is lost with it: delete it any time. Only files that are new or changed are read again; all
+of them where roofs, peaks or our own code have changed, since the frames follow from these too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .frames import IDENTITY, case_frame, component_frame, module_frame
+from .hardware import Peak
+from .limits import with_roofs
+from .metrics import METRICS
+from .schema import SCHEMA_VERSION, Record, Roofs
+from .store import BrokenFileError, Problem, Store, StoreError, read_file, write_whole
+
+FOLDER = ".index"
+KEY = "record_id"
+FRAMES: dict[str, Callable[..., pd.DataFrame]] = {
+    "cases": case_frame,
+    "components": lambda records, peaks: component_frame(records),
+    "modules": module_frame,
+}
+COUNTS = ("batch_size", "image_size", "checks", "warnings", "invalid_checks")
+BOOLEANS = ("is_synthetic", "is_resolved")
+CHUNK = 250  # files that one process reads at a time
+FEWEST_FOR_PROCESSES = 4 * CHUNK  # files: starting processes takes a second
+
+
+class File(NamedTuple):
+    """A record's file as it was read: a file of other size or time has another content."""
+
+    changed_ns: int
+    size: int
+    record_id: str | None = None
+    reason: str | None = None  # why it was passed over
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """A store at a moment.
+
+    version: Of all that frames follow from besides the records.
+    files: By path below the store.
+    frames: By name; `cases` has a row a record, the others those columns alone that it lacks.
+    """
+
+    version: str
+    files: Mapping[str, File] = field(default_factory=dict)
+    frames: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+    @property
+    def stamp(self) -> str:
+        """Tells this moment from others."""
+        content = json.dumps([self.version, sorted(self.files.items())])
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    def problems(self, store: Path) -> list[Problem]:
+        named = ((store / path, file.reason) for path, file in self.files.items())
+        return [Problem(path, reason) for path, reason in named if reason is not None]
+
+
+def refresh(store: Store, old: Indexed | None = None, keep: bool = True) -> Indexed:
+    """A store as it is now; reads what has changed.
+
+    Args:
+        store: To read.
+        old: What an earlier call gave; None takes what is kept on disk.
+        keep: Whether to write it down for the next time, where the store can be written.
+
+    Raises:
+        StoreError: Where there is no such store.
+        HardwareError: Where its file of peaks can't be used.
+    """
+    version = version_of(store)
+    if old is None or old.version != version:
+        old = load(store.path / FOLDER, version) or Indexed(version)
+    now = dict(scan(store))
+    changed = [
+        path
+        for path, file in now.items()
+        if path not in old.files or old.files[path][:2] != file[:2]
+    ]
+    if not changed and len(now) == len(old.files) and old.frames:
+        return old
+    read = read_all(store, changed)
+    files = {path: old.files[path] for path in now if path not in read.files} | dict(read.files)
+    new = Indexed(version, files, merged(old, read, files))
+    if keep:
+        with suppress(StoreError):  # a store that can't be written can still be shown
+            save(store.path / FOLDER, new)
+    return new
+
+
+def version_of(store: Store) -> str:
+    """Of our code, and of what the store says of its devices."""
+    roofs = sorted(each.model_dump_json() for each in store.read_roofs())
+    peaks = sorted((name, str(peak)) for name, peak in store.read_peaks().items())
+    content = json.dumps([SCHEMA_VERSION, code_sha256(), roofs, peaks])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+@lru_cache
+def code_sha256() -> str:
+    """Of this room's own files."""
+    texts = (path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    return hashlib.sha256(b"\0".join(texts)).hexdigest()
+
+
+def scan(store: Store) -> Iterator[tuple[str, File]]:
+    """All records' files, without reading them; one that vanishes meanwhile is left out."""
+    for sweep_id in store.sweep_ids():
+        with suppress(OSError), os.scandir(store.path / sweep_id / "cases") as entries:
+            for entry in entries:
+                with suppress(OSError):
+                    status = entry.stat()
+                    if entry.name.endswith(".json"):
+                        path = f"{sweep_id}/cases/{entry.name}"
+                        yield path, File(status.st_mtime_ns, status.st_size)
+
+
+def read_all(store: Store, paths: list[str]) -> Indexed:
+    """The frames of some files; in several processes where there are many."""
+    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    read = partial(read_chunk, store.path, store.read_roofs(), store.read_peaks())
+    if len(paths) < FEWEST_FOR_PROCESSES:
+        parts = [read(chunk) for chunk in chunks]
+    else:
+        # Spawned: a server's threads may be running, which do not survive a fork.
+        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+            parts = list(pool.map(read, chunks))
+    files = {path: file for part in parts for path, file in part.files.items()}
+    return Indexed(
+        "", files, {name: joined(part.frames[name] for part in parts) for name in FRAMES}
+    )
+
+
+def read_chunk(
+    store: Path, roofs: list[Roofs], peaks: Mapping[str, Peak], paths: list[str]
+) -> Indexed:
+    """Read some records; those that can't be read are named."""
+    read = {path: read_one(store / path) for path in paths}
+    records = with_roofs((record for _, record in read.values() if record is not None), roofs)
+    frames = {name: own_columns(name, make(records, peaks)) for name, make in FRAMES.items()}
+    return Indexed("", {path: file for path, (file, _) in read.items()}, frames)
+
+
+def read_one(path: Path) -> tuple[File, Record | None]:
+    file = File(0, 0)
+    try:
+        status = path.stat()
+        file = File(status.st_mtime_ns, status.st_size)
+        record = read_file(path, Record)
+    except OSError as error:
+        return file._replace(reason=f"it can't be read: {error.strerror}"), None
+    except BrokenFileError as error:
+        return file._replace(reason=str(error)), None
+    return file._replace(record_id=record.record_id), record
+
+
+def own_columns(name: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """Of each record's case in `cases` alone; other frames know it by its key."""
+    told = [] if name == "cases" else [column for column in IDENTITY if column != KEY]
+    return typed(frame.drop(columns=told))
+
+
+def typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """With the same types whatever the rows hold, so that frames of other rows can be added."""
+    return frame.astype({column: type_of(column) for column in frame.columns})
+
+
+def type_of(column: str) -> str:
+    if column in COUNTS:
+        return "int64"
+    if column in BOOLEANS:
+        return "boolean"
+    return "float64" if column in METRICS else "object"
+
+
+def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(list(frames), ignore_index=True)
+
+
+def merged(old: Indexed, read: Indexed, files: Mapping[str, File]) -> dict[str, pd.DataFrame]:
+    """The rows of all files that are there, by sweep and age; those read again replace theirs."""
+    again = {file.record_id for file in read.files.values()}
+    kept = {file.record_id for file in files.values()} - again
+    frames = {}
+    for name in FRAMES:
+        parts = [read.frames[name]] if name in read.frames else []
+        if name in old.frames:
+            parts.insert(0, old.frames[name][old.frames[name][KEY].isin(kept)])
+        frames[name] = joined(parts) if parts else typed(own_columns(name, FRAMES[name]([], None)))
+    cases = frames["cases"].drop_duplicates(KEY, keep="last")  # a file copied under another name
+    frames["cases"] = cases.sort_values(
+        ["sweep_id", "started_at"], kind="stable", ignore_index=True
+    )
+    return frames
+
+
+def load(folder: Path, version: str) -> Indexed | None:
+    """What was written down; None where it is of another version, or not whole."""
+    try:
+        kept = json.loads((folder / "files.json").read_text())
+        files = {path: File(*file) for path, file in kept["files"].items()}
+        if kept["version"] != version:
+            return None
+        old = Indexed(version, files)
+        tables = {name: pq.read_table(folder / f"{name}.parquet") for name in FRAMES}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException):
+        return None
+    if any(
+        (table.schema.metadata or {}).get(b"stamp") != old.stamp.encode()
+        for table in tables.values()
+    ):
+        return None
+    return Indexed(
+        version, files, {name: typed(table.to_pandas()) for name, table in tables.items()}
+    )
+
+
+def save(folder: Path, indexed: Indexed) -> None:
+    """Write it down: the list of files last, so that a half-written index is none."""
+    stamp = indexed.stamp
+    for name, frame in indexed.frames.items():
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        buffer = io.BytesIO()
+        pq.write_table(table.replace_schema_metadata({"stamp": stamp}), buffer)
+        write_whole(folder / f"{name}.parquet", buffer.getvalue())
+    content = {"version": indexed.version, "files": indexed.files}
+    write_whole(folder / "files.json", json.dumps(content))
