@@ -67,6 +67,7 @@ for command in (
     capacity.capacity,
     showing.show,
     showing.export,
+    pictures.dashboard,
     pictures.report,
     store.store,
     store.demo,

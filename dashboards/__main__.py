@@ -1,23 +1,18 @@
-"""What `sam-bench report` runs: a process of its own, as measuring knows nothing of pictures."""
+"""What `sam-bench report` and `sam-bench dashboard` run: measuring knows nothing of pictures."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-import pandas as pd
 
-from results.capacity import capacity_frame
-from results.frames import case_frame, component_frame, limits_frame, module_frame
-from results.hardware import HardwareError, Peak
-from results.limits import with_roofs
-from results.schema import Record
-from results.store import Store, StoreError, write_whole
-
-from .offline import report as make_report
+if TYPE_CHECKING:
+    from .data import Data
 
 EXIT_USAGE = 2
+PORT = 8050
 
 
 class Mistake(click.ClickException):
@@ -29,6 +24,51 @@ class Mistake(click.ClickException):
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Pictures of what stores of records hold."""
+
+
+@main.command()
+@click.argument("stores", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=PORT,
+    show_default=True,
+    help="To listen at; 0 takes any that is free.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option(
+    "--allow-remote",
+    is_flag=True,
+    help="Serve other machines too; whoever asks needs the address with the token.",
+)
+def dashboard(stores: tuple[Path, ...], port: int, host: str, allow_remote: bool) -> None:
+    """Show STORES in a browser: components, scaling, layers, memory, limits, cost, differences.
+
+    Without STORES, those of the folder runs. It measures nothing and changes no record. Records
+    that are written meanwhile are shown when a page is loaded again.
+
+    \b
+    Example:
+      sam-bench dashboard runs
+    """  # fmt: skip
+    from .app import create_app
+    from .server import Pages, ServeError, is_loopback
+
+    if not is_loopback(host) and not allow_remote:
+        raise Mistake(
+            f"--host {host} would show the records to other machines: add --allow-remote if you "
+            "mean that, or leave --host out."
+        )
+    data = read(stores)
+    try:
+        pages = Pages(create_app(data), host, port)
+    except ServeError as error:
+        raise Mistake(str(error)) from error
+    for note in data.snapshot.notes:
+        click.echo(note, err=True)
+    count = len(data.snapshot.frames["cases"]) if data.snapshot.frames else 0
+    click.echo(f"{count} cases at {pages.address}  (Ctrl-C ends it)")
+    pages.serve()
 
 
 @main.command()
@@ -45,42 +85,36 @@ def report(output: Path, stores: tuple[Path, ...], title: str, force: bool) -> N
     Example:
       sam-bench report out.html runs
     """
+    from results.store import StoreError, write_whole
+
+    from .offline import report as make_report
+    from .view import View
+
     if os.path.lexists(output) and not force:
         raise Mistake(
             f"'{output}' is there already: name another file, or replace it with --force."
         )
-    frames, notes = frames_of(stores or (Path("runs"),))
+    data = read(stores)
+    frames = data.frames(View())
+    if frames.is_empty:
+        named = ", ".join(f"'{store.path}'" for store in data.stores)
+        raise Mistake(f"{named} has no records: measure some with: sam-bench quickstart")
     try:
-        write_whole(output, make_report(frames, title, notes))
+        write_whole(output, make_report(frames, title, data.snapshot.notes))
     except StoreError as error:
         raise Mistake(str(error).split(". Name")[0] + ". Name another file.") from error
     click.echo(f"{len(frames['cases'])} cases in {output}, {output.stat().st_size / 2**20:.1f} MiB")
 
 
-def frames_of(paths: tuple[Path, ...]) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """All frames of the records of some stores, and what was passed over."""
-    records: list[Record] = []
-    notes: list[str] = []
-    peaks: dict[str, Peak] = {}
-    for path in paths:
-        try:
-            store = Store(path)
-            contents = store.read()
-            records += with_roofs(contents.records, store.read_roofs())
-            peaks |= store.read_peaks()
-        except (StoreError, HardwareError) as error:
-            raise Mistake(str(error)) from error
-        notes += [f"passed over {each.path}: {each.reason}" for each in contents.problems]
-    if not records:
-        named = ", ".join(f"'{path}'" for path in paths)
-        raise Mistake(f"{named} has no records: measure some with: sam-bench quickstart")
-    return {
-        "cases": case_frame(records, peaks),
-        "components": component_frame(records),
-        "modules": module_frame(records, peaks),
-        "limits": limits_frame(records, peaks),
-        "capacity": capacity_frame(records),
-    }, notes
+def read(stores: tuple[Path, ...]) -> Data:
+    """All records of some stores; each of them must be there, at least in the beginning."""
+    from .data import Data
+
+    data = Data(stores or (Path("runs"),))
+    data.refresh()
+    if data.snapshot.errors:
+        raise Mistake(data.snapshot.errors[0])
+    return data
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from results.metrics import METRICS
 from .figures import FIGURES
 from .tables import TABLES, shown_table
 
+REPORTED = tuple(name for name, spec in FIGURES.items() if spec.in_report)
+TABLED = ("cases", "capacity")
 OPEN_ROWS = 30  # of a table that is shown at once
 STYLE = """
 :root { color-scheme: light; --ink: #1a1a1a; --line: #ccc; --soft: #f5f5f5; }
@@ -50,11 +52,11 @@ def report(frames: Mapping[str, pd.DataFrame], title: str, notes: Iterable[str] 
         else "",
         *(f"<p>{escape(note)}</p>" for note in notes),
         "<nav>"
-        + "".join(f'<a href="#{name}">{name}</a>' for name in (*FIGURES, *TABLES))
+        + "".join(f'<a href="#{name}">{name}</a>' for name in (*REPORTED, *TABLED))
         + "</nav>",
         "<main>",
-        *(section_of_figure(name, frames) for name in FIGURES),
-        *(section_of_table(name, frames) for name in TABLES),
+        *(section_of_figure(name, frames) for name in REPORTED),
+        *(section_of_table(name, frames) for name in TABLED),
         "</main>",
     ]
     return (
@@ -67,7 +69,7 @@ def report(frames: Mapping[str, pd.DataFrame], title: str, notes: Iterable[str] 
 
 def section_of_table(name: str, frames: Mapping[str, pd.DataFrame]) -> str:
     spec = TABLES[name]
-    table = shown_table(frames[spec.frame], spec)
+    table = shown_table(frames[spec.frame], spec.columns)
     rows = f"<summary>{len(table)} rows</summary>{html_table(table)}"
     is_open = " open" if len(table) <= OPEN_ROWS else ""
     details = f"<details{is_open}>{rows}</details>"

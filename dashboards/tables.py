@@ -1,4 +1,4 @@
-"""Tables of a report: which columns of a frame are shown, each in its unit."""
+"""Tables: which columns of a frame are shown, each in its unit."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import pandas as pd
 
 from results.metrics import METRICS
 from results.schema import AXES
+
+KEPT = ("batch_size", "model")  # also where they are the same in all rows
+AXES_OF_A_FAMILY = tuple(axis for axis in AXES if axis != "batch_size")
 
 
 @dataclass(frozen=True)
@@ -19,22 +22,30 @@ class TableSpec:
     columns: tuple[str, ...]
 
 
-def shown_table(frame: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
-    """Texts, headed with units; axes that are the same in all rows are left out, and so is what no
-    row tells.
-    """
+def shown_columns(frame: pd.DataFrame, columns: tuple[str, ...]) -> list[str]:
+    """Without axes that are the same in all rows, and without what no row tells."""
+    return [
+        column
+        for column in columns
+        if column in frame
+        and not frame[column].isna().all()
+        and (column not in AXES or column in KEPT or frame[column].nunique() > 1)
+    ]
+
+
+def shown_table(frame: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
+    """Texts, headed with units."""
     table = pd.DataFrame(index=frame.index)
-    for column in spec.columns:
-        if column in AXES and column != "batch_size" and frame[column].nunique() <= 1:
-            continue
-        if frame[column].isna().all():
-            continue
+    for column in shown_columns(frame, columns):
         metric = METRICS.get(column)
-        if metric is not None:
-            table[metric.heading] = frame[column].map(metric.show)
-        else:
-            table[column.replace("_", " ")] = frame[column].map(text)
+        show = metric.show if metric is not None else text
+        table[heading(column)] = frame[column].map(show)
     return table
+
+
+def heading(column: str) -> str:
+    metric = METRICS.get(column)
+    return metric.heading if metric is not None else column.replace("_", " ")
 
 
 def text(value: str | float | None) -> str:
@@ -44,23 +55,62 @@ def text(value: str | float | None) -> str:
     return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
 
 
+def csv_text(frame: pd.DataFrame, columns: tuple[str, ...]) -> str:
+    """In base units, with the columns' own names: for other programs."""
+    return frame[[column for column in columns if column in frame]].to_csv(index=False)
+
+
+def markdown_text(frame: pd.DataFrame, columns: tuple[str, ...]) -> str:
+    """As it is shown, for an issue or a chat."""
+    table = shown_table(frame, columns)
+    lines = ["| " + " | ".join(map(cell, table.columns)) + " |"]
+    lines.append("|" + " --- |" * len(table.columns))
+    lines += ["| " + " | ".join(map(cell, row)) + " |" for row in table.itertuples(index=False)]
+    return "\n".join(lines) + "\n"
+
+
+def cell(value: object) -> str:
+    """Anybody's text in a cell: it can't end the cell, nor call a person or an issue."""
+    plain = str(value).replace("\\", "\\\\").replace("|", "\\|").replace("`", "\\`")
+    plain = plain.replace("<", "&lt;").replace("@", "@\u200b").replace("#", "#\u200b")
+    return " ".join(plain.split())
+
+
 TABLES: dict[str, TableSpec] = {
     "cases": TableSpec(
         "cases",
         "Cases",
         (
             "gpu", *AXES, "status", "median_s", "low_s", "high_s", "n", "image_s", "images_per_s",
-            "flops_per_s", "mfu", "mfu_measured", "bound_by", "peak_bytes", "embedding_error",
-            "warnings",
+            "flops_per_s", "mfu", "mfu_measured", "bound_by", "peak_bytes", "million_usd",
+            "embedding_error", "warnings",
+        ),
+    ),
+    "latest": TableSpec(
+        "latest",
+        "Latest cases",
+        (
+            "started_at", "gpu", *AXES, "status", "image_s", "images_per_s", "git_commit",
+            "message",
         ),
     ),
     "capacity": TableSpec(
         "capacity",
         "Which batch size is best",
         (
-            "gpu", *(axis for axis in AXES if axis != "batch_size"), "largest_batch",
-            "smallest_oom", "best_batch", "best_images_per_s", "knee_batch", "knee_images_per_s",
-            "fixed_bytes", "image_bytes", "joules_batch", "image_joules",
+            "gpu", *AXES_OF_A_FAMILY, "largest_batch", "smallest_oom", "predicted_batch",
+            "best_batch", "best_images_per_s", "knee_batch", "knee_images_per_s", "fixed_s",
+            "marginal_s", "fixed_bytes", "image_bytes", "joules_batch", "image_joules",
         ),
+    ),
+    "prices": TableSpec(
+        "prices",
+        "Prices",
+        ("gpu", "usd_per_hour", "price_source", "price_date"),
+    ),
+    "comparison": TableSpec(
+        "comparison",
+        "Case by case",
+        (*AXES, "before_s", "after_s", "ratio", "ratio_low", "ratio_high", "verdict"),
     ),
 }  # fmt: skip

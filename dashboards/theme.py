@@ -7,8 +7,12 @@ the only difference.
 from __future__ import annotations
 
 import zlib
+from html import escape
+from typing import Literal
 
 import plotly.graph_objects as go
+
+Theme = Literal["light", "dark"]
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#999933", "#882255")
@@ -31,6 +35,17 @@ PART_COLORS = {
     "mask_decoder": "#e69f00",
     "postprocess": "#009e73",
 }
+KIND_COLORS = {"window": "#56b4e9", "global": "#d55e00", "unattributed": "#bbbbbb"}
+# Of a case, in the matrix of what was measured: a mark, and a colour.
+STATUS_MARKS = {
+    "ok": ("circle", "#009e73"),
+    "oom": ("triangle-up", "#e69f00"),
+    "failed": ("x", "#d55e00"),
+    "not run": ("circle-open", "#8a8a8a"),
+}
+TEMPLATES: dict[Theme, str] = {"light": "plotly_white", "dark": "plotly_dark"}
+# The page's, so that a figure has no box of another shade around it.
+PAPER: dict[Theme, str] = {"light": "#ffffff", "dark": "#1f1f1f"}
 
 
 def color_of(device: str) -> str:
@@ -50,10 +65,21 @@ def part_color(part: str, position: int) -> str:
     return PART_COLORS.get(part, PALETTE[position % len(PALETTE)])
 
 
+def kind_color(kind: str) -> str:
+    """Of a module: window and global blocks differ most, so they stand out."""
+    return KIND_COLORS.get(kind.split(" ")[0], PALETTE[0])
+
+
+def safe(text: object) -> str:
+    """Plotly shows a subset of HTML, and typesets what stands between dollars; a label is text."""
+    plain = escape(str(text), quote=False).replace("%{", "% {")  # which would be filled in
+    return plain.replace("$", "＄")
+
+
 def finish(figure: go.Figure, title: str, is_synthetic: bool, height: int = 460) -> go.Figure:
     """The title and the looks; a watermark where something in it was made up."""
     figure.update_layout(
-        template="plotly_white",
+        template=TEMPLATES["light"],
         title={"text": title, "x": 0, "xref": "paper"},
         font={"family": FONT, "size": 13},
         height=height,
@@ -67,3 +93,10 @@ def finish(figure: go.Figure, title: str, is_synthetic: bool, height: int = 460)
             font={"size": 64, "color": "rgba(128, 128, 128, 0.25)"}, textangle=-20,
         )  # fmt: skip
     return figure
+
+
+def themed(figure: go.Figure, theme: Theme) -> go.Figure:
+    """The same figure for a light or a dark page."""
+    return figure.update_layout(
+        template=TEMPLATES[theme], paper_bgcolor=PAPER[theme], plot_bgcolor=PAPER[theme]
+    )

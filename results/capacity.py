@@ -20,8 +20,8 @@ KNEE = 0.95  # of the best images/s
 CAPACITY_COLUMNS = (
     *AXES_OF_A_FAMILY, "gpu", "cpu", "memory_limit_bytes", "largest_batch", "smallest_oom",
     "predicted_batch", "fixed_bytes", "image_bytes", "fixed_s", "marginal_s", "best_batch",
-    "best_images_per_s", "knee_batch", "knee_images_per_s", "latency_budget_s", "budget_batch", "budget_images_per_s",
-    "joules_batch", "image_joules", "warnings", "is_synthetic",
+    "best_images_per_s", "knee_batch", "knee_images_per_s", "latency_budget_s", "budget_batch",
+    "budget_images_per_s", "joules_batch", "image_joules", "warnings", "is_synthetic",
 )  # fmt: skip
 # What of a case tells of capacity.
 USED = (

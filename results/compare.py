@@ -69,7 +69,7 @@ def environment_changes(before: Environment, after: Environment) -> list[tuple[s
 
 def flat(values: dict[str, Any]) -> dict[str, str]:
     """Fields as text, those of each GPU by its number."""
-    found = {}
+    found: dict[str, str] = {}
     for name, value in values.items():
         if name == "gpus":
             for gpu in value:

@@ -102,7 +102,7 @@ def with_cost(cases: pd.DataFrame, more: Mapping[str, Price] = {}) -> pd.DataFra
     )
     return cases.assign(
         usd_per_hour=usd_per_hour,
-        price_source=[row.source if row else None for row in rows],
-        price_date=[row.date if row else None for row in rows],
+        price_source=[row.source if row else "" for row in rows],
+        price_date=[row.date if row else "" for row in rows],
         million_usd=cases["image_s"].astype(float) * usd_per_hour * million_images_usd(1.0, 1.0),
     )

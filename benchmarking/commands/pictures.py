@@ -1,29 +1,35 @@
-"""The command that draws: report. It hands over to the room of pictures, which it knows by name."""
+"""The commands that draw: dashboard and report.
+
+They belong to the room of pictures, which this one does not know: all that is typed is handed over.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import click
 
 
-@click.command()
-@click.argument("output", type=click.Path(path_type=Path))
-@click.argument("stores", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--title", default="SAM's image encoder", show_default=True, help="Of the page.")
-@click.option("--force", is_flag=True, help="Replace OUTPUT where it is there.")
-def report(output: Path, stores: tuple[Path, ...], title: str, force: bool) -> None:
-    """Write all figures and tables of STORES to one file that opens without a network.
+def handed_over(name: str, summary: str) -> click.Command:
+    """A command of another process, which parses its arguments and shows its own help."""
 
-    Without STORES, those of the folder runs.
+    @click.command(
+        name,
+        short_help=summary,
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True},
+    )
+    @click.argument("words", nargs=-1, type=click.UNPROCESSED)
+    def run(words: tuple[str, ...]) -> None:
+        command = [sys.executable, "-P", "-m", "dashboards", name, *words]
+        try:
+            sys.exit(subprocess.run(command, check=False).returncode)
+        except KeyboardInterrupt:  # it had the signal too, and ends by itself
+            sys.exit(0)
 
-    \b
-    Example:
-      sam-bench report out.html runs
-    """
-    flags = [f"--title={title}", *(["--force"] if force else [])]
-    paths = [str(path) for path in (output, *stores)]
-    command = [sys.executable, "-P", "-m", "dashboards", "report", *flags, "--", *paths]
-    sys.exit(subprocess.run(command, check=False).returncode)
+    return run
+
+
+dashboard = handed_over("dashboard", "Show stores in a browser.")
+report = handed_over("report", "Write figures and tables of stores to one file.")

@@ -1,0 +1,107 @@
+"""What a person can click: filters, choices, buttons below a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dash_mantine_components as dmc
+import pandas as pd
+from dash.development.base_component import Component
+
+from .data import Frames
+from .figures.layers import families
+from .view import FILTERS, OPTIONS, View
+
+PLENTY = 15  # of values, that one wants to search
+
+
+def part(kind: str, name: Any) -> dict[str, Any]:
+    """The id of a part of a page: of what kind, and of which figure, table or choice."""
+    return {"part": kind, "name": name}
+
+
+def button(label: str, name: str | Mapping[str, str], **more: Any) -> Component:
+    return dmc.Button(label, id=name, variant="default", size="compact-sm", n_clicks=0, **more)
+
+
+def named(text: str) -> dict[str, Any]:
+    """A name for those who hear the page."""
+    return {"aria-label": text}
+
+
+def filter_controls(cases: pd.DataFrame | None, view: View) -> list[Component]:
+    """A control for each axis in which cases differ, or that is filtered already."""
+    controls = []
+    for name, each in FILTERS.items():
+        values = values_of(cases, each.column) if cases is not None else []
+        if len(values) < 2 and name not in view.filters:
+            continue
+        controls.append(
+            dmc.MultiSelect(
+                id=part("filter", name),
+                label=each.title,
+                data=values,
+                value=list(view.filters.get(name, ())),
+                searchable=len(values) > PLENTY,
+                clearable=True,
+                placeholder="all" if name not in view.filters else None,
+                size="xs",
+                mt=6,
+                clearButtonProps={"aria-label": f"Show every {each.title.lower()}"},
+            )
+        )
+    return controls
+
+
+def values_of(cases: pd.DataFrame, column: str) -> list[str]:
+    """As they stand in addresses; numbers in their order."""
+    values = cases[column].dropna().unique()
+    is_number = pd.api.types.is_numeric_dtype(cases[column])
+    return [str(value) for value in sorted(values, key=None if is_number else str)]
+
+
+def option_control(name: str, view: View, frames: Frames) -> Component:
+    """A control for one choice."""
+    option, control = OPTIONS[name], part("option", name)
+    if option.choices:
+        return dmc.Select(
+            id=control, label=option.title, data=list(option.choices), value=view.option(name),
+            allowDeselect=False, size="xs", w=160,
+        )  # fmt: skip
+    if name == "prices":
+        return dmc.TextInput(
+            id=control, label=option.title, value=view.option(name) or "", debounce=600, size="xs",
+            placeholder="L4=0.5, H200=3", w=320,
+        )  # fmt: skip
+    return dmc.Select(
+        id=control, label=option.title, data=choices(name, frames), value=view.option(name),
+        clearable=True, searchable=True, size="xs", w=320, placeholder="by default",
+        clearButtonProps={"aria-label": f"Default {option.title.lower()}"},
+    )  # fmt: skip
+
+
+def choices(name: str, frames: Frames) -> list[dict[str, str]]:
+    """What an option can be, of what is shown: its value and its name."""
+    if frames.is_empty:
+        return []
+    if name in ("family", "against"):
+        return items(families(frames["modules"]))
+    if name in ("batch", "layer_batch"):
+        return items(values_of(frames["cases"], "batch_size"))
+    if name in ("before", "after"):
+        return items(sorted(frames["cases"]["sweep_id"].unique(), reverse=True))
+    if name == "case":
+        both = frames["comparison"]
+        labels = both["model"].astype(str) + " b" + both["batch_size"].astype(str)
+        labels = labels + " " + both["precision"].astype(str) + " " + both["attention"].astype(str)
+        known = both["ratio"].notna()
+        return [
+            {"value": value, "label": label}
+            for value, label in zip(both["record_id"][known], labels[known], strict=True)
+        ]
+    return []
+
+
+def items(values: list[str]) -> list[dict[str, str]]:
+    return [{"value": value, "label": value} for value in values]

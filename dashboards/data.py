@@ -1,0 +1,272 @@
+"""What the pages are made of: frames of some stores, filtered as an address says."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+
+from results.capacity import capacity_of_cases
+from results.compare import compare_cases, matched, module_changes
+from results.frames import IDENTITY, limits_of_frames, sample_frame, telemetry_frame
+from results.hardware import HardwareError
+from results.index import FRAMES, KEY, Indexed, refresh
+from results.prices import Price, PriceError, with_cost
+from results.schema import Record, SweepFile
+from results.store import BrokenFileError, Store, StoreError, read_file
+
+from .figures.series import with_device
+from .view import FILTERS, View
+
+MOST_VIEWS = 8  # whose frames are kept: the figures of a page ask for the same ones
+MOST_NOTES = 20
+PRICE = re.compile(r"\s*(.{1,80}?)\s*=\s*([0-9]{1,9}(?:\.[0-9]{0,9})?)\s*")
+
+
+class UnknownRecordError(Exception):
+    """An address names a record that no store has."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Some stores at a moment.
+
+    stamp: Tells it from other moments.
+    frames: By name; all but `cases` lack what the case of a row tells.
+    files: Of each record.
+    notes: What was passed over.
+    errors: Why a store could not be read at all; what was read of it before is shown.
+    """
+
+    stamp: str = ""
+    frames: dict[str, pd.DataFrame] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
+    sweeps: dict[str, Path] = field(default_factory=dict)
+    prices: dict[str, Price] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+
+
+class Data:
+    """Some stores, read again when asked; a store that is gone keeps what was read of it.
+
+    Args:
+        paths: Of the stores; where two have the same record, the last one's counts.
+        keep: Whether their indexes are written beside them.
+    """
+
+    def __init__(self, paths: Sequence[Path], keep: bool = True) -> None:
+        self.stores = [Store(path) for path in paths]
+        self.keep = keep
+        self.snapshot = Snapshot()
+        self._indexed: dict[Path, Indexed] = {}
+        self._views: OrderedDict[str, Frames] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def refresh(self) -> Snapshot:
+        """Read what has changed since the last time."""
+        with self._lock:
+            errors: list[str] = []
+            prices: dict[str, Price] = {}
+            for store in self.stores:
+                try:
+                    self._indexed[store.path] = refresh(
+                        store, self._indexed.get(store.path), self.keep
+                    )
+                    prices |= store.read_prices()
+                except (StoreError, HardwareError, PriceError) as error:
+                    errors.append(str(error))
+            snapshot = together(self._indexed, prices, errors)
+            if snapshot.stamp != self.snapshot.stamp:
+                self._views.clear()
+            self.snapshot = snapshot
+            return self.snapshot
+
+    def frames(self, view: View) -> Frames:
+        """Those that a view shows; made when they are asked for."""
+        with self._lock:
+            frames = self._views.pop(view.key, None) or Frames(self.snapshot, view)
+            self._views[view.key] = frames
+            while len(self._views) > MOST_VIEWS:
+                self._views.popitem(last=False)
+            return frames
+
+
+def together(indexed: dict[Path, Indexed], prices: dict[str, Price], errors: list[str]) -> Snapshot:
+    """One snapshot of all stores."""
+    notes: list[str] = []
+    files: dict[str, Path] = {}
+    sweeps: dict[str, Path] = {}
+    for store, each in indexed.items():
+        for path, file in each.files.items():
+            if file.record_id is not None:
+                files[file.record_id] = store / path
+                sweeps[path.partition("/")[0]] = store / path.partition("/")[0]
+        passed_over = each.problems(store)
+        notes += [f"Passed over {each.path}: {each.reason}" for each in passed_over[:MOST_NOTES]]
+        if len(passed_over) > MOST_NOTES:
+            notes.append(f"{len(passed_over) - MOST_NOTES} more files were passed over in {store}.")
+    frames = {}
+    for name in FRAMES:
+        parts = [each.frames[name] for each in indexed.values()]
+        if parts:
+            frames[name] = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+    if frames:
+        frames["cases"] = with_device(frames["cases"].drop_duplicates(KEY, keep="last"))
+        frames["cases"] = with_cost(frames["cases"], prices)
+    stamp = " ".join([*(each.stamp for each in indexed.values()), *map(str, prices.items())])
+    told = (*errors, *notes)
+    return Snapshot(stamp, frames, files, sweeps, prices, told, tuple(errors))
+
+
+class Frames(Mapping[str, pd.DataFrame]):
+    """The frames of one view, by name; each is made once, when it is asked for."""
+
+    def __init__(self, snapshot: Snapshot, view: View) -> None:
+        self.snapshot, self.view = snapshot, view
+        self._made: dict[str, pd.DataFrame] = {}
+        self._lock = threading.RLock()
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = MAKERS[name](self)
+            return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(MAKERS)
+
+    def __len__(self) -> int:
+        return len(MAKERS)
+
+    def cases(self) -> pd.DataFrame:
+        cases = self.snapshot.frames["cases"]
+        for name, values in self.view.filters.items():
+            cases = cases[cases[FILTERS[name].column].astype(str).isin(values)]
+        prices, _ = asked_prices(self.view.option("prices"))
+        return with_cost(cases, self.snapshot.prices | prices) if prices else cases
+
+    def of_cases(self, name: str, cases: pd.DataFrame) -> pd.DataFrame:
+        """Rows of a frame, each with what its case tells."""
+        rows = self.snapshot.frames[name]
+        own = rows[rows[KEY].isin(cases[KEY])]
+        columns = [column for column in IDENTITY if column in cases]
+        return own.merge(cases[columns], on=KEY, how="left", sort=False)
+
+    def limits(self) -> pd.DataFrame:
+        return limits_of_frames(self["cases"], self["modules"])
+
+    def runs(self) -> tuple[str | None, str | None]:
+        """The two sweeps that are compared: as asked, or the newest and the one before it."""
+        before, after = self.view.option("before"), self.view.option("after")
+        newest = sorted(self["cases"]["sweep_id"].unique(), reverse=True)
+        after = after if after in newest else next(iter(newest), None)
+        if before not in newest:
+            earlier = [each for each in newest if each != after and each < str(after)]
+            before = next(iter(earlier), after)
+        return before, after
+
+    def comparison(self) -> pd.DataFrame:
+        cases = self["cases"]
+        before, after = (cases[cases["sweep_id"] == each] for each in self.runs())
+        return compare_cases(before, after)
+
+    def compared_case(self) -> pd.Series | None:
+        """The case whose modules are compared: as asked, or the one that differs most."""
+        both = matched(self["comparison"])
+        if both.empty:
+            return None
+        asked = both[both[KEY] == self.view.option("case")]
+        if len(asked):
+            return asked.iloc[0]
+        return both.iloc[int((both["ratio"] - 1).abs().to_numpy().argmax())]
+
+    def module_changes(self) -> pd.DataFrame:
+        case, modules = self.compared_case(), self.snapshot.frames["modules"]
+        ids = (case[KEY], case["after_record_id"]) if case is not None else (None, None)
+        made_up = bool(case["is_synthetic"]) if case is not None else False
+        sides = (modules[modules[KEY] == each].assign(is_synthetic=made_up) for each in ids)
+        return module_changes(*sides)
+
+    def record(self) -> Record:
+        """The record that the address names.
+
+        Raises:
+            UnknownRecordError: Where there is none, or its file can't be read any more.
+        """
+        asked = self.view.option("run")
+        path = self.snapshot.files.get(asked or "")
+        if path is None:
+            raise UnknownRecordError(
+                "No record is chosen: click a point of a figure, or a row of Overview's table."
+                if asked is None
+                else "No store here has the record that this address names."
+            )
+        try:
+            return read_file(path, Record)
+        except BrokenFileError as error:
+            raise UnknownRecordError(f"The record can't be read any more: {error}.") from error
+
+    def trace_path(self) -> Path | None:
+        """Of the record's Chrome trace, where one was asked for."""
+        path = self.snapshot.files.get(self.view.option("run") or "")
+        if path is None:
+            return None
+        trace = path.parents[1] / "traces" / f"{path.stem}.json.gz"
+        return trace if trace.is_file() else None
+
+    def prices(self) -> pd.DataFrame:
+        """A row a GPU, with a price or without."""
+        columns = ["gpu", "usd_per_hour", "price_source", "price_date"]
+        known = self["cases"][self["cases"]["gpu"].notna()]
+        return known[columns].drop_duplicates("gpu").reset_index(drop=True)
+
+    def sweep(self, sweep_id: str) -> SweepFile | None:
+        path = self.snapshot.sweeps.get(sweep_id)
+        try:
+            return read_file(path / "sweep.json", SweepFile) if path is not None else None
+        except BrokenFileError:
+            return None
+
+    def of_record(self, make: Callable[[Record], pd.DataFrame]) -> pd.DataFrame:
+        return make(self.record())
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.snapshot.frames or self.snapshot.frames["cases"].empty
+
+
+def asked_prices(text: str | None) -> tuple[dict[str, Price], str | None]:
+    """Prices that a person tries, from 'L4=0.5, H200=3'; and what can't be used."""
+    prices: dict[str, Price] = {}
+    for part in filter(str.strip, (text or "").split(",")):
+        found = PRICE.fullmatch(part)
+        if found is None or not 0 < float(found[2]) <= 1e6:
+            return (
+                {},
+                f"A price must be a GPU's name and USD an hour, as L4=0.5, got {part[:60]!a}.",
+            )
+        price = float(found[2])
+        prices[found[1]] = Price(usd_per_hour=price, source="what if", date=f"{date.today()}")
+    return prices, None
+
+
+MAKERS: dict[str, Callable[[Frames], pd.DataFrame]] = {
+    "cases": Frames.cases,
+    "components": lambda frames: frames.of_cases("components", frames["cases"]),
+    "modules": lambda frames: frames.of_cases("modules", frames["cases"]),
+    "limits": Frames.limits,
+    "capacity": lambda frames: capacity_of_cases(frames["cases"]),
+    "latest": lambda frames: frames["cases"].sort_values("started_at", ascending=False).head(200),
+    "prices": Frames.prices,
+    "comparison": Frames.comparison,
+    "module_changes": Frames.module_changes,
+    "samples": lambda frames: frames.of_record(sample_frame),
+    "telemetry": lambda frames: frames.of_record(telemetry_frame),
+}

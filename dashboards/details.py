@@ -1,0 +1,213 @@
+"""What pages show besides figures and tables: cards, prices, two environments, one record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+from dash import dcc, html
+from dash.development.base_component import Component
+
+from results.compare import environment_changes, geometric_mean, matched
+from results.metrics import METRICS
+from results.schema import FAILED, Check, Record
+
+from .controls import button, named, part
+from .data import Frames, UnknownRecordError, asked_prices
+from .tables import TABLES, markdown_text, text
+
+Parts = list[Component]
+
+
+def overview_cards(frames: Frames) -> Parts:
+    """The best of what is shown, and what failed."""
+    cases = frames["cases"]
+    good = cases[cases["status"] == "ok"]
+    failed = int(cases["status"].isin(FAILED).sum())
+    return [
+        html.Div(
+            [
+                best_card("Most images a second", good, "images_per_s", most=True),
+                best_card("Least time of a forward", good, "median_s"),
+                best_card("Cheapest million images", good, "million_usd"),
+                card(
+                    "Cases",
+                    str(len(cases)),
+                    f"{len(good)} ok in {cases['sweep_id'].nunique()} sweeps",
+                ),
+                card("Failed cases", str(failed), "crashed, timed out, or not to be trusted"),
+                card("Out of memory", str(int((cases["status"] == "oom").sum())), "an answer too"),
+            ],
+            className="cards",
+        )
+    ]
+
+
+def best_card(title: str, cases: pd.DataFrame, column: str, most: bool = False) -> Component:
+    known = cases[cases[column].notna()].reset_index(drop=True)
+    if known.empty:
+        return card(title, "-", "no case tells")
+    best = known.iloc[int(known[column].argmax() if most else known[column].argmin())]
+    metric = METRICS[column]
+    where = (
+        f"{best['device_name']}, {best['model']}, batch {best['batch_size']}, {best['precision']}"
+    )
+    link = dcc.Link(where, href=f"/run?run={best['record_id']}")
+    return card(title, f"{metric.show(best[column])} {metric.unit}".strip(), link)
+
+
+def card(title: str, value: str, told: str | Component) -> Component:
+    return html.Div([html.Span(title), html.Strong(value), html.Small(told)], className="card")
+
+
+def price_notes(frames: Frames) -> Parts:
+    """What was wrong with prices that a person tries, and where the others come from."""
+    _, wrong = asked_prices(frames.view.option("prices"))
+    told = (
+        "Prices are those of one GPU that is never idle; each stands below with its source and "
+        "date. Try others as L4=0.5, H200=3, or keep your own in prices.toml in the store."
+    )
+    return [html.P(told, className="lead"), *([html.P(wrong, role="alert")] if wrong else [])]
+
+
+def comparison_details(frames: Frames) -> Parts:
+    """How many cases both have, the mean ratio, what differs between the machines."""
+    both = frames["comparison"]
+    matches = matched(both)
+    before, after = frames.runs()
+    mean = geometric_mean(both)
+    only = [int(both[column].isna().sum()) for column in ("after_s", "before_s")]
+    cards = html.Div(
+        [
+            card("Cases in both", str(len(matches)), f"{before or '-'}, then {after or '-'}"),
+            card(
+                "Geometric mean of the ratios",
+                "-" if math.isnan(mean) else f"{mean:.4f}",
+                "time after over time before: above 1 is slower",
+            ),
+            card("Only before", str(only[0]), "cases without a partner"),
+            card("Only after", str(only[1]), "cases without a partner"),
+        ],
+        className="cards",
+    )
+    copied = html.Pre(markdown_text(both, TABLES["comparison"].columns), id="markdown", hidden=True)
+    tools = html.Div(
+        [button("Copy as Markdown", part("copy", "markdown")), copied], className="tools"
+    )
+    return [cards, tools, html.H2("What differs between the two"), environment_table(frames)]
+
+
+def environment_table(frames: Frames) -> Component:
+    sweeps = [frames.sweep(each) if each is not None else None for each in frames.runs()]
+    if sweeps[0] is None or sweeps[1] is None:
+        return html.P("The environments are not known: a sweep's file is missing.")
+    changes = environment_changes(sweeps[0].environment, sweeps[1].environment)
+    if not changes:
+        return html.P("Nothing that a record keeps: machine, driver, torch and code are the same.")
+    return plain_table(("what", "before", "after"), changes)
+
+
+def plain_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Component:
+    return html.Div(
+        html.Table(
+            [
+                html.Thead(html.Tr([html.Th(each, scope="col") for each in headings])),
+                html.Tbody([html.Tr([html.Td(each) for each in row]) for row in rows]),
+            ],
+            className="plain",
+        ),
+        className="scroll",
+        tabIndex="0",
+        role="region",
+        **named(f"Table of {headings[0]}"),
+    )
+
+
+def run_details(frames: Frames) -> Parts:
+    """All that a record holds besides its samples."""
+    try:
+        record = frames.record()
+    except UnknownRecordError as error:
+        return [html.P(str(error), role="status")]
+    trace = frames.trace_path()
+    return [
+        html.H2(record.case.label),
+        html.P(outcome_of(record)),
+        html.H3("The command that repeats it"),
+        html.Pre(record.command, id="command", className="command", tabIndex="0"),
+        html.Div(
+            [
+                button("Copy the command", part("copy", "command")),
+                *([button("Download the trace", "trace")] if trace is not None else []),
+            ],
+            className="tools",
+        ),
+        html.Div(
+            [
+                section("Statistics", statistics_table(frames)),
+                section("Self-checks", checks_table(record)),
+                section("Case and plan", settings_table(record)),
+                section("Environment", environment_of(record)),
+            ],
+            className="columns",
+        ),
+    ]
+
+
+def section(title: str, content: Component) -> Component:
+    return html.Section([html.H3(title), content])
+
+
+def outcome_of(record: Record) -> str:
+    """Its status in words; what was made up says so."""
+    ended = f"{record.status}: {record.message}" if record.message else record.status
+    made_up = " Synthetic: it was made up, not measured." if record.is_synthetic else ""
+    return f"{ended}, in sweep {record.sweep_id}, begun at {record.started_at}.{made_up}"
+
+
+def statistics_table(frames: Frames) -> Component:
+    """Of the record's row among all cases."""
+    every = frames.snapshot.frames["cases"]
+    row = every[every["record_id"] == frames.view.option("run")].iloc[0]
+    names = [name for name in METRICS if name in row.index and pd.notna(row[name])]
+    rows = [(METRICS[name].heading, METRICS[name].show(row[name])) for name in names]
+    return plain_table(("statistic", "value"), rows)
+
+
+def checks_table(record: Record) -> Component:
+    rows = [
+        (name, check.verdict, value_of(check), check.limit, check.reason or "")
+        for name, check in record.checks.items()
+    ]
+    return plain_table(("self-check", "verdict", "value", "limit", "reason"), rows)
+
+
+def value_of(check: Check) -> str:
+    return METRICS["value"].show(math.nan if check.value is None else check.value)
+
+
+def settings_table(record: Record) -> Component:
+    values = record.case.model_dump() | record.plan.model_dump()
+    if record.measurement is not None:
+        values |= {"weights used": record.measurement.weights}
+        values |= {"images": record.measurement.input_source}
+        values |= {f"note on {name}": note for name, note in record.measurement.notes.items()}
+    return plain_table(
+        ("setting", "value"), [(name, shown(value)) for name, value in values.items()]
+    )
+
+
+def environment_of(record: Record) -> Component:
+    values = record.environment.model_dump(exclude={"gpus"})
+    for gpu in record.environment.gpus:
+        values |= {f"gpu {gpu.index}": f"{gpu.name}, {gpu.memory_bytes / 2**30:.0f} GiB"}
+    return plain_table(
+        ("environment", "value"), [(name, shown(value)) for name, value in values.items()]
+    )
+
+
+def shown(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return ", ".join(map(str, value)) or "-"
+    return text(value) if isinstance(value, str | float | int) or value is None else str(value)

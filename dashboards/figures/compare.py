@@ -1,0 +1,101 @@
+"""What differs between two runs: each case's ratio, and which modules make up the difference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from results.compare import matched
+from results.schema import AXES
+
+from ..theme import PALETTE, finish, safe
+from .series import has_synthetic, labels, point_data, varying
+
+MOST_CASES, MOST_MODULES = 60, 20
+SLOWER, FASTER, SAME = PALETTE[3], PALETTE[2], "#8a8a8a"
+
+
+def ratios_figure(frame: pd.DataFrame) -> go.Figure:
+    """The ratio of each case that both runs have, with its interval; 1 means no change."""
+    every = matched(frame)
+    every = every.assign(label=labels(every, varying(every, AXES) or ["model"]))
+    rows = every.iloc[(-(every["ratio"] - 1).abs()).argsort(kind="stable")].head(MOST_CASES)
+    figure = go.Figure()
+    if len(rows):
+        figure.add_trace(
+            go.Scatter(
+                x=rows["ratio"],
+                y=rows["label"].map(safe),
+                mode="markers",
+                marker={
+                    "size": 8,
+                    "color": [color_of_ratio(row) for row in rows.to_dict("records")],
+                    "symbol": [symbol_of_ratio(row) for row in rows.to_dict("records")],
+                },
+                error_x={
+                    "type": "data", "array": rows["ratio_high"] - rows["ratio"],
+                    "arrayminus": rows["ratio"] - rows["ratio_low"], "thickness": 1, "width": 3,
+                },
+                customdata=point_data(rows, rows["before_s"] * 1e3, rows["after_s"] * 1e3),
+                hovertemplate=(
+                    "%{y}<br>%{customdata[1]:.4g} ms, then %{customdata[2]:.4g} ms: %{x:.4f}"
+                    "<extra></extra>"
+                ),
+                showlegend=False,
+            )
+        )  # fmt: skip
+        figure.add_vline(x=1, line={"color": SAME, "width": 1})
+    figure.update_xaxes(title="time after / time before")
+    figure.update_yaxes(autorange="reversed", automargin=True, type="category")
+    note = f"; {len(rows)} of {len(every)} cases shown" if len(rows) < len(every) else ""
+    title = f"Slower is to the right [ratio]{note}"
+    return finish(figure, title, has_synthetic(rows), 200 + 20 * len(rows))
+
+
+def color_of_ratio(row: dict[Any, Any]) -> str:
+    """Grey where the interval holds 1, or there is none."""
+    if row["ratio_low"] > 1:
+        return SLOWER
+    return FASTER if row["ratio_high"] < 1 else SAME
+
+
+def symbol_of_ratio(row: dict[Any, Any]) -> str:
+    """Never colour alone."""
+    return {SLOWER: "triangle-right", FASTER: "triangle-left", SAME: "circle"}[color_of_ratio(row)]
+
+
+def waterfall_figure(frame: pd.DataFrame) -> go.Figure:
+    """From the time before to that after, module by module; small changes together.
+
+    Args:
+        frame: Modules of two cases, the largest change first.
+    """
+    figure = go.Figure()
+    if len(frame):
+        large, rest = frame.iloc[:MOST_MODULES], frame.iloc[MOST_MODULES:]
+        names = [safe(f"{row.module} ({row.kind})") for row in large.itertuples()]
+        changes = list(large["change_s"])
+        if len(rest):
+            names.append(f"{len(rest)} others")
+            changes.append(rest["change_s"].sum())
+        values = [frame["before_s"].sum(), *changes, frame["after_s"].sum()]
+        figure.add_trace(
+            go.Waterfall(
+                x=["before", *names, "after"],
+                y=[seconds * 1e3 for seconds in values],
+                measure=["absolute", *["relative"] * len(changes), "total"],
+                increasing={"marker": {"color": SLOWER}},
+                decreasing={"marker": {"color": FASTER}},
+                totals={"marker": {"color": PALETTE[0]}},
+                hovertemplate="%{x}: %{delta:.4g} ms, to %{y:.4g} ms<extra></extra>",
+                showlegend=False,
+            )
+        )
+        low = min(frame["before_s"].sum(), frame["after_s"].sum()) * 1e3
+        figure.update_yaxes(range=[low * 0.9, None])
+    figure.update_xaxes(type="category", tickangle=-50)
+    figure.update_yaxes(title="time of a forward [ms]")
+    title = "Which modules make up the difference [ms]"
+    return finish(figure, title, has_synthetic(frame), 520)

@@ -1,0 +1,65 @@
+"""Where the time of SAM's pipeline goes, from files to masks."""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from ..theme import finish, part_color, safe
+from .series import FAMILY, has_synthetic, labels, varying, with_device
+
+MOST_BARS = 40
+
+
+def components_figure(
+    frame: pd.DataFrame, scale: str = "absolute", batch: str | None = None
+) -> go.Figure:
+    """Bars of the pipeline's parts, of an image.
+
+    Args:
+        frame: Of components.
+        scale: `absolute` in milliseconds, or each part's `share`.
+        batch: Size of the batches shown; by default the smallest of each series.
+    """
+    good = with_device(frame[(frame["status"] == "ok") & (frame["pipeline"] == "prompts")])
+    sizes = good.groupby(FAMILY)["batch_size"].transform("min")
+    chosen = good["batch_size"].eq(int(batch) if batch else sizes)
+    rows = good[chosen].assign(image_s=lambda each: each["median_s"] / each["batch_size"])
+    axes = varying(rows, FAMILY) or ["model"]
+    rows = rows.assign(label=labels(rows, axes).map(safe))
+    rows = rows.drop_duplicates(["label", "component"], keep="last")
+    every = list(dict.fromkeys(rows["label"]))
+    rows = rows[rows["label"].isin(every[:MOST_BARS])]
+    is_share = scale == "share"
+    figure = go.Figure()
+    for position, (part, own) in enumerate(rows.groupby("component", sort=False)):
+        figure.add_trace(part_bars(str(part), own, position, is_share))
+    figure.update_layout(barmode="stack", legend={"traceorder": "normal"})
+    unit = "%" if is_share else "ms"
+    figure.update_xaxes(
+        title=f"share of an image's time [{unit}]" if is_share else f"time of an image [{unit}]"
+    )
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    height = 160 + 22 * rows["label"].nunique()
+    note = f"; {MOST_BARS} of {len(every)} series shown" if len(every) > MOST_BARS else ""
+    title = f"Time across SAM components [{unit}]{note}"
+    return finish(figure, title, has_synthetic(rows), height)
+
+
+def part_bars(part: str, rows: pd.DataFrame, position: int, is_share: bool) -> go.Bar:
+    """One component's piece of all bars."""
+    milliseconds, percent = rows["image_s"] * 1e3, rows["share"] * 100
+    told = [milliseconds, percent, rows["n"], rows["batch_size"], rows["prompts"]]
+    return go.Bar(
+        y=rows["label"],
+        x=percent if is_share else milliseconds,
+        name=safe(part.replace("_", " ")),
+        orientation="h",
+        marker={"color": part_color(part, position)},
+        customdata=[list(each) for each in zip(rows["record_id"], *told, strict=True)],
+        hovertemplate=(
+            "%{y}<br>%{fullData.name}: %{customdata[1]:.4g} ms an image, %{customdata[2]:.3g} %"
+            "<br>batch %{customdata[4]}, %{customdata[5]} prompts, n %{customdata[3]}"
+            "<extra></extra>"
+        ),
+    )

@@ -1,0 +1,120 @@
+"""What images cost: dollars for a million, joules for one, and what a shorter wait costs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from results.metrics import METRICS
+
+from ..theme import color_of, finish, marker_of, safe
+from .series import MOST_SERIES, SERIES_AXES, has_synthetic, labels, measured, point_data, varying
+
+AXES_SHOWN = ("device_name", "model", *SERIES_AXES)
+
+
+def best_of_each(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The batch size of each series where a column is least; the least first."""
+    cases = measured(frame)
+    known = cases[cases[column].notna()]
+    axes = ["device_name", "model", *varying(known, SERIES_AXES)]
+    known = known.assign(label=labels(known, axes)).sort_values(column, kind="stable")
+    return known.drop_duplicates("label")
+
+
+def bars_figure(frame: pd.DataFrame, column: str, title: str) -> go.Figure:
+    """The least of each series, with the batch size where it is."""
+    metric = METRICS[column]
+    every = best_of_each(frame, column)
+    rows = every.head(MOST_SERIES)
+    figure = go.Figure()
+    for device, own in rows.groupby("device_name", sort=False):
+        price = own["usd_per_hour"].map(METRICS["usd_per_hour"].show)
+        source = (own["price_source"].astype(str) + ", " + own["price_date"].astype(str)).map(safe)
+        figure.add_trace(
+            go.Bar(
+                y=own["label"].map(safe),
+                x=own[column] * metric.scale,
+                orientation="h",
+                name=safe(device),
+                marker={"color": color_of(str(device))},
+                customdata=point_data(own, own["batch_size"], own["n"], price, source),
+                hovertemplate=(
+                    f"%{{y}}<br>%{{x:.4g}} {metric.unit} at batch %{{customdata[1]}}, "
+                    "n %{customdata[2]}<br>%{customdata[3]} USD/h: %{customdata[4]}<extra></extra>"
+                ),
+            )
+        )
+    figure.update_xaxes(title=metric.heading)
+    figure.update_yaxes(
+        automargin=True, autorange="reversed", categoryorder="array",
+        categoryarray=[safe(label) for label in rows["label"]],
+    )  # fmt: skip
+    note = f"; {len(rows)} of {len(every)} series shown" if len(every) > len(rows) else ""
+    height = 200 + 20 * len(rows)
+    return finish(figure, f"{title} [{metric.unit}]{note}", has_synthetic(rows), height)
+
+
+def cost_figure(frame: pd.DataFrame) -> go.Figure:
+    return bars_figure(frame, "million_usd", "A million images at the cheapest batch")
+
+
+def joules_figure(frame: pd.DataFrame) -> go.Figure:
+    return bars_figure(frame, "image_joules", "Energy of an image at the best batch, whole board")
+
+
+def pareto_figure(frame: pd.DataFrame) -> go.Figure:
+    """How long a batch takes against what a million images cost; a line joins the best choices."""
+    cases = measured(frame)
+    known = cases[cases["million_usd"].notna()]
+    known = known.assign(label=labels(known, AXES_SHOWN[: 2 + len(varying(known, SERIES_AXES))]))
+    figure = go.Figure()
+    for (device, precision), rows in known.groupby(["device_name", "precision"], sort=False):
+        label = safe(f"{device} {precision}")
+        what = rows["model"].astype(str) + " " + rows["attention"].astype(str)
+        figure.add_trace(
+            go.Scatter(
+                x=rows["median_s"] * 1e3,
+                y=rows["million_usd"],
+                name=label,
+                mode="markers",
+                marker={
+                    "symbol": marker_of(str(precision)), "color": color_of(str(device)), "size": 8,
+                },
+                customdata=point_data(rows, what.map(safe), rows["batch_size"], rows["n"]),
+                hovertemplate=(
+                    f"{label} %{{customdata[1]}} batch %{{customdata[2]}}<br>%{{x:.4g}} ms, "
+                    "%{y:.4g} USD a million, n %{customdata[3]}<extra></extra>"
+                ),
+            )
+        )  # fmt: skip
+    for position, (model, rows) in enumerate(known.groupby("model", sort=False)):
+        front = pareto_front(rows)
+        figure.add_trace(
+            go.Scatter(
+                x=front["median_s"] * 1e3,
+                y=front["million_usd"],
+                mode="lines",
+                name=safe(f"best of {model}"),
+                line={
+                    "color": "#8a8a8a",
+                    "width": 1,
+                    "shape": "hv",
+                    "dash": ("solid", "dash", "dot")[position % 3],
+                },
+                hovertemplate=safe(f"nothing measured of {model} is faster and cheaper")
+                + "<extra></extra>",
+            )
+        )
+    figure.update_xaxes(type="log", title="time of a batch [ms]")
+    figure.update_yaxes(type="log", title="a million images [USD]")
+    return finish(figure, "Waiting or paying [USD a million images]", has_synthetic(known))
+
+
+def pareto_front(rows: pd.DataFrame) -> pd.DataFrame:
+    """Cases that nothing beats in time and cost at once, by time."""
+    in_order = rows.sort_values(["median_s", "million_usd"], kind="stable")
+    costs = in_order["million_usd"].to_numpy()
+    before = np.minimum.accumulate(np.concatenate([[np.inf], costs[:-1]])) if len(costs) else costs
+    return in_order[costs < before]

@@ -1,0 +1,62 @@
+"""Whether it got worse: the time of an image over days and commits."""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from ..theme import LINES, color_of, finish, marker_of, safe
+from .series import FAMILY, MOST_SERIES, has_synthetic, labels, point_data, varying, with_device
+
+
+def measured_often(frame: pd.DataFrame) -> pd.DataFrame:
+    """Cases that were measured more than once, each with the name of its series."""
+    good = with_device(frame[(frame["status"] == "ok") & frame["image_s"].notna()])
+    times = good.groupby([*FAMILY, "batch_size"])["image_s"].transform("size")
+    often = good[times > 1]
+    axes = ["device_name", "model", "precision", "attention", "batch_size"]
+    more = [axis for axis in varying(often, FAMILY) if axis not in axes]
+    at = pd.to_datetime(often["started_at"], format="ISO8601", utc=True)
+    often = often.assign(at=at, series=labels(often, [*axes, *more]))
+    return often.sort_values("at", kind="stable")
+
+
+def history_figure(frame: pd.DataFrame) -> go.Figure:
+    """A line for each case that was measured more than once."""
+    often = measured_often(frame)
+    every = list(dict.fromkeys(often["series"]))
+    often = often[often["series"].isin(every[:MOST_SERIES])]
+    models = list(dict.fromkeys(often["model"]))
+    figure = go.Figure()
+    for series, rows in often.groupby("series", sort=False):
+        first = rows.iloc[0]
+        name = safe(series)
+        commits = rows["git_commit"].map(lambda commit: safe(str(commit)[:12]))
+        low, high = rows["low_s"] / rows["median_s"], rows["high_s"] / rows["median_s"]
+        values = rows["image_s"] * 1e3
+        figure.add_trace(
+            go.Scatter(
+                x=rows["at"],
+                y=values,
+                name=name,
+                mode="lines+markers",
+                line={
+                    "color": color_of(str(first["device_name"])), "width": 1,
+                    "dash": LINES[models.index(first["model"]) % len(LINES)],
+                },
+                marker={"symbol": marker_of(str(first["precision"])), "size": 7},
+                error_y={
+                    "type": "data", "array": values * (high - 1),
+                    "arrayminus": values * (1 - low), "thickness": 1, "width": 2,
+                },
+                customdata=point_data(rows, commits, rows["n"], rows["torch"].map(safe)),
+                hovertemplate=(
+                    f"{name}<br>%{{y:.4g}} ms at commit %{{customdata[1]}}"
+                    "<br>n %{customdata[2]}, torch %{customdata[3]}<extra></extra>"
+                ),
+            )
+        )  # fmt: skip
+    figure.update_xaxes(title="measured at")
+    figure.update_yaxes(title="time of an image [ms]")
+    note = f"; {MOST_SERIES} of {len(every)} series shown" if len(every) > MOST_SERIES else ""
+    return finish(figure, f"Time of an image over time [ms]{note}", has_synthetic(often))

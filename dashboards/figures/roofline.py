@@ -1,0 +1,88 @@
+"""How far cases and modules are from what their device can do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from results.schema import ENCODER
+
+from ..theme import color_of, finish, marker_of, safe
+from .series import has_synthetic, with_device
+
+ROOFS = {"roof": ("dash", "by its maker"), "measured_roof": ("solid", "as measured")}
+
+
+def roofline_figure(frame: pd.DataFrame, level: str = "cases") -> go.Figure:
+    """Achieved FLOP/s over the FLOPs for each byte moved, below the device's roofs.
+
+    Args:
+        frame: Of limits.
+        level: `cases`, or the `modules` of the encoder.
+    """
+    of_level = (frame["module"] == ENCODER) == (level == "cases")
+    known = with_device(frame[of_level & frame["flops_per_s"].notna()])
+    known = known.assign(moved=known["moved_bytes"].fillna(known["least_bytes"]))
+    known = known[known["moved"] > 0]
+    known = known.assign(intensity=known["flops"] / known["moved"])
+    span = known["intensity"].min(), known["intensity"].max()
+    figure = go.Figure()
+    for (device, precision), rows in known.groupby(["device_name", "precision"], sort=False):
+        label = safe(f"{device} {precision}")
+        figure.add_trace(points(rows, label, str(device), str(precision)))
+        for trace in roof_lines(rows.iloc[0], label, str(device), span):
+            figure.add_trace(trace)
+    figure.update_xaxes(type="log", title="FLOP for each byte that operations move")
+    figure.update_yaxes(type="log", title="achieved [TFLOP/s]")
+    title = "How far from the roof: dashed by its maker, solid as measured [TFLOP/s]"
+    return finish(figure, title, has_synthetic(known), 560)
+
+
+def points(rows: pd.DataFrame, label: str, device: str, precision: str) -> go.Scatter:
+    shares = rows["mfu_measured"].fillna(rows["mfu"]) * 100
+    return go.Scatter(
+        x=rows["intensity"],
+        y=rows["flops_per_s"] * 1e-12,
+        name=label,
+        legendgroup=label,
+        mode="markers",
+        marker={"symbol": marker_of(precision), "color": color_of(device), "size": 9},
+        text=[
+            safe(f"{row['model']} {row['attention']} batch {row['batch_size']} {row['module']}")
+            for row in rows.to_dict("records")
+        ],
+        customdata=[
+            list(each) for each in zip(rows["record_id"], shares, rows["bound_by"], strict=True)
+        ],
+        hovertemplate=(
+            f"{label}<br>%{{text}}<br>%{{y:.4g}} TFLOP/s, %{{x:.4g}} FLOP/byte"
+            "<br>%{customdata[1]:.3g} % of the roof, bound by %{customdata[2]}<extra></extra>"
+        ),
+    )
+
+
+def roof_lines(
+    row: pd.Series, label: str, device: str, span: tuple[float, float]
+) -> list[go.Scatter]:
+    """The slope of memory and the ceiling of computing, by the maker and as measured."""
+    traces = []
+    for prefix, (dash, whose) in ROOFS.items():
+        flops_per_s, bytes_per_s = row[f"{prefix}_flops_per_s"], row[f"{prefix}_bytes_per_s"]
+        if not (flops_per_s > 0 and bytes_per_s > 0):
+            continue
+        ridge = flops_per_s / bytes_per_s
+        intensity = np.unique(np.clip([span[0], ridge, max(span[1], ridge)], span[0], None))
+        traces.append(
+            go.Scatter(
+                x=intensity,
+                y=np.minimum(intensity * bytes_per_s, flops_per_s) * 1e-12,
+                mode="lines",
+                name=label,
+                legendgroup=label,
+                showlegend=False,
+                line={"color": color_of(device), "dash": dash, "width": 1},
+                hovertemplate=f"{label}: roof {whose}, %{{y:.4g}} TFLOP/s<extra></extra>",
+            )
+        )
+    return traces

@@ -1,0 +1,113 @@
+"""What figures share: which cases make a line, what a line is called, what a point tells.
+
+Frames are in base units; milliseconds and GiB exist in figures alone. A missing value is a gap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from ..theme import safe
+
+MOST_SERIES = 40
+SERIES_AXES = ("precision", "attention", "execution", "image_size", "input", "weights")
+FAMILY = ["device_name", "model", *SERIES_AXES]
+
+
+def with_device(frame: pd.DataFrame) -> pd.DataFrame:
+    """With the name of the device that a person compares by: a GPU's, or a CPU's."""
+    return frame.assign(device_name=frame["gpu"].where(frame["gpu"].notna(), frame["cpu"]))
+
+
+def newest(frame: pd.DataFrame) -> pd.DataFrame:
+    """Of equal cases the one that was measured last."""
+    in_time = with_device(frame).sort_values("started_at", kind="stable")
+    return in_time.drop_duplicates([*FAMILY, "batch_size"], keep="last")
+
+
+def measured(frame: pd.DataFrame) -> pd.DataFrame:
+    """The newest cases that have a latency."""
+    return newest(frame[(frame["status"] == "ok") & frame["median_s"].notna()])
+
+
+def varying(frame: pd.DataFrame, axes: Sequence[str]) -> list[str]:
+    """The axes in which rows differ."""
+    return [axis for axis in axes if frame[axis].nunique(dropna=False) > 1]
+
+
+def labels(frame: pd.DataFrame, axes: Sequence[str]) -> pd.Series:
+    """A name for each row, of its values on some axes; any text."""
+    named = frame[axes[0]].astype(str)
+    for axis in axes[1:]:
+        named = named + " " + frame[axis].astype(str)
+    return named
+
+
+@dataclass(frozen=True)
+class Series:
+    """Cases that differ in the batch size alone."""
+
+    device: str
+    precision: str
+    attention: str
+    name: str
+    rows: pd.DataFrame
+
+
+def series_of(cases: pd.DataFrame) -> Iterator[Series]:
+    """In the order of the frame.
+
+    Args:
+        cases: Of one model, with the column `label`.
+    """
+    for _, rows in cases.groupby(FAMILY, sort=False):
+        first = rows.iloc[0]
+        yield Series(
+            device=str(first["device_name"]),
+            precision=str(first["precision"]),
+            attention=str(first["attention"]),
+            name=safe(first["label"]),
+            rows=rows.sort_values("batch_size"),
+        )
+
+
+def labelled(cases: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Cases with the label of their series, but no more series than can be told apart.
+
+    Returns:
+        The cases, and for the title how many series were left out; none silently.
+    """
+    named = cases.assign(label=labels(cases, ["device_name", *varying(cases, SERIES_AXES)]))
+    every = list(dict.fromkeys(named["label"]))
+    if len(every) <= MOST_SERIES:
+        return named, ""
+    shown = named[named["label"].isin(every[:MOST_SERIES])]
+    return shown, f"; {MOST_SERIES} of {len(every)} series shown"
+
+
+def panels(titles: list[str]) -> go.Figure:
+    """A figure with a panel for each title, beside one another."""
+    shown = [safe(title) for title in titles] or [""]
+    return make_subplots(rows=1, cols=len(shown), subplot_titles=shown, horizontal_spacing=0.06)
+
+
+def batch_axes(figure: go.Figure, cases: pd.DataFrame) -> None:
+    """Batch sizes double, so that steps are even; each that was measured has its tick."""
+    ticks = sorted(cases["batch_size"].unique())
+    figure.update_xaxes(
+        type="log", title="batch size", tickvals=ticks, ticktext=[str(tick) for tick in ticks]
+    )
+
+
+def point_data(rows: pd.DataFrame, *columns: pd.Series) -> list[list[object]]:
+    """What a point carries: the record it is of, which a click opens, then what hovering shows."""
+    return [list(each) for each in zip(rows["record_id"], *columns, strict=True)]
+
+
+def has_synthetic(frame: pd.DataFrame) -> bool:
+    return bool(frame["is_synthetic"].fillna(False).astype(bool).any())

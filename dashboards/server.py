@@ -1,0 +1,191 @@
+"""Serving the pages to this machine alone, or with a token to others.
+
+The pages start no measurements and take no files; what they answer is guarded all the same: a page
+of somebody else's in the same browser must not read them.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+import socket
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+import psutil
+from dash import Dash
+from flask import Flask, Response, abort, redirect, request
+from waitress.server import create_server
+from werkzeug.exceptions import HTTPException
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+MOST_BODY_BYTES = 2**20
+MOST_HEADER_BYTES = 2**16
+THREADS = 8
+COOKIE = "sam-bench-token"
+CALLBACK = "/_dash-update-component"
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+class ServeError(Exception):
+    """The pages can't be served as asked; the message says what to do."""
+
+
+def guard(app: Dash, hosts: Iterable[str], token: str | None) -> None:
+    """Refuse what none of our pages would ask; tell browsers what our pages may do.
+
+    Args:
+        app: All of its callbacks are there.
+        hosts: Names and addresses by which it may be asked for.
+        token: What everybody needs to know; None on loopback.
+    """
+    server: Flask = app.server
+    server.config["TRUSTED_HOSTS"] = sorted(hosts)
+    server.config["MAX_CONTENT_LENGTH"] = MOST_BODY_BYTES
+    policy = content_policy(app)
+
+    @server.before_request
+    def check() -> Response | None:
+        if is_from_elsewhere():
+            abort(403, "This page may only be asked by itself.")
+        if token is not None and not knows(token):
+            return admit(token)
+        if request.path == CALLBACK and not is_callback(app, request.get_data(as_text=True)):
+            abort(400, "This is no question that these pages ask.")
+        return None
+
+    @server.after_request
+    def protect(response: Response) -> Response:
+        response.headers.update(HEADERS)
+        response.headers["Content-Security-Policy"] = policy
+        if response.mimetype in ("text/html", "application/json"):
+            response.headers["Cache-Control"] = "no-store"
+        return response
+
+    @server.errorhandler(Exception)
+    def answer(error: Exception) -> tuple[str, int, dict[str, str]]:
+        """One line; what happened inside stays here."""
+        kind = {"Content-Type": "text/plain; charset=utf-8"}
+        if isinstance(error, HTTPException):
+            return f"{error.description}\n", error.code or 500, kind
+        server.logger.exception("a page could not be made")
+        return "This page could not be made; the terminal says why.\n", 500, kind
+
+
+def content_policy(app: Dash) -> str:
+    """Scripts of ours alone; figures style their elements and make pictures of themselves."""
+    scripts = " ".join(f"'{each.strip(chr(39))}'" for each in app.csp_hashes())
+    return "; ".join(
+        [
+            "default-src 'self'",
+            f"script-src 'self' {scripts}",
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data: blob:",
+            "font-src 'self' data:",
+            "object-src 'none'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        ]
+    )
+
+
+def is_from_elsewhere() -> bool:
+    """Whether another site's page asks, by what browsers tell of it."""
+    if request.headers.get("Sec-Fetch-Site", "none") == "cross-site" and request.method != "GET":
+        return True
+    origin = request.headers.get("Origin")
+    return origin is not None and urlsplit(origin).netloc != request.host
+
+
+def knows(token: str) -> bool:
+    return hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), token.encode())
+
+
+def admit(token: str) -> Response:
+    """Take the token from the address to a cookie, so that it is in no address that is sent on."""
+    if not hmac.compare_digest(request.args.get("token", "").encode(), token.encode()):
+        abort(403, "These pages need the address with the token that sam-bench printed.")
+    response = redirect(request.path)
+    response.set_cookie(COOKIE, token, httponly=True, samesite="Strict")
+    return response  # type: ignore[return-value]
+
+
+def is_callback(app: Dash, body: str) -> bool:
+    """Whether a body asks for outputs that our callbacks have, in the form that they are asked."""
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(asked, dict) or not isinstance(asked.get("output"), str):
+        return False
+    return asked["output"] in app.callback_map and all(
+        isinstance(asked.get(name, []), list) for name in ("inputs", "state", "changedPropIds")
+    )
+
+
+def own_names() -> set[str]:
+    """Names and addresses of this machine."""
+    names = {socket.gethostname(), socket.getfqdn()}
+    for addresses in psutil.net_if_addrs().values():
+        for each in addresses:
+            if each.family == socket.AF_INET:
+                names.add(each.address)
+            elif each.family == socket.AF_INET6:
+                names.add(f"[{each.address.partition('%')[0]}]")
+    return names
+
+
+def is_loopback(host: str) -> bool:
+    return host == "localhost" or host == "::1" or host.startswith("127.")
+
+
+class Pages:
+    """The pages at an address, until `serve` is stopped.
+
+    Args:
+        app: With all of its callbacks.
+        host: To listen at.
+        port: 0 takes any that is free.
+
+    Raises:
+        ServeError: Where the port is taken, or the address is not this machine's.
+    """
+
+    def __init__(self, app: Dash, host: str, port: int) -> None:
+        token = None if is_loopback(host) else secrets.token_urlsafe(24)
+        hosts = {*LOOPBACK, host} | (set() if token is None else own_names())
+        guard(app, hosts, token)
+        try:
+            self.server = create_server(
+                app.server,
+                host=host,
+                port=port,
+                threads=THREADS,
+                ident="",
+                max_request_body_size=MOST_BODY_BYTES,
+                max_request_header_size=MOST_HEADER_BYTES,
+            )
+        except OSError as error:
+            raise ServeError(
+                f"{host}:{port} can't be listened at: {error.strerror}. Choose another with "
+                "--port, or 0 for any that is free."
+            ) from error
+        shown = f"[{host}]" if ":" in host else host
+        query = f"?token={token}" if token is not None else ""
+        self.address = f"http://{shown}:{self.server.effective_port}/{query}"
+
+    def serve(self) -> None:
+        """Until Ctrl-C."""
+        try:
+            self.server.run()
+        finally:
+            self.server.close()

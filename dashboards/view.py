@@ -1,0 +1,120 @@
+"""What a page shows, as its address says it: the whole state of a view stands there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, urlencode
+
+MOST_CHARACTERS = 8_000  # of an address; a longer one is no view of ours
+MOST_FIELDS = 300
+LONGEST_VALUE = 300
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A column of the cases, of which only some values are shown."""
+
+    title: str
+    column: str
+
+
+@dataclass(frozen=True)
+class Option:
+    """A choice of how a figure is drawn.
+
+    choices: Words, the first by default; none where they follow from what is shown.
+    """
+
+    title: str
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class View:
+    """What is shown.
+
+    filters: Values by the filter's name; all where there are none.
+    options: By name.
+    notes: What of the address could not be used, for a person.
+    """
+
+    filters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def option(self, name: str) -> str | None:
+        """What was chosen, or the first choice; None where nothing says."""
+        choices = OPTIONS[name].choices
+        chosen = self.options.get(name)
+        if choices:
+            return chosen if chosen in choices else choices[0]
+        return chosen or None
+
+    @property
+    def key(self) -> str:
+        """The same for views that show the same."""
+        pairs = [(name, value) for name, values in self.filters.items() for value in values]
+        return urlencode(sorted([*pairs, *self.options.items()]))
+
+
+def parse_view(search: str | None) -> View:
+    """The query of an address to a view; what can't be used is named, never obeyed."""
+    text = (search or "").removeprefix("?")
+    if len(text) > MOST_CHARACTERS:
+        return View(
+            notes=("This address is too long to be one of these pages: nothing of it is used.",)
+        )
+    try:
+        pairs = parse_qsl(text, max_num_fields=MOST_FIELDS)
+    except ValueError:
+        return View(
+            notes=(f"This address has more than {MOST_FIELDS} parts: nothing of it is used.",)
+        )
+    filters: dict[str, tuple[str, ...]] = {}
+    options: dict[str, str] = {}
+    notes: list[str] = []
+    for name, value in pairs:
+        if len(value) > LONGEST_VALUE:
+            notes.append(f"A value of {len(value)} characters was left out.")
+        elif name in FILTERS:
+            filters[name] = (*filters.get(name, ()), value)
+        elif name in OPTIONS:
+            options[name] = value
+        else:
+            notes.append(f"Nothing here is called {name[:60]!a}: it was left out.")
+    for name, value in options.items():
+        choices = OPTIONS[name].choices
+        if choices and value not in choices:
+            notes.append(
+                f"{OPTIONS[name].title} must be {' or '.join(choices)}, got {value[:60]!a}."
+            )
+    return View(filters, options, tuple(notes))
+
+
+FILTERS: dict[str, Filter] = {
+    "device": Filter("Device", "device_name"),
+    "model": Filter("Model", "model"),
+    "precision": Filter("Precision", "precision"),
+    "attention": Filter("Attention", "attention"),
+    "batch_size": Filter("Batch size", "batch_size"),
+    "execution": Filter("Execution", "execution"),
+    "image_size": Filter("Image size", "image_size"),
+    "input": Filter("Input", "input"),
+    "weights": Filter("Weights", "weights"),
+    "sweep": Filter("Sweep", "sweep_id"),
+}
+OPTIONS: dict[str, Option] = {
+    "scale": Option("Scale", ("absolute", "share")),
+    "batch": Option("Batch"),
+    "family": Option("Series"),
+    "against": Option("Against"),
+    "layer_batch": Option("Batch"),
+    "depth": Option("Depth", ("blocks", "parts")),
+    "level": Option("Points", ("cases", "modules")),
+    "prices": Option("What if, in USD an hour"),
+    "before": Option("Before"),
+    "after": Option("After"),
+    "case": Option("Case"),
+    "run": Option("Run"),
+}
