@@ -213,7 +213,7 @@ def grid(frame: pd.DataFrame, columns: tuple[str, ...], name: str, is_dark: bool
                 style={"height": None if len(rows) < 15 else 480},
             ),
         ],
-        **{"data-ag-theme-mode": theme_of(is_dark)},
+        **grid_theme(is_dark),
     )  # fmt: skip
 
 
@@ -273,13 +273,15 @@ def register(app: Dash, data: Data) -> None:
 
     @app.callback(
         Output(part("graph", MATCH), "figure"),
+        Output(part("graph", MATCH), "style"),
         address,
         stamp,
         Input("dark", "checked"),
         State(part("graph", MATCH), "id"),
     )
     def draw(search: str, stamp: str, is_dark: bool, graph: Id) -> Any:
-        return figure_of(graph["name"], data.frames(parse_view(search)), is_dark)
+        figure = figure_of(graph["name"], data.frames(parse_view(search)), is_dark)
+        return figure, {"height": figure.layout.height}
 
     @app.callback(
         Output(part("option", MATCH), "data"),
@@ -437,6 +439,10 @@ def empty_figure(told: str) -> go.Figure:
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
     return figure.update_layout(height=240)
+
+
+def grid_theme(is_dark: bool) -> dict[str, Any]:
+    return {"data-ag-theme-mode": theme_of(is_dark)}
 
 
 def current(is_current: bool) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def plain_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Compo
 
 
 def run_details(frames: Frames) -> Parts:
-    """All that a record holds besides its samples."""
+    """Which record it is, what became of it, and the command."""
     try:
         record = frames.record()
     except UnknownRecordError as error:
@@ -143,6 +143,16 @@ def run_details(frames: Frames) -> Parts:
             ],
             className="tools",
         ),
+    ]
+
+
+def run_tables(frames: Frames) -> Parts:
+    """Statistics, self-checks, and what was asked where."""
+    try:
+        record = frames.record()
+    except UnknownRecordError:  # said above
+        return []
+    return [
         html.Div(
             [
                 section("Statistics", statistics_table(frames)),

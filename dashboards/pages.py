@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dash.development.base_component import Component
 
 from .data import Frames
-from .details import comparison_details, overview_cards, price_notes, run_details
+from .details import comparison_details, overview_cards, price_notes, run_details, run_tables
 
 Parts = list[Component]
 
@@ -104,5 +104,6 @@ PAGES: dict[str, Page] = {
         figures=("samples", "telemetry"),
         options=("run",),
         above=run_details,
+        below=run_tables,
     ),
 }

@@ -76,17 +76,27 @@ def safe(text: object) -> str:
     return plain.replace("$", "＄")
 
 
-def finish(figure: go.Figure, title: str, is_synthetic: bool, height: int = 460) -> go.Figure:
-    """The title and the looks; a watermark where something in it was made up."""
+def finish(
+    figure: go.Figure, title: str, is_synthetic: bool, height: int = 460, note: str = ""
+) -> go.Figure:
+    """The title and the looks; a watermark where something in it was made up.
+
+    Args:
+        title: What it shows, and the unit in brackets.
+        note: What is not shown, in a line of its own.
+    """
     figure.update_layout(
         template=TEMPLATES["light"],
-        title={"text": title, "x": 0, "xref": "paper"},
+        title={
+            "text": title, "subtitle": {"text": note}, "x": 0.01, "xref": "container",
+            "font": {"size": 15},
+        },
         font={"family": FONT, "size": 13},
         height=height,
-        margin={"l": 70, "r": 20, "t": 70, "b": 60},
+        margin={"l": 70, "r": 20, "t": 80, "b": 60},
         legend={"font": {"size": 11}},
         hoverlabel={"align": "left"},
-    )
+    )  # fmt: skip
     if is_synthetic:
         figure.add_annotation(
             text="synthetic", xref="paper", yref="paper", x=0.5, y=0.5, showarrow=False,

@@ -17,6 +17,7 @@ COMPARISON_COLUMNS = (
     *AXES, "record_id", "after_record_id", "before_s", "after_s", "ratio", "ratio_low",
     "ratio_high", "verdict", "is_synthetic",
 )  # fmt: skip
+USED = (*AXES, "record_id", "median_s", "low_s", "high_s", "is_synthetic")
 UNLIKE = ("sweep_id", "started_at", "notes")  # differs between any two
 
 
@@ -31,21 +32,25 @@ def compare_cases(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     """
     sides = [newest(before), newest(after)]
     both = sides[0].merge(sides[1], on=list(AXES), how="outer", suffixes=("", "_after"), sort=False)
-    both["before_s"], both["after_s"] = both["median_s"], both["median_s_after"]
-    both["after_record_id"] = both["record_id_after"]
-    both["ratio"] = both["after_s"] / both["before_s"]
-    both["ratio_low"] = both["low_s_after"] / both["high_s"]
-    both["ratio_high"] = both["high_s_after"] / both["low_s"]
     made_up = both[["is_synthetic", "is_synthetic_after"]].fillna(False).astype(bool)
-    both["is_synthetic"] = made_up.any(axis=1)
-    both["verdict"] = None
-    return both[list(COMPARISON_COLUMNS)]
+    compared = both.assign(
+        before_s=both["median_s"],
+        after_s=both["median_s_after"],
+        after_record_id=both["record_id_after"],
+        ratio=both["median_s_after"] / both["median_s"],
+        ratio_low=both["low_s_after"] / both["high_s"],
+        ratio_high=both["high_s_after"] / both["low_s"],
+        is_synthetic=made_up.any(axis=1),
+        verdict=None,
+    )
+    return compared[list(COMPARISON_COLUMNS)]
 
 
 def newest(cases: pd.DataFrame) -> pd.DataFrame:
     """Good cases; of equal ones the last that was measured."""
     good = cases[(cases["status"] == "ok") & cases["median_s"].notna()]
-    return good.sort_values("started_at", kind="stable").drop_duplicates(list(AXES), keep="last")
+    newest_last = good.sort_values("started_at", kind="stable")
+    return newest_last.drop_duplicates(list(AXES), keep="last")[list(USED)]
 
 
 def matched(comparison: pd.DataFrame) -> pd.DataFrame:

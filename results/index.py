@@ -26,7 +26,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .frames import IDENTITY, case_frame, component_frame, module_frame
+from .frames import AXES_OF_A_FAMILY, IDENTITY, case_frame, component_frame, module_frame
 from .hardware import Peak
 from .limits import with_roofs
 from .metrics import METRICS
@@ -211,9 +211,8 @@ def merged(old: Indexed, read: Indexed, files: Mapping[str, File]) -> dict[str, 
             parts.insert(0, old.frames[name][old.frames[name][KEY].isin(kept)])
         frames[name] = joined(parts) if parts else typed(own_columns(name, FRAMES[name]([], None)))
     cases = frames["cases"].drop_duplicates(KEY, keep="last")  # a file copied under another name
-    frames["cases"] = cases.sort_values(
-        ["sweep_id", "started_at"], kind="stable", ignore_index=True
-    )
+    order = ["sweep_id", "started_at", *AXES_OF_A_FAMILY, "batch_size"]
+    frames["cases"] = cases.sort_values(order, kind="stable", ignore_index=True)
     return frames
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -49,9 +50,9 @@ def ratios_figure(frame: pd.DataFrame) -> go.Figure:
         figure.add_vline(x=1, line={"color": SAME, "width": 1})
     figure.update_xaxes(title="time after / time before")
     figure.update_yaxes(autorange="reversed", automargin=True, type="category")
-    note = f"; {len(rows)} of {len(every)} cases shown" if len(rows) < len(every) else ""
-    title = f"Slower is to the right [ratio]{note}"
-    return finish(figure, title, has_synthetic(rows), 200 + 20 * len(rows))
+    note = f"{len(rows)} of {len(every)} cases shown" if len(rows) < len(every) else ""
+    height = 200 + 20 * len(rows)
+    return finish(figure, "Slower is to the right [ratio]", has_synthetic(rows), height, note)
 
 
 def color_of_ratio(row: dict[Any, Any]) -> str:
@@ -93,9 +94,10 @@ def waterfall_figure(frame: pd.DataFrame) -> go.Figure:
                 showlegend=False,
             )
         )
-        low = min(frame["before_s"].sum(), frame["after_s"].sum()) * 1e3
-        figure.update_yaxes(range=[low * 0.9, None])
+        levels = (frame["before_s"].sum() + np.cumsum([0.0, *changes])) * 1e3
+        space = 0.2 * (levels.max() - levels.min()) or 0.1 * levels.max()
+        figure.update_yaxes(range=[max(0, levels.min() - space), levels.max() + space])
     figure.update_xaxes(type="category", tickangle=-50)
     figure.update_yaxes(title="time of a forward [ms]")
-    title = "Which modules make up the difference [ms]"
+    title = "From before to after, by module; the axis does not begin at 0 [ms]"
     return finish(figure, title, has_synthetic(frame), 520)

@@ -41,9 +41,9 @@ def components_figure(
     )
     figure.update_yaxes(autorange="reversed", automargin=True)
     height = 160 + 22 * rows["label"].nunique()
-    note = f"; {MOST_BARS} of {len(every)} series shown" if len(every) > MOST_BARS else ""
-    title = f"Time across SAM components [{unit}]{note}"
-    return finish(figure, title, has_synthetic(rows), height)
+    note = f"{MOST_BARS} of {len(every)} series shown" if len(every) > MOST_BARS else ""
+    title = f"Time across SAM components [{unit}]"
+    return finish(figure, title, has_synthetic(rows), height, note)
 
 
 def part_bars(part: str, rows: pd.DataFrame, position: int, is_share: bool) -> go.Bar:

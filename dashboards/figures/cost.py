@@ -51,9 +51,9 @@ def bars_figure(frame: pd.DataFrame, column: str, title: str) -> go.Figure:
         automargin=True, autorange="reversed", categoryorder="array",
         categoryarray=[safe(label) for label in rows["label"]],
     )  # fmt: skip
-    note = f"; {len(rows)} of {len(every)} series shown" if len(every) > len(rows) else ""
+    note = f"{len(rows)} of {len(every)} series shown" if len(every) > len(rows) else ""
     height = 200 + 20 * len(rows)
-    return finish(figure, f"{title} [{metric.unit}]{note}", has_synthetic(rows), height)
+    return finish(figure, f"{title} [{metric.unit}]", has_synthetic(rows), height, note)
 
 
 def cost_figure(frame: pd.DataFrame) -> go.Figure:

@@ -58,5 +58,5 @@ def history_figure(frame: pd.DataFrame) -> go.Figure:
         )  # fmt: skip
     figure.update_xaxes(title="measured at")
     figure.update_yaxes(title="time of an image [ms]")
-    note = f"; {MOST_SERIES} of {len(every)} series shown" if len(every) > MOST_SERIES else ""
-    return finish(figure, f"Time of an image over time [ms]{note}", has_synthetic(often))
+    note = f"{MOST_SERIES} of {len(every)} series shown" if len(every) > MOST_SERIES else ""
+    return finish(figure, "Time of an image over time [ms]", has_synthetic(often), note=note)

@@ -50,7 +50,7 @@ def of_family(modules: pd.DataFrame, family: str | None, depth: str) -> pd.DataF
 
 def note_of(modules: pd.DataFrame) -> str:
     count = modules["family"].nunique()
-    return f"; 1 of {count} series shown" if count > 1 else ""
+    return f"1 of {count} series shown" if count > 1 else ""
 
 
 def name_of(rows: pd.DataFrame) -> str:
@@ -102,8 +102,9 @@ def layers_figure(
         )
     figure.update_xaxes(title="batch size", type="category")
     figure.update_yaxes(autorange="reversed", automargin=True, type="category")
-    title = f"Batching speed per layer: {title} [{unit}]{note_of(modules)}"
-    return finish(figure, title, has_synthetic(rows), 200 + 18 * len(table))
+    title = f"Batching speed per layer: {title} [{unit}]"
+    height = 200 + 18 * len(table)
+    return finish(figure, title, has_synthetic(rows), height, note_of(modules))
 
 
 def by_batch(rows: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -168,5 +169,5 @@ def layer_bars_figure(
         categoryarray=[safe(name) for name in rows["module"]],
     )  # fmt: skip
     figure.update_yaxes(title="time of an image [ms]", rangemode="tozero")
-    title = f"Layers at batch {chosen}: {name_of(rows)} [ms/image]{note_of(modules)}"
-    return finish(figure, title, has_synthetic(rows))
+    title = f"Layers at batch {chosen}: {name_of(rows)} [ms/image]"
+    return finish(figure, title, has_synthetic(rows), note=note_of(modules))

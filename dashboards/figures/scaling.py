@@ -1,7 +1,8 @@
-"""What a larger batch brings: speed, time, memory against the batch size, and the way there."""
+"""What a larger batch brings: speed, time and memory against the batch size, until memory ends."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,11 @@ import plotly.graph_objects as go
 from plotly.colors import hex_to_rgb
 
 from results.capacity import KNEE, capacity_of_cases
-from results.metrics import METRICS, Metric
+from results.metrics import METRICS
 
-from ..theme import color_of, dash_of, finish, marker_of
+from ..theme import color_of, dash_of, finish, marker_of, safe
 from .series import (
     FAMILY,
-    Series,
     batch_axes,
     has_synthetic,
     labelled,
@@ -23,32 +23,43 @@ from .series import (
     newest,
     panels,
     point_data,
-    series_of,
+    with_device,
 )
 
 TIMED = ("image_s", "images_per_s", "speedup", "efficiency")  # bound as the forward's median is
+RELATIVE = ("speedup", "efficiency")
+POINT, KNEE_POINT = 8, 15  # pixels
+LINE = ["model", "label"]  # what tells lines apart
+LEGEND_COLUMNS, LEGEND_ROW = 4, 26  # on a laptop; pixels
+FAR = 2  # times the largest batch measured, that a fitted line is drawn to
+
+Trace = dict[str, Any]  # one of plotly's, which are slow to make one by one
 
 
 def scaling_figure(frame: pd.DataFrame, column: str, title: str) -> go.Figure:
     """A column against the batch size: a panel a model, a line each of what else differs."""
     every = with_gains(measured(frame))
     cases, note = labelled(every)
-    metric = METRICS[column]
     models = list(dict.fromkeys(every["model"]))
-    figure = panels(models)
-    shown: set[str] = set()
-    failures = out_of_memory(frame, cases)
-    for position, model in enumerate(models, start=1):
-        for series in series_of(cases[cases["model"] == model]):
-            for trace in series_traces(series, column, metric, failures):
-                trace.showlegend = trace.showlegend and series.name not in shown
-                figure.add_trace(trace, row=1, col=position)
-            shown.add(series.name)
-    batch_axes(figure, pd.concat([cases, failures]) if len(failures) else cases)
+    points, failures = points_of(cases, column), out_of_memory(frame, cases)
+    if column in RELATIVE:  # where what did not fit has no place
+        failures = failures.head(0)
+    traces = [*lines(points, column), *crosses(failures, points)]
+    if column == "peak_bytes":
+        traces += [*fitted_lines(cases), *device_lines(cases)]
+    metric = METRICS[column]
+    figure = panels(models, [placed(trace, models) for trace in traces])
+    batch_axes(figure, [*cases["batch_size"], *failures["batch_size"]])
     figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title=metric.heading, col=1)
     unit = metric.unit or metric.title
-    return finish(figure, f"{title} [{unit}]{note}", has_synthetic(cases))
+    legend_height = LEGEND_ROW * -(-cases["label"].nunique() // LEGEND_COLUMNS)
+    height = 440 + legend_height
+    finish(figure, f"{title} [{unit}]", has_synthetic(cases), height, note)
+    return figure.update_layout(
+        legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0},
+        margin={"b": 80 + legend_height},
+    )
 
 
 def with_gains(cases: pd.DataFrame) -> pd.DataFrame:
@@ -61,6 +72,62 @@ def with_gains(cases: pd.DataFrame) -> pd.DataFrame:
     return gains.loc[cases.index]
 
 
+def points_of(cases: pd.DataFrame, column: str) -> pd.DataFrame:
+    """By batch size: the value in its unit, its 95 % interval, and whether it is the knee."""
+    metric = METRICS[column]
+    rows = cases.sort_values("batch_size", kind="stable")
+    value = rows[column] * metric.scale
+    low, high = rows["low_s"] / rows["median_s"], rows["high_s"] / rows["median_s"]
+    if metric.better == "higher":
+        low, high = 1 / high, 1 / low
+    rows = rows.assign(value=value, low=value * low, high=value * high)
+    best = rows.groupby(LINE, sort=False)["images_per_s"].transform("max")
+    rows = rows.assign(is_knee=rows["images_per_s"] >= KNEE * best)
+    # Only the first of those that are good enough.
+    return rows.assign(is_knee=rows["is_knee"] & ~rows[rows["is_knee"]].duplicated(LINE))
+
+
+def lines(points: pd.DataFrame, column: str) -> Iterator[Trace]:
+    """A line a series; its knee, the batch that is as good as the best but for 5 %, is large."""
+    metric = METRICS[column]
+    unit, shows_knee = metric.unit or metric.title, column == "images_per_s"
+    for _, rows in points.groupby(LINE, sort=False):
+        name, trace = line_of(rows)
+        hover = f"{name}<br>batch %{{x}}: %{{y:.4g}} {unit}"
+        hover += "<br>n %{customdata[1]}, %{customdata[2]} outliers"
+        knees = rows["is_knee"].to_numpy(dtype=bool) & shows_knee & (len(rows) > 1)
+        trace |= {
+            "x": rows["batch_size"].tolist(),
+            "y": rows["value"].tolist(),
+            "mode": "lines+markers",
+            "customdata": point_data(rows, *(rows[each] for each in ("n", "outliers"))),
+        }
+        trace["marker"] |= {"size": np.where(knees, KNEE_POINT, POINT).tolist()}
+        if column in TIMED:
+            hover += "<br>95 % %{customdata[3]:.4g} .. %{customdata[4]:.4g}"
+            told = (rows[each] for each in ("n", "outliers", "low", "high"))
+            trace["customdata"] = point_data(rows, *told)
+            trace["error_y"] = {
+                "type": "data", "array": (rows["high"] - rows["value"]).tolist(),
+                "arrayminus": (rows["value"] - rows["low"]).tolist(), "thickness": 1, "width": 3,
+            }  # fmt: skip
+        yield trace | {"hovertemplate": f"{hover}<extra></extra>"}
+
+
+def line_of(rows: pd.DataFrame) -> tuple[str, Trace]:
+    """What all traces of a series share, and its name."""
+    first = rows.iloc[0]
+    name, color = safe(first["label"]), color_of(str(first["device_name"]))
+    return name, {
+        "type": "scatter",
+        "model": first["model"],
+        "name": name,
+        "legendgroup": name,
+        "line": {"color": color, "dash": dash_of(str(first["attention"])), "width": 1.5},
+        "marker": {"symbol": marker_of(str(first["precision"])), "color": color},
+    }
+
+
 def out_of_memory(frame: pd.DataFrame, cases: pd.DataFrame) -> pd.DataFrame:
     """The smallest batch of each series that did not fit, where one was tried."""
     tried = newest(frame)
@@ -69,105 +136,86 @@ def out_of_memory(frame: pd.DataFrame, cases: pd.DataFrame) -> pd.DataFrame:
     return failed.merge(cases[[*FAMILY, "label"]].drop_duplicates(FAMILY), on=FAMILY)
 
 
-def series_traces(
-    series: Series, column: str, metric: Metric, failures: pd.DataFrame
-) -> list[go.Scatter]:
-    """The line, the knee on it, and a cross where memory ended."""
-    traces = [batch_line(series, column, metric)]
-    values = series.rows[column] * metric.scale
-    if column == "images_per_s" and len(series.rows) > 1 and values.notna().any():
-        first = series.rows[values >= KNEE * values.max()].iloc[0]
-        traces.append(knee_mark(series, first, metric))
-    first_row = series.rows.iloc[0]
-    own = failures[(failures[FAMILY] == first_row[FAMILY]).all(axis=1)]
-    if len(own) and values.notna().any():
-        traces.append(frontier(series, own, float(values.iloc[-1])))
-    return traces
+def crosses(failures: pd.DataFrame, points: pd.DataFrame) -> Iterator[Trace]:
+    """Where memory ended; as high as the last batch that fitted, since it has no height itself."""
+    last = points.drop_duplicates(LINE, keep="last").set_index(LINE)["value"].to_dict()
+    for line, rows in failures.groupby(LINE, sort=False):
+        name, trace = line_of(rows)
+        color = trace["line"]["color"]
+        yield trace | {
+            "x": rows["batch_size"].tolist(),
+            "y": [last[line]] * len(rows),
+            "mode": "markers",
+            "showlegend": False,
+            "marker": {"symbol": "x-thin", "size": 11, "line": {"width": 2, "color": color}},
+            "customdata": point_data(rows),
+            "hovertemplate": f"{name}<br>batch %{{x}}: out of memory<extra></extra>",
+        }
 
 
-def batch_line(series: Series, column: str, metric: Metric) -> go.Scatter:
-    """With the 95 % interval, where it follows from that of the forward's median."""
-    rows = series.rows
-    values = rows[column] * metric.scale
-    hover = f"{series.name}<br>batch %{{x}}: %{{y:.4g}} {metric.unit or metric.title}"
-    hover += "<br>n %{customdata[1]}, %{customdata[2]} outliers"
-    line = go.Scatter(
-        x=rows["batch_size"],
-        y=values,
-        name=series.name,
-        legendgroup=series.name,
-        mode="lines+markers",
-        showlegend=True,
-        line={"color": color_of(series.device), "dash": dash_of(series.attention), "width": 1.5},
-        marker={"symbol": marker_of(series.precision), "size": 8},
-        customdata=point_data(rows, rows["n"], rows["outliers"]),
-        hovertemplate=f"{hover}<extra></extra>",
-    )
-    if column not in TIMED:
-        return line
-    low, high = rows["low_s"] / rows["median_s"], rows["high_s"] / rows["median_s"]
-    if metric.better == "higher":
-        low, high = 1 / high, 1 / low
-    bounds = values * low, values * high
-    return line.update(
-        error_y={
-            "type": "data", "array": bounds[1] - values, "arrayminus": values - bounds[0],
-            "thickness": 1, "width": 3,
-        },
-        customdata=point_data(rows, rows["n"], rows["outliers"], *bounds),
-        hovertemplate=(
-            f"{hover}<br>95 % %{{customdata[3]:.4g}} .. %{{customdata[4]:.4g}}<extra></extra>"
-        ),
-    )  # fmt: skip
+def fitted_lines(cases: pd.DataFrame) -> Iterator[Trace]:
+    """Memory whatever the batch and of each image, to the largest batch that it leaves room for."""
+    metric = METRICS["peak_bytes"]
+    named = cases[[*FAMILY, "label"]].drop_duplicates(FAMILY)
+    fitted = with_device(capacity_of_cases(cases)).merge(named, on=FAMILY)
+    for _, rows in fitted[fitted["predicted_batch"].notna()].groupby(LINE, sort=False):
+        name, trace = line_of(rows)
+        row = rows.iloc[0]
+        most = min(row["predicted_batch"], FAR * row["largest_batch"])
+        batches = np.geomspace(1, max(1, most), 20)  # a line bends where batch sizes double
+        yield trace | {
+            "x": batches.tolist(),
+            "y": ((row["fixed_bytes"] + row["image_bytes"] * batches) * metric.scale).tolist(),
+            "mode": "lines",
+            "showlegend": False,
+            "line": {"color": faint(trace["line"]["color"]), "width": 1, "dash": "dot"},
+            "hovertemplate": (
+                f"{name}<br>fitted: {metric.show(row['fixed_bytes'])} MiB and "
+                f"{metric.show(row['image_bytes'])} MiB an image; batch "
+                f"{row['predicted_batch']:.0f} should fit<extra></extra>"
+            ),
+        }
 
 
-def knee_mark(series: Series, row: pd.Series, metric: Metric) -> go.Scatter:
-    """A ring around the smallest batch that is as good as the best, but for 5 %."""
-    value = row["images_per_s"] * metric.scale
-    return go.Scatter(
-        x=[row["batch_size"]],
-        y=[value],
-        name=series.name,
-        mode="markers",
-        legendgroup=series.name,
-        showlegend=False,
-        marker={
-            "symbol": "circle-open", "size": 16, "color": color_of(series.device),
-            "line": {"width": 2},
-        },
-        customdata=[[row["record_id"]]],
-        hovertemplate=f"{series.name}<br>knee at batch %{{x}}: within 5 % of the best"
-        "<extra></extra>",
-    )  # fmt: skip
+def device_lines(cases: pd.DataFrame) -> Iterator[Trace]:
+    """The memory of each device, across its model's panels."""
+    metric = METRICS["peak_bytes"]
+    for (model, device), rows in cases.groupby(["model", "device_name"], sort=False):
+        most = float(rows["device_bytes"].max()) * metric.scale
+        sizes = cases.loc[cases["model"] == model, "batch_size"]
+        yield {
+            "type": "scatter",
+            "model": model,
+            "name": safe(f"{device} has"),
+            "x": [int(sizes.min()), int(sizes.max())],
+            "y": [most, most],
+            "mode": "lines",
+            "showlegend": False,
+            "line": {"color": color_of(str(device)), "width": 3, "dash": "longdash"},
+            "hovertemplate": f"{safe(device)} has %{{y:.4g}} MiB<extra></extra>",
+        }
 
 
-def frontier(series: Series, failed: pd.DataFrame, height: float) -> go.Scatter:
-    """Where memory ended; its height tells nothing, and it is at that of the last that fitted."""
-    return go.Scatter(
-        x=failed["batch_size"],
-        y=[height] * len(failed),
-        name=series.name,
-        mode="markers",
-        legendgroup=series.name,
-        showlegend=False,
-        marker={
-            "symbol": "x-thin", "size": 11,
-            "color": color_of(series.device),
-            "line": {"width": 2, "color": color_of(series.device)},
-        },
-        customdata=point_data(failed),
-        hovertemplate=f"{series.name}<br>batch %{{x}}: out of memory<extra></extra>",
-    )  # fmt: skip
+def faint(color: str) -> str:
+    red, green, blue = hex_to_rgb(color)
+    return f"rgba({red}, {green}, {blue}, 0.5)"
+
+
+def placed(trace: Trace, models: list[str]) -> Trace:
+    """A trace on the axes of its model's panel; named in the legend but once."""
+    position = models.index(trace["model"]) + 1
+    suffix = str(position) if position > 1 else ""
+    own = {name: value for name, value in trace.items() if name != "model"}
+    return own | {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
 
 
 def latency_figure(frame: pd.DataFrame) -> go.Figure:
-    return scaling_figure(frame, "image_s", "Time of an image against batch size")
+    return scaling_figure(frame, "image_s", "Time of an image; cross: out of memory")
 
 
 def throughput_figure(frame: pd.DataFrame) -> go.Figure:
-    return scaling_figure(
-        frame, "images_per_s", "Batching speed: ring = knee, cross = out of memory"
-    )
+    title = "Batching speed; large: the knee, cross: out of memory"
+    return scaling_figure(frame, "images_per_s", title)
 
 
 def speedup_figure(frame: pd.DataFrame) -> go.Figure:
@@ -179,38 +227,5 @@ def efficiency_figure(frame: pd.DataFrame) -> go.Figure:
 
 
 def memory_figure(frame: pd.DataFrame) -> go.Figure:
-    """The peak, the line through it up to the device's memory, and where memory ended."""
-    figure = scaling_figure(frame, "peak_bytes", "Peak memory against batch size")
-    metric = METRICS["peak_bytes"]
-    cases, _ = labelled(measured(frame))
-    models = list(dict.fromkeys(cases["model"]))
-    for position, model in enumerate(models, start=1):
-        for series in series_of(cases[cases["model"] == model]):
-            for row in capacity_of_cases(series.rows).to_dict("records"):
-                if row["predicted_batch"]:
-                    figure.add_trace(fitted_line(series, row, metric), row=1, col=position)
-    for device, rows in cases.groupby("device_name", sort=False):
-        limit = float(rows["device_bytes"].max()) * metric.scale
-        if np.isfinite(limit):
-            figure.add_hline(
-                y=limit,
-                line={"color": color_of(str(device)), "dash": "dot", "width": 1},
-            )
-    return figure
-
-
-def fitted_line(series: Series, row: dict[Any, Any], metric: Metric) -> go.Scatter:
-    """Memory whatever the batch and of each image, to the largest batch that it leaves room for."""
-    batches = np.array([1.0, row["predicted_batch"]])
-    red, green, blue = hex_to_rgb(color_of(series.device))
-    return go.Scatter(
-        x=batches,
-        y=(row["fixed_bytes"] + row["image_bytes"] * batches) * metric.scale,
-        mode="lines",
-        name=series.name,
-        legendgroup=series.name,
-        showlegend=False,
-        line={"color": f"rgba({red}, {green}, {blue}, 0.35)", "width": 1, "dash": "dot"},
-        hovertemplate=f"{series.name}<br>fitted: batch %{{x}} is the largest predicted"
-        "<extra></extra>",
-    )
+    title = "Peak memory; dotted: fitted, dashed: what the device has"
+    return scaling_figure(frame, "peak_bytes", title)

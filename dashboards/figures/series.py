@@ -5,8 +5,8 @@ Frames are in base units; milliseconds and GiB exist in figures alone. A missing
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -48,57 +48,41 @@ def labels(frame: pd.DataFrame, axes: Sequence[str]) -> pd.Series:
     return named
 
 
-@dataclass(frozen=True)
-class Series:
-    """Cases that differ in the batch size alone."""
-
-    device: str
-    precision: str
-    attention: str
-    name: str
-    rows: pd.DataFrame
-
-
-def series_of(cases: pd.DataFrame) -> Iterator[Series]:
-    """In the order of the frame.
-
-    Args:
-        cases: Of one model, with the column `label`.
-    """
-    for _, rows in cases.groupby(FAMILY, sort=False):
-        first = rows.iloc[0]
-        yield Series(
-            device=str(first["device_name"]),
-            precision=str(first["precision"]),
-            attention=str(first["attention"]),
-            name=safe(first["label"]),
-            rows=rows.sort_values("batch_size"),
-        )
-
-
 def labelled(cases: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Cases with the label of their series, but no more series than can be told apart.
 
     Returns:
-        The cases, and for the title how many series were left out; none silently.
+        The cases, and for a person how many series were left out; none silently.
     """
     named = cases.assign(label=labels(cases, ["device_name", *varying(cases, SERIES_AXES)]))
     every = list(dict.fromkeys(named["label"]))
     if len(every) <= MOST_SERIES:
         return named, ""
     shown = named[named["label"].isin(every[:MOST_SERIES])]
-    return shown, f"; {MOST_SERIES} of {len(every)} series shown"
+    return shown, f"{MOST_SERIES} of {len(every)} series shown"
 
 
-def panels(titles: list[str]) -> go.Figure:
-    """A figure with a panel for each title, beside one another."""
+def panels(titles: list[str], traces: list[dict[str, Any]]) -> go.Figure:
+    """A figure with a panel for each title, beside one another.
+
+    Args:
+        titles: Of the panels; any text.
+        traces: On the panels' axes; one of each name stands in the legend.
+    """
     shown = [safe(title) for title in titles] or [""]
-    return make_subplots(rows=1, cols=len(shown), subplot_titles=shown, horizontal_spacing=0.06)
+    figure = make_subplots(rows=1, cols=len(shown), subplot_titles=shown, horizontal_spacing=0.06)
+    named: set[str] = set()
+    for trace in traces:
+        trace["showlegend"] = trace.get("showlegend", True) and trace["name"] not in named
+        if trace["showlegend"]:
+            named.add(trace["name"])
+    figure.add_traces(traces)
+    return figure
 
 
-def batch_axes(figure: go.Figure, cases: pd.DataFrame) -> None:
+def batch_axes(figure: go.Figure, sizes: Iterable[int]) -> None:
     """Batch sizes double, so that steps are even; each that was measured has its tick."""
-    ticks = sorted(cases["batch_size"].unique())
+    ticks = sorted({int(size) for size in sizes})
     figure.update_xaxes(
         type="log", title="batch size", tickvals=ticks, ticktext=[str(tick) for tick in ticks]
     )
