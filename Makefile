@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check format lint types wheel bench-overhead bench-upstream bench-masks bench-referee clean
+.PHONY: help quickstart test check format lint types wheel bench-overhead bench-upstream bench-masks bench-referee bench-dashboard clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -41,6 +41,9 @@ bench-masks: $(VENV)/installed-test  ## Our mask generator beside upstream's, in
 
 bench-referee: $(VENV)/installed-test  ## Our latency beside what others measure, in one run
 	$(BIN)/python tests/benches/referee.py $(ARGS)
+
+bench-dashboard: $(VENV)/installed-test  ## How fast the pages are on a large store
+	$(BIN)/python tests/benches/dashboard.py $(ARGS)
 
 clean:  ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -110,7 +110,7 @@ def read(stores: tuple[Path, ...]) -> Data:
     """All records of some stores; each of them must be there, at least in the beginning."""
     from .data import Data
 
-    data = Data(stores or (Path("runs"),))
+    data = Data(stores or (Path("runs"),), processes=os.cpu_count() or 1)
     data.refresh()
     if data.snapshot.errors:
         raise Mistake(data.snapshot.errors[0])

@@ -25,7 +25,7 @@ from .theme import Theme, themed
 from .view import OPTIONS, View, parse_view
 
 FROM_ADDRESS_ALONE = ("run",)  # options without a control
-ROWS = 5_000  # of a table that is sent to a browser
+ROWS = 500  # of a table that is sent to a browser; its downloads have all
 INDEX = """<!DOCTYPE html>
 <html lang="en">
 <head>{%metas%}<title>{%title%}</title>{%favicon%}{%css%}</head>

@@ -14,7 +14,13 @@ import pandas as pd
 
 from results.capacity import capacity_of_cases
 from results.compare import compare_cases, matched, module_changes
-from results.frames import IDENTITY, limits_of_frames, sample_frame, telemetry_frame
+from results.frames import (
+    IDENTITY,
+    limits_of_frames,
+    module_frame,
+    sample_frame,
+    telemetry_frame,
+)
 from results.hardware import HardwareError
 from results.index import FRAMES, KEY, Indexed, refresh
 from results.prices import Price, PriceError, with_cost
@@ -24,9 +30,12 @@ from results.store import BrokenFileError, Store, StoreError, read_file
 from .figures.series import with_device
 from .view import FILTERS, View
 
-MOST_VIEWS = 8  # whose frames are kept: the figures of a page ask for the same ones
+MOST_VIEWS = 3  # whose frames are kept: the figures of a page ask for the same ones
 MOST_NOTES = 20
 PRICE = re.compile(r"\s*(.{1,80}?)\s*=\s*([0-9]{1,9}(?:\.[0-9]{0,9})?)\s*")
+
+
+NO_MODULES = module_frame([])
 
 
 class UnknownRecordError(Exception):
@@ -59,9 +68,11 @@ class Data:
     Args:
         paths: Of the stores; where two have the same record, the last one's counts.
         keep: Whether their indexes are written beside them.
+        processes: That read, where files are many.
     """
 
-    def __init__(self, paths: Sequence[Path], keep: bool = True) -> None:
+    def __init__(self, paths: Sequence[Path], keep: bool = True, processes: int = 1) -> None:
+        self.processes = processes
         self.stores = [Store(path) for path in paths]
         self.keep = keep
         self.snapshot = Snapshot()
@@ -77,7 +88,7 @@ class Data:
             for store in self.stores:
                 try:
                     self._indexed[store.path] = refresh(
-                        store, self._indexed.get(store.path), self.keep
+                        store, self._indexed.get(store.path), self.keep, processes=self.processes
                     )
                     prices |= store.read_prices()
                 except (StoreError, HardwareError, PriceError) as error:
@@ -160,7 +171,9 @@ class Frames(Mapping[str, pd.DataFrame]):
         return own.merge(cases[columns], on=KEY, how="left", sort=False)
 
     def limits(self) -> pd.DataFrame:
-        return limits_of_frames(self["cases"], self["modules"])
+        """Of cases alone where these are what is asked for: modules are many."""
+        modules = self["modules"] if self.view.option("level") == "modules" else NO_MODULES
+        return limits_of_frames(self["cases"], modules)
 
     def runs(self) -> tuple[str | None, str | None]:
         """The two sweeps that are compared: as asked, or the newest and the one before it."""

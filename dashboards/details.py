@@ -15,6 +15,7 @@ from results.schema import FAILED, Check, Record
 
 from .controls import button, named, part
 from .data import Frames, UnknownRecordError, asked_prices
+from .figures.history import measured_often
 from .tables import TABLES, markdown_text, text
 
 Parts = list[Component]
@@ -38,6 +39,11 @@ def overview_cards(frames: Frames) -> Parts:
                 ),
                 card("Failed cases", str(failed), "crashed, timed out, or not to be trusted"),
                 card("Out of memory", str(int((cases["status"] == "oom").sum())), "an answer too"),
+                card(
+                    "Measured again and again",
+                    str(measured_often(cases)["series"].nunique()),
+                    dcc.Link("whether they got worse", href="/regressions"),
+                ),
             ],
             className="cards",
         )

@@ -32,6 +32,21 @@ caption { text-align: left; padding: 4px 0; }
 th, td { border: 1px solid var(--line); padding: 3px 8px; text-align: right; }
 th { background: var(--soft); } td { white-space: nowrap; } td.text, th.text { text-align: left; }
 """
+# Figures are drawn when they come near: the page is there at once, however many there are.
+DRAW = """
+const draw = (place) => {
+  const figure = figures[place.id];
+  if (!figure) return;
+  delete figures[place.id];
+  Plotly.newPlot(place, figure.data, figure.layout, { responsive: true, displaylogo: false });
+};
+const places = document.querySelectorAll(".plot");
+const near = new IntersectionObserver(
+  (entries) => entries.filter((each) => each.isIntersecting).forEach((each) => draw(each.target)),
+  { rootMargin: "400px" });
+places.forEach((place) => near.observe(place));
+addEventListener("beforeprint", () => places.forEach(draw));
+"""
 
 
 def report(frames: Mapping[str, pd.DataFrame], title: str, notes: Iterable[str] = ()) -> str:
@@ -63,7 +78,8 @@ def report(frames: Mapping[str, pd.DataFrame], title: str, notes: Iterable[str] 
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style>"
-        f"<script>{get_plotlyjs()}</script></head>\n<body>{''.join(parts)}</body></html>\n"
+        f"<script>{get_plotlyjs()}</script><script>const figures = {{}};</script></head>\n"
+        f"<body>{''.join(parts)}<script>{DRAW}</script></body></html>\n"
     )
 
 
@@ -90,12 +106,10 @@ def section_of_figure(name: str, frames: Mapping[str, pd.DataFrame]) -> str:
 def plot(name: str, figure: go.Figure) -> str:
     """The figure's place and its data; `</` in a label must not end the script."""
     data = json.dumps(json.loads(figure.to_json())).replace("</", "<\\/")
-    config = {"responsive": True, "displaylogo": False}
     return (
-        f'<div id="plot-{name}" role="img" aria-label="{escape(name)}"></div>'
-        f"<script>(function () {{ const figure = {data}; "
-        f"Plotly.newPlot('plot-{name}', figure.data, figure.layout, {json.dumps(config)}); }})();"
-        "</script>"
+        f'<div id="plot-{name}" class="plot" role="img" aria-label="{escape(name)}" '
+        f'style="height: {figure.layout.height}px"></div>'
+        f"<script>figures['plot-{name}'] = {data};</script>"
     )
 
 

@@ -45,7 +45,7 @@ STATUS_MARKS = {
 }
 TEMPLATES: dict[Theme, str] = {"light": "plotly_white", "dark": "plotly_dark"}
 # The page's, so that a figure has no box of another shade around it.
-PAPER: dict[Theme, str] = {"light": "#ffffff", "dark": "#1f1f1f"}
+PAPER: dict[Theme, str] = {"light": "#ffffff", "dark": "#242424"}
 
 
 def color_of(device: str) -> str:
@@ -73,7 +73,7 @@ def kind_color(kind: str) -> str:
 def safe(text: object) -> str:
     """Plotly shows a subset of HTML, and typesets what stands between dollars; a label is text."""
     plain = escape(str(text), quote=False).replace("%{", "% {")  # which would be filled in
-    return plain.replace("$", "＄")
+    return plain.replace("$", "&#36;")
 
 
 def finish(

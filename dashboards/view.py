@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlencode
 MOST_CHARACTERS = 8_000  # of an address; a longer one is no view of ours
 MOST_FIELDS = 300
 LONGEST_VALUE = 300
+MOST_DIGITS = 10
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,17 @@ class Option:
     """A choice of how a figure is drawn.
 
     choices: Words, the first by default; none where they follow from what is shown.
+    is_number: Whether it is a whole number.
     """
 
     title: str
     choices: tuple[str, ...] = ()
+    is_number: bool = False
+
+    def takes(self, value: str) -> bool:
+        if self.is_number:
+            return value.isascii() and value.isdigit() and len(value) < MOST_DIGITS
+        return not self.choices or value in self.choices
 
 
 @dataclass(frozen=True)
@@ -45,11 +53,10 @@ class View:
 
     def option(self, name: str) -> str | None:
         """What was chosen, or the first choice; None where nothing says."""
-        choices = OPTIONS[name].choices
-        chosen = self.options.get(name)
-        if choices:
-            return chosen if chosen in choices else choices[0]
-        return chosen or None
+        option, chosen = OPTIONS[name], self.options.get(name)
+        if chosen and option.takes(chosen):
+            return chosen
+        return next(iter(option.choices), None)
 
     @property
     def key(self) -> str:
@@ -60,7 +67,7 @@ class View:
 
 def parse_view(search: str | None) -> View:
     """The query of an address to a view; what can't be used is named, never obeyed."""
-    text = (search or "").removeprefix("?")
+    text = (search or "").removeprefix("?").encode(errors="replace").decode()
     if len(text) > MOST_CHARACTERS:
         return View(
             notes=("This address is too long to be one of these pages: nothing of it is used.",)
@@ -84,11 +91,10 @@ def parse_view(search: str | None) -> View:
         else:
             notes.append(f"Nothing here is called {name[:60]!a}: it was left out.")
     for name, value in options.items():
-        choices = OPTIONS[name].choices
-        if choices and value not in choices:
-            notes.append(
-                f"{OPTIONS[name].title} must be {' or '.join(choices)}, got {value[:60]!a}."
-            )
+        option = OPTIONS[name]
+        if not option.takes(value):
+            wanted = "a whole number" if option.is_number else " or ".join(option.choices)
+            notes.append(f"{option.title} must be {wanted}, got {value[:60]!a}.")
     return View(filters, options, tuple(notes))
 
 
@@ -106,10 +112,10 @@ FILTERS: dict[str, Filter] = {
 }
 OPTIONS: dict[str, Option] = {
     "scale": Option("Scale", ("absolute", "share")),
-    "batch": Option("Batch"),
+    "batch": Option("Batch", is_number=True),
     "family": Option("Series"),
     "against": Option("Against"),
-    "layer_batch": Option("Batch"),
+    "layer_batch": Option("Batch", is_number=True),
     "depth": Option("Depth", ("blocks", "parts")),
     "level": Option("Points", ("cases", "modules")),
     "prices": Option("What if, in USD an hour"),

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
-from scipy import stats
 
 from .frames import AXES_OF_A_FAMILY, case_frame, frame
 from .schema import Case, Environment, Record, TimingPlan
@@ -121,6 +120,8 @@ def line(family: Sequence[Row], column: str) -> tuple[float, float]:
     """
     if len(family) < 2:
         return float("nan"), float("nan")
+    from scipy import stats  # here, since it takes as long to load as all else together
+
     points = [(row["batch_size"], row[column]) for row in family]
     fitted = stats.linregress(*zip(*points, strict=True))
     return float(fitted.intercept), float(fitted.slope)

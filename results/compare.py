@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from .schema import AXES, Environment
 
@@ -60,6 +59,8 @@ def matched(comparison: pd.DataFrame) -> pd.DataFrame:
 
 def geometric_mean(comparison: pd.DataFrame) -> float:
     """Of the ratios of all cases that both sides have; NaN where there are none."""
+    from scipy import stats  # here, since it takes as long to load as all else together
+
     ratios = matched(comparison)["ratio"]
     return float(stats.gmean(ratios)) if len(ratios) else float("nan")
 

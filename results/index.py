@@ -79,13 +79,17 @@ class Indexed:
         return [Problem(path, reason) for path, reason in named if reason is not None]
 
 
-def refresh(store: Store, old: Indexed | None = None, keep: bool = True) -> Indexed:
+def refresh(
+    store: Store, old: Indexed | None = None, keep: bool = True, processes: int = 1
+) -> Indexed:
     """A store as it is now; reads what has changed.
 
     Args:
         store: To read.
         old: What an earlier call gave; None takes what is kept on disk.
         keep: Whether to write it down for the next time, where the store can be written.
+        processes: That read, where files are many. Each imports the program's main module, which
+            must do nothing then.
 
     Raises:
         StoreError: Where there is no such store.
@@ -102,7 +106,7 @@ def refresh(store: Store, old: Indexed | None = None, keep: bool = True) -> Inde
     ]
     if not changed and len(now) == len(old.files) and old.frames:
         return old
-    read = read_all(store, changed)
+    read = read_all(store, changed, processes)
     files = {path: old.files[path] for path in now if path not in read.files} | dict(read.files)
     new = Indexed(version, files, merged(old, read, files))
     if keep:
@@ -138,15 +142,15 @@ def scan(store: Store) -> Iterator[tuple[str, File]]:
                         yield path, File(status.st_mtime_ns, status.st_size)
 
 
-def read_all(store: Store, paths: list[str]) -> Indexed:
-    """The frames of some files; in several processes where there are many."""
+def read_all(store: Store, paths: list[str], processes: int) -> Indexed:
+    """The frames of some files."""
     chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
     read = partial(read_chunk, store.path, store.read_roofs(), store.read_peaks())
-    if len(paths) < FEWEST_FOR_PROCESSES:
+    if processes < 2 or len(paths) < FEWEST_FOR_PROCESSES:
         parts = [read(chunk) for chunk in chunks]
     else:
         # Spawned: a server's threads may be running, which do not survive a fork.
-        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
             parts = list(pool.map(read, chunks))
     files = {path: file for part in parts for path, file in part.files.items()}
     return Indexed(
@@ -212,7 +216,11 @@ def merged(old: Indexed, read: Indexed, files: Mapping[str, File]) -> dict[str, 
         frames[name] = joined(parts) if parts else typed(own_columns(name, FRAMES[name]([], None)))
     cases = frames["cases"].drop_duplicates(KEY, keep="last")  # a file copied under another name
     order = ["sweep_id", "started_at", *AXES_OF_A_FAMILY, "batch_size"]
-    frames["cases"] = cases.sort_values(order, kind="stable", ignore_index=True)
+    cases = cases.sort_values(order, kind="stable", ignore_index=True)
+    place = pd.Series(cases.index, index=cases[KEY])
+    for name, frame in frames.items():
+        in_order = frame[KEY].map(place).argsort(kind="stable")
+        frames[name] = cases if name == "cases" else frame.iloc[in_order].reset_index(drop=True)
     return frames
 
 

@@ -8,7 +8,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 CONFIDENCE = 0.95
 FEWEST_FOR_P99 = 100
@@ -23,6 +22,8 @@ def interval_rank(n: int, confidence: float = CONFIDENCE) -> int | None:
 
     The number of samples below the median is binomial(n, 1/2), whatever the distribution.
     """
+    from scipy import stats  # here, since it takes as long to load as all else together
+
     tail = (1 - confidence) / 2
     rank = int(stats.binom.ppf(tail, n, 0.5))  # the most samples to leave out on each side
     while rank > 0 and stats.binom.cdf(rank - 1, n, 0.5) > tail:

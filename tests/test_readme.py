@@ -6,6 +6,7 @@ import hashlib
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from click.testing import CliRunner
@@ -31,6 +33,8 @@ COMMANDS = [
     if line.strip()
 ]
 NEEDS_NETWORK = "sam-bench download vit_b"
+STAYS_OPEN = "sam-bench dashboard demo"
+OWN_TESTS = (NEEDS_NETWORK, STAYS_OPEN)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,7 @@ def test_a_make_command_of_the_readme_has_its_target(command):
 
 @pytest.mark.parametrize(
     "command",
-    [line for line in COMMANDS if line.startswith("sam-bench ") and line != NEEDS_NETWORK],
+    [line for line in COMMANDS if line.startswith("sam-bench ") and line not in OWN_TESTS],
 )
 def test_a_command_of_the_readme_works(command, folder):
     program = Path(sys.executable).with_name("sam-bench")
@@ -58,6 +62,21 @@ def test_a_command_of_the_readme_works(command, folder):
     answer = subprocess.run(typed, cwd=folder, capture_output=True, text=True, timeout=600)
 
     assert answer.returncode == 0, answer.stderr
+
+
+def test_the_dashboard_of_the_readme_shows_the_demonstration(folder):
+    program = str(Path(sys.executable).with_name("sam-bench"))
+    typed = [program, *shlex.split(STAYS_OPEN)[1:], "--port", "0"]
+    with subprocess.Popen(typed, cwd=folder, stdout=subprocess.PIPE, text=True) as pages:
+        try:
+            address = pages.stdout.readline().split(" at ")[1].split()[0]
+            answer = urlopen(address).read().decode()
+        finally:
+            pages.send_signal(signal.SIGINT)
+
+    assert STAYS_OPEN in COMMANDS
+    assert "<title>sam-bench</title>" in answer
+    assert pages.returncode == 0
 
 
 def test_the_download_of_the_readme_works(tmp_path, monkeypatch):

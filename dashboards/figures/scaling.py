@@ -20,6 +20,7 @@ from .series import (
     has_synthetic,
     labelled,
     measured,
+    models_of,
     newest,
     panels,
     point_data,
@@ -40,7 +41,7 @@ def scaling_figure(frame: pd.DataFrame, column: str, title: str) -> go.Figure:
     """A column against the batch size: a panel a model, a line each of what else differs."""
     every = with_gains(measured(frame))
     cases, note = labelled(every)
-    models = list(dict.fromkeys(every["model"]))
+    models = models_of(every)
     points, failures = points_of(cases, column), out_of_memory(frame, cases)
     if column in RELATIVE:  # where what did not fit has no place
         failures = failures.head(0)

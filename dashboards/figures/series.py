@@ -62,6 +62,12 @@ def labelled(cases: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return shown, f"{MOST_SERIES} of {len(every)} series shown"
 
 
+def models_of(cases: pd.DataFrame) -> list[str]:
+    """From the model that has the least work to the one that has the most."""
+    work = cases.groupby("model", sort=False)["flops_per_image"].min()
+    return list(work.sort_values(kind="stable").index)
+
+
 def panels(titles: list[str], traces: list[dict[str, Any]]) -> go.Figure:
     """A figure with a panel for each title, beside one another.
 
