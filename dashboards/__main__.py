@@ -51,6 +51,8 @@ def dashboard(stores: tuple[Path, ...], port: int, host: str, allow_remote: bool
     Example:
       sam-bench dashboard runs
     """  # fmt: skip
+    for name in [each for each in os.environ if each.upper().startswith("DASH_")]:
+        del os.environ[name]  # Dash would obey them: another address, files from elsewhere
     from .app import create_app
     from .server import Pages, ServeError, is_loopback
 

@@ -19,6 +19,7 @@ from .data import Data, Frames, UnknownRecordError
 from .details import plain_table
 from .figures import FIGURES
 from .figures.series import has_synthetic
+from .offline import report
 from .pages import PAGES, Page
 from .tables import TABLES, csv_text, heading, markdown_text, shown_columns, shown_table, text
 from .theme import Theme, themed
@@ -66,6 +67,7 @@ def frame_of_pages(data: Data) -> Component:
             dcc.Store(id="stamp", data=data.snapshot.stamp),
             dcc.Store(id="standards", data=STANDARDS),
             dcc.Download(id="trace-file"),
+            dcc.Download(id="view-file"),
             dcc.Store(id="copied"),
             html.A("To the page", id="skip", href="#page"),
             html.Div(
@@ -77,7 +79,10 @@ def frame_of_pages(data: Data) -> Component:
                             html.H2("Show only"),
                             html.Div(id="filters"),
                             html.Div(
-                                [button("Read the stores again", "reload", mt=12)]
+                                [
+                                    button("Read the stores again", "reload", mt=12),
+                                    button("All of this as one file", "save-view", mt=6),
+                                ]
                             ),
                             dmc.Switch(
                                 id="dark", label="Dark", mt=12, persistence=True,
@@ -350,6 +355,19 @@ def register(app: Dash, data: Data) -> None:
         form = dash.ctx.triggered_id["part"]
         make = csv_text if form == "csv" else markdown_text
         return {"content": make(frame, spec.columns), "filename": f"sam-bench-{name}.{form}"}
+
+    @app.callback(
+        Output("view-file", "data"),
+        Input("save-view", "n_clicks"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def save_view(clicks: int, search: str) -> Any:
+        frames = data.frames(parse_view(search))
+        if not clicks or frames.is_empty:
+            return no_update
+        page = report(frames, "SAM's image encoder", data.snapshot.notes)
+        return {"content": page, "filename": "sam-bench.html", "type": "text/html"}
 
     @app.callback(
         Output("trace-file", "data"),

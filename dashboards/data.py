@@ -24,7 +24,7 @@ from results.frames import (
 from results.hardware import HardwareError
 from results.index import FRAMES, KEY, Indexed, refresh
 from results.prices import Price, PriceError, with_cost
-from results.schema import Record, SweepFile
+from results.schema import FAILED, Record, SweepFile
 from results.store import BrokenFileError, Store, StoreError, read_file
 
 from .figures.series import with_device
@@ -234,6 +234,22 @@ class Frames(Mapping[str, pd.DataFrame]):
         trace = path.parents[1] / "traces" / f"{path.stem}.json.gz"
         return trace if trace.is_file() else None
 
+    def sweeps(self) -> pd.DataFrame:
+        """A row a sweep, the newest first: what it measured, and how it went."""
+        cases = self["cases"]
+        is_failed = cases["status"].isin(FAILED)
+        counted = cases.assign(ok=cases["status"] == "ok", failed=is_failed)
+        rows = counted.groupby("sweep_id", sort=False).agg(
+            started_at=("started_at", "min"),
+            devices=("device_name", in_words),
+            models=("model", in_words),
+            cases=("case_id", "size"),
+            ok=("ok", "sum"),
+            failed=("failed", "sum"),
+            git_commit=("git_commit", "first"),
+        )
+        return rows.reset_index().sort_values("started_at", ascending=False, ignore_index=True)
+
     def prices(self) -> pd.DataFrame:
         """A row a GPU, with a price or without."""
         columns = ["gpu", "usd_per_hour", "price_source", "price_date"]
@@ -253,6 +269,11 @@ class Frames(Mapping[str, pd.DataFrame]):
     @property
     def is_empty(self) -> bool:
         return not self.snapshot.frames or self.snapshot.frames["cases"].empty
+
+
+def in_words(values: pd.Series) -> str:
+    """Each once, in their order."""
+    return ", ".join(dict.fromkeys(values.dropna().astype(str)))
 
 
 def asked_prices(text: str | None) -> tuple[dict[str, Price], str | None]:
@@ -277,6 +298,7 @@ MAKERS: dict[str, Callable[[Frames], pd.DataFrame]] = {
     "limits": Frames.limits,
     "capacity": lambda frames: capacity_of_cases(frames["cases"]),
     "latest": lambda frames: frames["cases"].sort_values("started_at", ascending=False).head(200),
+    "sweeps": Frames.sweeps,
     "prices": Frames.prices,
     "comparison": Frames.comparison,
     "module_changes": Frames.module_changes,

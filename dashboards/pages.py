@@ -43,7 +43,7 @@ PAGES: dict[str, Page] = {
         "Overview",
         "What was measured, what was best, and what went wrong.",
         figures=("coverage",),
-        tables=("latest",),
+        tables=("sweeps", "latest"),
         above=overview_cards,
     ),
     "/components": Page(
@@ -74,7 +74,7 @@ PAGES: dict[str, Page] = {
     "/roofline": Page(
         "Roofline",
         "How far each case and module is from what its device can do.",
-        figures=("roofline",),
+        figures=("roofline", "distance"),
         options=("level",),
     ),
     "/cost": Page(

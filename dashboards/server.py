@@ -7,17 +7,23 @@ of somebody else's in the same browser must not read them.
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import json
 import secrets
 import socket
 from collections.abc import Iterable
-from urllib.parse import urlsplit
+from typing import Any
 
 import psutil
 from dash import Dash
+from dash.exceptions import DependencyException
 from flask import Flask, Response, abort, redirect, request
 from waitress.server import create_server
 from werkzeug.exceptions import HTTPException
+
+from .figures import FIGURES
+from .tables import TABLES
+from .view import OPTIONS
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 MOST_BODY_BYTES = 2**20
@@ -33,6 +39,17 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+# Of the values that our callbacks are asked with, by property, and of parts of pages by kind.
+VALUES = {
+    "search": (str, type(None)), "pathname": (str, type(None)), "data": (str, type(None)),
+    "n_clicks": (int, type(None)), "checked": (bool, type(None)),
+}  # fmt: skip
+SAVED = (*FIGURES, *(f"{name}-table" for name in TABLES))
+NAMES = {
+    "place": ("above", "below"), "graph": tuple(FIGURES), "show": tuple(FIGURES),
+    "table": tuple(FIGURES), "option": tuple(OPTIONS), "rows": tuple(TABLES),
+    "csv": SAVED, "md": SAVED, "file": SAVED,
+}  # fmt: skip
 
 
 class ServeError(Exception):
@@ -74,6 +91,8 @@ def guard(app: Dash, hosts: Iterable[str], token: str | None) -> None:
     def answer(error: Exception) -> tuple[str, int, dict[str, str]]:
         """One line; what happened inside stays here."""
         kind = {"Content-Type": "text/plain; charset=utf-8"}
+        if isinstance(error, DependencyException):
+            return "There is no such file.\n", 404, kind
         if isinstance(error, HTTPException):
             return f"{error.description}\n", error.code or 500, kind
         server.logger.exception("a page could not be made")
@@ -103,7 +122,7 @@ def is_from_elsewhere() -> bool:
     if request.headers.get("Sec-Fetch-Site", "none") == "cross-site" and request.method != "GET":
         return True
     origin = request.headers.get("Origin")
-    return origin is not None and urlsplit(origin).netloc != request.host
+    return origin is not None and origin.partition("://")[2] != request.host
 
 
 def knows(token: str) -> bool:
@@ -114,7 +133,7 @@ def admit(token: str) -> Response:
     """Take the token from the address to a cookie, so that it is in no address that is sent on."""
     if not hmac.compare_digest(request.args.get("token", "").encode(), token.encode()):
         abort(403, "These pages need the address with the token that sam-bench printed.")
-    response = redirect(request.path)
+    response = redirect("/" + request.path.lstrip("/\\"))  # of this server, whatever is asked
     response.set_cookie(COOKIE, token, httponly=True, samesite="Strict")
     return response  # type: ignore[return-value]
 
@@ -125,11 +144,45 @@ def is_callback(app: Dash, body: str) -> bool:
         asked = json.loads(body)
     except (ValueError, RecursionError):
         return False
-    if not isinstance(asked, dict) or not isinstance(asked.get("output"), str):
+    output = asked.get("output") if isinstance(asked, dict) else None
+    callback = app.callback_map.get(output) if isinstance(output, str) else None
+    if callback is None or "callback" not in callback:  # or it is the browser's own
         return False
-    return asked["output"] in app.callback_map and all(
-        isinstance(asked.get(name, []), list) for name in ("inputs", "state", "changedPropIds")
+    outputs = callback["output"] if isinstance(callback["output"], list) else [callback["output"]]
+    own = [{"id": each.component_id_str(), "property": each.component_property} for each in outputs]
+    given = asked.get("outputs")
+    lists = [asked.get("inputs"), asked.get("state", []), given if len(own) > 1 else [given]]
+    changed = asked.get("changedPropIds", [])
+    if not all(isinstance(each, list) for each in (*lists, changed)):
+        return False
+    wanted, parts = [*callback["inputs"], *callback["state"], *own], sum(lists, [])
+    return (
+        len(parts) == len(wanted)
+        and all(map(is_part, parts, wanted))
+        and all(isinstance(each, str) for each in changed)
     )
+
+
+def is_part(asked: Any, wanted: dict[str, Any]) -> bool:
+    """Whether it is a part of a page, with a value of the form that it has there."""
+    if not isinstance(asked, dict) or asked.get("property") != wanted["property"]:
+        return False
+    value = asked.get("value")
+    if wanted["property"] == "id":
+        is_value = is_id(value, wanted["id"])
+    else:
+        is_value = isinstance(value, VALUES.get(wanted["property"], object))
+    return is_value and is_id(asked.get("id"), wanted["id"])
+
+
+def is_id(asked: Any, wanted: str) -> bool:
+    """Whether it is an id of ours; where one stands for many, of a part that there is."""
+    if not wanted.startswith("{"):
+        return bool(asked == wanted)
+    part = json.loads(wanted)["part"]
+    if not isinstance(asked, dict) or asked.keys() != {"name", "part"} or asked["part"] != part:
+        return False
+    return asked["name"] in NAMES[part]
 
 
 def own_names() -> set[str]:
@@ -145,7 +198,10 @@ def own_names() -> set[str]:
 
 
 def is_loopback(host: str) -> bool:
-    return host == "localhost" or host == "::1" or host.startswith("127.")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
 
 
 class Pages:
@@ -179,9 +235,15 @@ class Pages:
                 f"{host}:{port} can't be listened at: {error.strerror}. Choose another with "
                 "--port, or 0 for any that is free."
             ) from error
+        except ValueError as error:  # waitress's own
+            raise ServeError(
+                f"--host must be an address or a name of this machine, got {host[:60]!a}."
+            ) from error
+        several = getattr(self.server, "effective_listen", None)  # addresses of one name
+        port = several[0][1] if several else self.server.effective_port
         shown = f"[{host}]" if ":" in host else host
         query = f"?token={token}" if token is not None else ""
-        self.address = f"http://{shown}:{self.server.effective_port}/{query}"
+        self.address = f"http://{shown}:{port}/{query}"
 
     def serve(self) -> None:
         """Until Ctrl-C."""

@@ -86,6 +86,11 @@ TABLES: dict[str, TableSpec] = {
             "embedding_error", "warnings",
         ),
     ),
+    "sweeps": TableSpec(
+        "sweeps",
+        "Latest sweeps",
+        ("started_at", "sweep_id", "devices", "models", "cases", "ok", "failed", "git_commit"),
+    ),
     "latest": TableSpec(
         "latest",
         "Latest cases",

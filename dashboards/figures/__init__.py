@@ -13,7 +13,7 @@ from .cost import cost_figure, joules_figure, pareto_figure
 from .history import history_figure
 from .layers import layer_bars_figure, layers_figure
 from .overview import coverage_figure
-from .roofline import roofline_figure
+from .roofline import distance_figure, roofline_figure
 from .run import samples_figure, telemetry_figure
 from .scaling import (
     efficiency_figure,
@@ -92,6 +92,11 @@ FIGURES: dict[str, FigureSpec] = {
     "roofline": FigureSpec(
         "limits", roofline_figure, "how far from what the device can do",
         (*CASE, "module", "flops_per_s", "mfu", "mfu_measured", "floor_s", "bound_by"),
+        options=("level",),
+    ),
+    "distance": FigureSpec(
+        "limits", distance_figure, "how many times as long as the hardware would need",
+        (*CASE, "module", "total_s", "floor_s", "floor_measured_s", "bound_by"),
         options=("level",),
     ),
     "cost": FigureSpec(

@@ -95,8 +95,11 @@ def layers_figure(
                 x=[str(size) for size in table.columns],
                 y=row_labels(rows, table.index),
                 colorbar={"title": bar},
-                customdata=by_batch(rows, "record_id").to_numpy(dtype=object)[..., np.newaxis],
-                hovertemplate=f"%{{y}}<br>batch %{{x}}: %{{z:.4g}} {unit}<extra></extra>",
+                customdata=cell_data(rows),
+                hovertemplate=(
+                    f"%{{y}}<br>batch %{{x}}: %{{z:.4g}} {unit}<br>n %{{customdata[1]}}, 95 % "
+                    "%{customdata[2]:.4g} .. %{customdata[3]:.4g} ms/image<extra></extra>"
+                ),
                 **colors,
             )
         )
@@ -105,6 +108,15 @@ def layers_figure(
     title = f"Batching speed per layer: {title} [{unit}]"
     height = 200 + 18 * len(table)
     return finish(figure, title, has_synthetic(rows), height, note_of(modules))
+
+
+def cell_data(rows: pd.DataFrame) -> np.ndarray:
+    """What each cell carries: its record, n, and the interval of an image's time."""
+    scale = 1e3 / rows["batch_size"]
+    told = rows.assign(low_ms=rows["low_s"] * scale, high_ms=rows["high_s"] * scale)
+    records = by_batch(told, "record_id")
+    others = (by_batch(told, name).reindex_like(records) for name in ("n", "low_ms", "high_ms"))
+    return np.stack([each.to_numpy(dtype=object) for each in (records, *others)], axis=-1)
 
 
 def by_batch(rows: pd.DataFrame, column: str) -> pd.DataFrame:

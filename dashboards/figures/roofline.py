@@ -8,9 +8,23 @@ import plotly.graph_objects as go
 
 from results.schema import ENCODER
 
-from ..theme import color_of, finish, marker_of, safe
-from .series import has_synthetic, with_device
+from ..theme import PALETTE, color_of, finish, marker_of, safe
+from .series import (
+    MOST_SERIES,
+    SERIES_AXES,
+    has_synthetic,
+    labels,
+    point_data,
+    varying,
+    with_device,
+)
 
+# What holds a case back: a colour, and a pattern.
+BOUNDS = {
+    "compute": (PALETTE[0], ""),
+    "memory": (PALETTE[1], "/"),
+    "launch": (PALETTE[4], "x"),
+}
 ROOFS = {"roof": ("dash", "by its maker"), "measured_roof": ("solid", "as measured")}
 
 
@@ -37,6 +51,53 @@ def roofline_figure(frame: pd.DataFrame, level: str = "cases") -> go.Figure:
     figure.update_yaxes(type="log", title="achieved [TFLOP/s]")
     title = "How far from the roof: dashed by its maker, solid as measured [TFLOP/s]"
     return finish(figure, title, has_synthetic(known), 560)
+
+
+def distance_figure(frame: pd.DataFrame, level: str = "cases") -> go.Figure:
+    """How many times as long as the roof allows: the nearest case of each series.
+
+    Args:
+        frame: Of limits.
+        level: `cases`, or the `modules` of the encoder.
+    """
+    of_level = (frame["module"] == ENCODER) == (level == "cases")
+    known = with_device(frame[of_level & (frame["status"] == "ok")])
+    floor_s = known["floor_measured_s"].fillna(known["floor_s"])
+    known = known.assign(floor_s=floor_s, floor_times=known["total_s"] / floor_s)
+    known = known[known["floor_times"].notna()]
+    axes = ["device_name", *varying(known, ["model", *SERIES_AXES, "module"])]
+    known = known.assign(label=labels(known, axes)).sort_values("floor_times", kind="stable")
+    every = known.drop_duplicates("label")
+    rows = every.head(MOST_SERIES)
+    figure = go.Figure()
+    for bound, own in rows.groupby("bound_by", sort=False):
+        color, pattern = BOUNDS[str(bound)]
+        figure.add_trace(
+            go.Bar(
+                y=own["label"].map(safe),
+                x=own["floor_times"],
+                orientation="h",
+                name=f"bound by {safe(bound)}",
+                marker={"color": color, "pattern": {"shape": pattern}},
+                customdata=point_data(
+                    own, own["batch_size"], own["total_s"] * 1e3, own["floor_s"] * 1e3
+                ),
+                hovertemplate=(
+                    "%{y}<br>%{x:.3g} times the floor at batch %{customdata[1]}: "
+                    "%{customdata[2]:.4g} ms, where %{customdata[3]:.4g} ms would be possible"
+                    "<extra></extra>"
+                ),
+            )
+        )
+    figure.add_vline(x=1, line={"width": 1})
+    figure.update_xaxes(title="time / least time that the roof allows", rangemode="tozero")
+    figure.update_yaxes(
+        automargin=True, autorange="reversed", categoryorder="array",
+        categoryarray=[safe(label) for label in rows["label"]],
+    )  # fmt: skip
+    note = f"{len(rows)} of {len(every)} series shown" if len(every) > len(rows) else ""
+    title = "Distance to the limit; 1 is what the hardware allows [times the floor]"
+    return finish(figure, title, has_synthetic(rows), 200 + 20 * len(rows), note)
 
 
 def points(rows: pd.DataFrame, label: str, device: str, precision: str) -> go.Scatter:
