@@ -8,21 +8,21 @@ import dash
 import dash_ag_grid as dag
 import dash_mantine_components as dmc
 import pandas as pd
-import plotly.graph_objects as go
 from dash import ALL, MATCH, ClientsideFunction, Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
 from results.metrics import METRICS
 
 from .controls import button, choices, filter_controls, named, option_control, part
-from .data import Data, Frames, UnknownRecordError
+from .data import Data, Frames
 from .details import plain_table
+from .drawing import drawn, frame_or_none
 from .figures import FIGURES
 from .figures.series import has_synthetic
 from .offline import report
 from .pages import PAGES, Page
 from .tables import TABLES, csv_text, heading, markdown_text, shown_columns, shown_table, text
-from .theme import Theme, themed
+from .theme import Theme
 from .view import OPTIONS, View, parse_view
 
 FROM_ADDRESS_ALONE = ("run",)  # options without a control
@@ -33,7 +33,9 @@ INDEX = """<!DOCTYPE html>
 <body>{%app_entry%}<footer>{%config%}{%scripts%}{%renderer%}</footer></body>
 </html>"""
 
-STANDARDS = {name: option.choices[0] for name, option in OPTIONS.items() if option.choices}
+# Nothing of a figure is offered to anybody's cloud.
+PLOT: Any = {"displaylogo": False, "responsive": True, "showSendToCloud": False}
+CHOICES = {name: option.choices for name, option in OPTIONS.items() if option.choices}
 
 Id = dict[str, str]
 
@@ -65,7 +67,7 @@ def frame_of_pages(data: Data) -> Component:
         children=[
             dcc.Location(id="url", refresh=False),
             dcc.Store(id="stamp", data=data.snapshot.stamp),
-            dcc.Store(id="standards", data=STANDARDS),
+            dcc.Store(id="choices", data=CHOICES),
             dcc.Download(id="trace-file"),
             dcc.Download(id="view-file"),
             dcc.Store(id="copied"),
@@ -128,7 +130,7 @@ def panel(name: str) -> Component:
     return html.Section(
         [
             html.H2(title[:1].upper() + title[1:]),
-            dcc.Graph(id=part("graph", name), config={"displaylogo": False, "responsive": True}),
+            dcc.Graph(id=part("graph", name), config=PLOT),
             html.Div(
                 [
                     button("Table", part("show", name)),
@@ -173,11 +175,18 @@ def table_panel(name: str) -> Component:
     )
 
 
-def grid(frame: pd.DataFrame, columns: tuple[str, ...], name: str, is_dark: bool) -> Component:
-    """A table that can be sorted; a row of a record opens it."""
+def grid(
+    frame: pd.DataFrame, columns: tuple[str, ...], name: str, view: View, is_dark: bool
+) -> Component:
+    """A table that can be sorted; a row of a record opens it, and has a link for the keyboard."""
     shown = frame.head(ROWS)
     rows: list[dict[str, Any]] = [{} for _ in range(len(shown))]
-    definitions = []
+    definitions: list[dict[str, Any]] = []
+    if "record_id" in frame:
+        definitions.append({"field": "run", "headerName": "run", "cellRenderer": "markdown"})
+        for row, record_id in zip(rows, shown["record_id"], strict=True):
+            is_known = isinstance(record_id, str)  # a comparison has rows of one side alone
+            row["run"] = f"[open]({view.link('/run', run=record_id)})" if is_known else ""
     for column in shown_columns(frame, columns):
         metric = METRICS.get(column)
         is_number = pd.api.types.is_numeric_dtype(frame[column])
@@ -193,12 +202,15 @@ def grid(frame: pd.DataFrame, columns: tuple[str, ...], name: str, is_dark: bool
             if pd.isna(value):
                 row[column] = None
             elif is_number:
-                row[column] = float(f"{value * (metric.scale if metric else 1):.5g}")
+                row[column] = rounded(value * metric.scale) if metric is not None else value
             else:
                 row[column] = text(value)
     if "record_id" in frame:
-        for row, record_id in zip(rows, shown["record_id"], strict=True):
-            row["record_id"] = record_id
+        for number, record_id in enumerate(shown["record_id"]):
+            # A record can have several rows, and a row of a comparison none.
+            rows[number]["id"] = (
+                f"{record_id} {number}" if isinstance(record_id, str) else f"{number}"
+            )
     note = [html.P(f"{ROWS} of {len(frame)} rows shown.")] if len(frame) > ROWS else []
     return html.Div(
         [
@@ -209,7 +221,7 @@ def grid(frame: pd.DataFrame, columns: tuple[str, ...], name: str, is_dark: bool
                 columnDefs=definitions,
                 defaultColDef={"sortable": True, "resizable": True, "minWidth": 90},
                 columnSize="autoSize",
-                getRowId="params.data.record_id" if "record_id" in frame else None,
+                getRowId="params.data.id" if "record_id" in frame else None,
                 dashGridOptions={
                     "domLayout": "autoHeight" if len(rows) < 15 else "normal",
                     "ensureDomOrder": True, "suppressColumnVirtualisation": True,
@@ -220,6 +232,11 @@ def grid(frame: pd.DataFrame, columns: tuple[str, ...], name: str, is_dark: bool
         ],
         **grid_theme(is_dark),
     )  # fmt: skip
+
+
+def rounded(value: float) -> float:
+    """As much as a table needs; whole numbers stay whole."""
+    return value if float(value).is_integer() else float(f"{value:.5g}")
 
 
 def register(app: Dash, data: Data) -> None:
@@ -285,7 +302,7 @@ def register(app: Dash, data: Data) -> None:
         State(part("graph", MATCH), "id"),
     )
     def draw(search: str, stamp: str, is_dark: bool, graph: Id) -> Any:
-        figure = figure_of(graph["name"], data.frames(parse_view(search)), is_dark)
+        figure = drawn(graph["name"], data.frames(parse_view(search)), theme_of(is_dark))
         return figure, {"height": figure.layout.height}
 
     @app.callback(
@@ -314,10 +331,9 @@ def register(app: Dash, data: Data) -> None:
         if not (clicks or 0) % 2:
             return []
         spec = FIGURES[show["name"]]
-        frame = frame_or_none(data.frames(parse_view(search)), spec.frame)
-        if frame is None:
-            return []
-        return grid(frame, spec.columns, show["name"], is_dark)
+        view = parse_view(search)
+        frame = frame_or_none(data.frames(view), spec.frame)
+        return grid(frame, spec.columns, show["name"], view, is_dark) if frame is not None else []
 
     @app.callback(
         Output(part("rows", MATCH), "children"),
@@ -328,13 +344,14 @@ def register(app: Dash, data: Data) -> None:
     )
     def fill_table(search: str, stamp: str, is_dark: bool, rows: Id) -> Any:
         spec = TABLES[rows["name"]]
-        frame = frame_or_none(data.frames(parse_view(search)), spec.frame)
+        view = parse_view(search)
+        frame = frame_or_none(data.frames(view), spec.frame)
         if frame is None or frame.empty:
             return html.P("No case that is shown tells of this.")
         if spec.frame == "prices":
             shown = shown_table(frame, spec.columns)
             return plain_table(list(shown.columns), shown.itertuples(index=False))
-        return grid(frame, spec.columns, rows["name"], is_dark)
+        return grid(frame, spec.columns, rows["name"], view, is_dark)
 
     @app.callback(
         Output(part("file", MATCH), "data"),
@@ -399,7 +416,7 @@ def register_in_browser(app: Dash) -> None:
         Input(options, "value"),
         State(filters, "id"),
         State(options, "id"),
-        State("standards", "data"),
+        State("choices", "data"),
     )
     in_browser("open", Output("url", "href"), Input(part("graph", ALL), "clickData"))
     in_browser(
@@ -424,39 +441,6 @@ def register_in_browser(app: Dash) -> None:
     in_browser(
         "scheme", Output("provider", "forceColorScheme"), Input("dark", "checked"), initial=True
     )
-
-
-def figure_of(name: str, frames: Frames, is_dark: bool) -> Any:
-    """A figure for a page; where there is nothing to draw, it says so in the middle."""
-    spec, theme = FIGURES[name], theme_of(is_dark)
-    frame = frame_or_none(frames, spec.frame)
-    options = {option: frames.view.option(option) for option in spec.options}
-    if frame is None:
-        return themed(empty_figure(f"No record tells of {spec.summary}."), theme)
-    figure = spec.make(frame, **{name: value for name, value in options.items() if value})
-    if not figure.data:
-        figure = empty_figure(f"No case that is shown tells of {spec.summary}.")
-    # The zoom stays while it means the same.
-    figure.update_layout(uirevision=f"{name} {options}")
-    return themed(figure, theme)
-
-
-def frame_or_none(frames: Frames, name: str) -> pd.DataFrame | None:
-    """A frame; None where there are no records, or the one that was asked for is not there."""
-    if frames.is_empty:
-        return None
-    try:
-        return frames[name]
-    except UnknownRecordError:
-        return None
-
-
-def empty_figure(told: str) -> go.Figure:
-    figure = go.Figure()
-    figure.add_annotation(text=told, showarrow=False, font={"size": 16}, xref="paper", yref="paper")
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
-    return figure.update_layout(height=240)
 
 
 def grid_theme(is_dark: bool) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def filter_controls(cases: pd.DataFrame | None, view: View) -> list[Component]:
                 value=list(view.filters.get(name, ())),
                 searchable=len(values) > PLENTY,
                 clearable=True,
-                placeholder="all" if name not in view.filters else None,
+                placeholder="all",
                 size="xs",
                 mt=6,
                 clearButtonProps={"aria-label": f"Show every {each.title.lower()}"},
@@ -86,7 +86,8 @@ def choices(name: str, frames: Frames) -> list[dict[str, str]]:
     if frames.is_empty:
         return []
     if name in ("family", "against"):
-        return items(families(frames["modules"]))
+        named_families = families(frames["modules"])
+        return [{"value": value, "label": label} for value, label in named_families.items()]
     if name in ("batch", "layer_batch"):
         return items(values_of(frames["cases"], "batch_size"))
     if name in ("before", "after"):
@@ -94,7 +95,8 @@ def choices(name: str, frames: Frames) -> list[dict[str, str]]:
     if name == "case":
         both = frames["comparison"]
         labels = both["model"].astype(str) + " b" + both["batch_size"].astype(str)
-        labels = labels + " " + both["precision"].astype(str) + " " + both["attention"].astype(str)
+        for axis in ("precision", "attention", "execution", "image_size", "device"):
+            labels = labels + " " + both[axis].astype(str)
         known = both["ratio"].notna()
         return [
             {"value": value, "label": label}

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from results.capacity import capacity_of_cases
 from results.compare import compare_cases, matched, module_changes
 from results.frames import (
     IDENTITY,
+    WHERE,
     limits_of_frames,
     module_frame,
     sample_frame,
@@ -27,6 +29,7 @@ from results.prices import Price, PriceError, with_cost
 from results.schema import FAILED, Record, SweepFile
 from results.store import BrokenFileError, Store, StoreError, read_file
 
+from .figures.scaling import with_gains
 from .figures.series import with_device
 from .view import FILTERS, View
 
@@ -78,11 +81,12 @@ class Data:
         self.snapshot = Snapshot()
         self._indexed: dict[Path, Indexed] = {}
         self._views: OrderedDict[str, Frames] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of the snapshot and the views
+        self._reading = threading.Lock()
 
     def refresh(self) -> Snapshot:
-        """Read what has changed since the last time."""
-        with self._lock:
+        """Read what has changed since the last time; others are answered meanwhile."""
+        with self._reading:
             errors: list[str] = []
             prices: dict[str, Price] = {}
             for store in self.stores:
@@ -94,10 +98,11 @@ class Data:
                 except (StoreError, HardwareError, PriceError) as error:
                     errors.append(str(error))
             snapshot = together(self._indexed, prices, errors)
-            if snapshot.stamp != self.snapshot.stamp:
-                self._views.clear()
-            self.snapshot = snapshot
-            return self.snapshot
+            with self._lock:
+                if snapshot.stamp != self.snapshot.stamp:
+                    self._views.clear()
+                self.snapshot = snapshot
+            return snapshot
 
     def frames(self, view: View) -> Frames:
         """Those that a view shows; made when they are asked for."""
@@ -114,9 +119,11 @@ def together(indexed: dict[Path, Indexed], prices: dict[str, Price], errors: lis
     notes: list[str] = []
     files: dict[str, Path] = {}
     sweeps: dict[str, Path] = {}
-    for store, each in indexed.items():
+    owner: dict[str, int] = {}
+    for number, (store, each) in enumerate(indexed.items()):
         for path, file in each.files.items():
             if file.record_id is not None:
+                owner[file.record_id] = number
                 files[file.record_id] = store / path
                 sweeps[path.partition("/")[0]] = store / path.partition("/")[0]
         passed_over = each.problems(store)
@@ -126,10 +133,12 @@ def together(indexed: dict[Path, Indexed], prices: dict[str, Price], errors: lis
     frames = {}
     for name in FRAMES:
         parts = [each.frames[name] for each in indexed.values()]
+        if len(parts) > 1:  # of a record that several have, the last one's rows count everywhere
+            parts = [rows[rows[KEY].map(owner) == number] for number, rows in enumerate(parts)]
         if parts:
             frames[name] = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
     if frames:
-        frames["cases"] = with_device(frames["cases"].drop_duplicates(KEY, keep="last"))
+        frames["cases"] = with_device(frames["cases"])
         frames["cases"] = with_cost(frames["cases"], prices)
     stamp = " ".join([*(each.stamp for each in indexed.values()), *map(str, prices.items())])
     told = (*errors, *notes)
@@ -142,6 +151,7 @@ class Frames(Mapping[str, pd.DataFrame]):
     def __init__(self, snapshot: Snapshot, view: View) -> None:
         self.snapshot, self.view = snapshot, view
         self._made: dict[str, pd.DataFrame] = {}
+        self._record: Record | None = None
         self._lock = threading.RLock()
 
     def __getitem__(self, name: str) -> pd.DataFrame:
@@ -161,14 +171,14 @@ class Frames(Mapping[str, pd.DataFrame]):
         for name, values in self.view.filters.items():
             cases = cases[cases[FILTERS[name].column].astype(str).isin(values)]
         prices, _ = asked_prices(self.view.option("prices"))
-        return with_cost(cases, self.snapshot.prices | prices) if prices else cases
+        priced = with_cost(cases, prices, self.snapshot.prices) if prices else cases
+        return with_gains(priced)
 
     def of_cases(self, name: str, cases: pd.DataFrame) -> pd.DataFrame:
         """Rows of a frame, each with what its case tells."""
         rows = self.snapshot.frames[name]
         own = rows[rows[KEY].isin(cases[KEY])]
-        columns = [column for column in IDENTITY if column in cases]
-        return own.merge(cases[columns], on=KEY, how="left", sort=False)
+        return own.merge(cases[[*IDENTITY, *WHERE, "device_name"]], on=KEY, how="left", sort=False)
 
     def limits(self) -> pd.DataFrame:
         """Of cases alone where these are what is asked for: modules are many."""
@@ -176,14 +186,21 @@ class Frames(Mapping[str, pd.DataFrame]):
         return limits_of_frames(self["cases"], modules)
 
     def runs(self) -> tuple[str | None, str | None]:
-        """The two sweeps that are compared: as asked, or the newest and the one before it."""
+        """The two sweeps that are compared: as asked, or the newest and the last that shares a
+        case with it; None where there is none.
+        """
+        cases = self["cases"]
+        case_ids = {
+            str(sweep_id): set(rows) for sweep_id, rows in cases.groupby("sweep_id")["case_id"]
+        }
+        newest = sorted(case_ids, reverse=True)
         before, after = self.view.option("before"), self.view.option("after")
-        newest = sorted(self["cases"]["sweep_id"].unique(), reverse=True)
-        after = after if after in newest else next(iter(newest), None)
-        if before not in newest:
-            earlier = [each for each in newest if each != after and each < str(after)]
-            before = next(iter(earlier), after)
-        return before, after
+        if after not in case_ids:
+            after = next(iter(newest), None)
+        if before not in case_ids and after is not None:
+            earlier = [each for each in newest if each < after]
+            before = next((each for each in earlier if case_ids[each] & case_ids[after]), None)
+        return (before if before in case_ids else None), after
 
     def comparison(self) -> pd.DataFrame:
         cases = self["cases"]
@@ -193,12 +210,14 @@ class Frames(Mapping[str, pd.DataFrame]):
     def compared_case(self) -> pd.Series | None:
         """The case whose modules are compared: as asked, or the one that differs most."""
         both = matched(self["comparison"])
+        timed = set(self.snapshot.frames["modules"][KEY])
+        both = both[both[KEY].isin(timed) & both["after_record_id"].isin(timed)]
         if both.empty:
             return None
         asked = both[both[KEY] == self.view.option("case")]
         if len(asked):
             return asked.iloc[0]
-        return both.iloc[int((both["ratio"] - 1).abs().to_numpy().argmax())]
+        return both.iloc[int(np.abs(np.log(both["ratio"].to_numpy(dtype=float))).argmax())]
 
     def module_changes(self) -> pd.DataFrame:
         case, modules = self.compared_case(), self.snapshot.frames["modules"]
@@ -208,11 +227,17 @@ class Frames(Mapping[str, pd.DataFrame]):
         return module_changes(*sides)
 
     def record(self) -> Record:
-        """The record that the address names.
+        """The record that the address names; read once.
 
         Raises:
             UnknownRecordError: Where there is none, or its file can't be read any more.
         """
+        with self._lock:
+            if self._record is None:
+                self._record = self.read_record()
+            return self._record
+
+    def read_record(self) -> Record:
         asked = self.view.option("run")
         path = self.snapshot.files.get(asked or "")
         if path is None:
@@ -232,7 +257,9 @@ class Frames(Mapping[str, pd.DataFrame]):
         if path is None:
             return None
         trace = path.parents[1] / "traces" / f"{path.stem}.json.gz"
-        return trace if trace.is_file() else None
+        # A store may be somebody else's: a link in it must not lead to another file.
+        is_own = trace.resolve() == path.parents[1].resolve() / "traces" / trace.name
+        return trace if is_own and trace.is_file() else None
 
     def sweeps(self) -> pd.DataFrame:
         """A row a sweep, the newest first: what it measured, and how it went."""

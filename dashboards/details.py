@@ -9,29 +9,33 @@ import pandas as pd
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from results.compare import environment_changes, geometric_mean, matched
+from results.compare import environment_changes, geometric_mean, matched, plan_changes
+from results.hardware import fits
 from results.metrics import METRICS
 from results.schema import FAILED, Check, Record
 
 from .controls import button, named, part
 from .data import Frames, UnknownRecordError, asked_prices
 from .figures.history import measured_often
+from .figures.series import newest
 from .tables import TABLES, markdown_text, text
+from .view import View
 
 Parts = list[Component]
 
 
 def overview_cards(frames: Frames) -> Parts:
     """The best of what is shown, and what failed."""
-    cases = frames["cases"]
+    cases = newest(frames["cases"])
     good = cases[cases["status"] == "ok"]
     failed = int(cases["status"].isin(FAILED).sum())
+    view = frames.view
     return [
         html.Div(
             [
-                best_card("Most images a second", good, "images_per_s", most=True),
-                best_card("Least time of a forward", good, "median_s"),
-                best_card("Cheapest million images", good, "million_usd"),
+                best_card("Most images a second", good, "images_per_s", view, most=True),
+                best_card("Least time of a forward", good, "median_s", view),
+                best_card("Cheapest million images", good, "million_usd", view),
                 card(
                     "Cases",
                     str(len(cases)),
@@ -41,8 +45,8 @@ def overview_cards(frames: Frames) -> Parts:
                 card("Out of memory", str(int((cases["status"] == "oom").sum())), "an answer too"),
                 card(
                     "Measured again and again",
-                    str(measured_often(cases)["series"].nunique()),
-                    dcc.Link("whether they got worse", href="/regressions"),
+                    str(measured_often(frames["cases"])["series"].nunique()),
+                    dcc.Link("whether they got worse", href=view.link("/regressions")),
                 ),
             ],
             className="cards",
@@ -50,16 +54,18 @@ def overview_cards(frames: Frames) -> Parts:
     ]
 
 
-def best_card(title: str, cases: pd.DataFrame, column: str, most: bool = False) -> Component:
+def best_card(
+    title: str, cases: pd.DataFrame, column: str, view: View, most: bool = False
+) -> Component:
     known = cases[cases[column].notna()].reset_index(drop=True)
     if known.empty:
         return card(title, "-", "no case tells")
     best = known.iloc[int(known[column].argmax() if most else known[column].argmin())]
     metric = METRICS[column]
-    where = (
-        f"{best['device_name']}, {best['model']}, batch {best['batch_size']}, {best['precision']}"
-    )
-    link = dcc.Link(where, href=f"/run?run={best['record_id']}")
+    axes = ("device_name", "model", "precision", "attention", "image_size", "batch_size")
+    device, model, precision, attention, size, batch = (best[axis] for axis in axes)
+    where = f"{device}, {model}, {precision}, {attention}, {size} px, batch {batch}"
+    link = dcc.Link(where, href=view.link("/run", run=best["record_id"]))
     return card(title, f"{metric.show(best[column])} {metric.unit}".strip(), link)
 
 
@@ -69,7 +75,11 @@ def card(title: str, value: str, told: str | Component) -> Component:
 
 def price_notes(frames: Frames) -> Parts:
     """What was wrong with prices that a person tries, and where the others come from."""
-    _, wrong = asked_prices(frames.view.option("prices"))
+    asked, wrong = asked_prices(frames.view.option("prices"))
+    gpus = frames.snapshot.frames["cases"]["gpu"].dropna().unique()
+    unmet = [name for name in asked if not any(fits(name, gpu) for gpu in gpus)]
+    if unmet:
+        wrong = f"No GPU here is called {', '.join(map(ascii, unmet))}: that price changes nothing."
     told = (
         "Prices are those of one GPU that is never idle; each stands below with its source and "
         "date. Try others as L4=0.5, H200=3, or keep your own in prices.toml in the store."
@@ -82,6 +92,9 @@ def comparison_details(frames: Frames) -> Parts:
     both = frames["comparison"]
     matches = matched(both)
     before, after = frames.runs()
+    if before is None:
+        told = "No other sweep here shares a case with it: measure a second one, or choose one."
+        return [html.P(told, role="status")]
     mean = geometric_mean(both)
     only = [int(both[column].isna().sum()) for column in ("after_s", "before_s")]
     cards = html.Div(
@@ -109,8 +122,9 @@ def environment_table(frames: Frames) -> Component:
     if sweeps[0] is None or sweeps[1] is None:
         return html.P("The environments are not known: a sweep's file is missing.")
     changes = environment_changes(sweeps[0].environment, sweeps[1].environment)
+    changes += plan_changes(sweeps[0].plan, sweeps[1].plan)
     if not changes:
-        return html.P("Nothing that a record keeps: machine, driver, torch and code are the same.")
+        return html.P("Nothing that a record keeps: machine, torch, code and plan are the same.")
     return plain_table(("what", "before", "after"), changes)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from html import escape
 
 import pandas as pd
@@ -12,11 +12,13 @@ from plotly.offline import get_plotlyjs
 
 from results.metrics import METRICS
 
+from .data import Frames
+from .drawing import drawn
 from .figures import FIGURES
 from .tables import TABLES, shown_table
 
 REPORTED = tuple(name for name, spec in FIGURES.items() if spec.in_report)
-TABLED = ("cases", "capacity")
+TABLED = ("sweeps", "cases", "capacity", "prices", "comparison")
 OPEN_ROWS = 30  # of a table that is shown at once
 STYLE = """
 :root { color-scheme: light; --ink: #1a1a1a; --line: #ccc; --soft: #f5f5f5; }
@@ -49,11 +51,11 @@ addEventListener("beforeprint", () => places.forEach(draw));
 """
 
 
-def report(frames: Mapping[str, pd.DataFrame], title: str, notes: Iterable[str] = ()) -> str:
+def report(frames: Frames, title: str, notes: Iterable[str] = ()) -> str:
     """All figures, each with the table that it is made of.
 
     Args:
-        frames: By the names that FIGURES and TABLES ask for.
+        frames: Of the view that is reported.
         title: Of the page; any text.
         notes: Lines below it; any text.
     """
@@ -83,7 +85,7 @@ def report(frames: Mapping[str, pd.DataFrame], title: str, notes: Iterable[str] 
     )
 
 
-def section_of_table(name: str, frames: Mapping[str, pd.DataFrame]) -> str:
+def section_of_table(name: str, frames: Frames) -> str:
     spec = TABLES[name]
     table = shown_table(frames[spec.frame], spec.columns)
     rows = f"<summary>{len(table)} rows</summary>{html_table(table)}"
@@ -92,20 +94,16 @@ def section_of_table(name: str, frames: Mapping[str, pd.DataFrame]) -> str:
     return f'<section id="{name}"><h2>{escape(spec.title)}</h2>{details}</section>'
 
 
-def section_of_figure(name: str, frames: Mapping[str, pd.DataFrame]) -> str:
-    spec = FIGURES[name]
-    figure = spec.make(frames[spec.frame])
-    if not len(figure.data):
-        content = f"<p>No record tells of {escape(spec.summary)}.</p>"
-    else:
-        content = plot(name, figure)
-    title = escape(spec.summary[:1].upper() + spec.summary[1:])
+def section_of_figure(name: str, frames: Frames) -> str:
+    summary = FIGURES[name].summary
+    content = plot(name, drawn(name, frames, "light"))
+    title = escape(summary[:1].upper() + summary[1:])
     return f'<section id="{name}"><h2>{title}</h2>{content}</section>'
 
 
 def plot(name: str, figure: go.Figure) -> str:
-    """The figure's place and its data; `</` in a label must not end the script."""
-    data = json.dumps(json.loads(figure.to_json())).replace("</", "<\\/")
+    """The figure's place and its data; a label can't end the script."""
+    data = json.dumps(json.loads(figure.to_json())).replace("<", "\\u003c")
     return (
         f'<div id="plot-{name}" class="plot" role="img" aria-label="{escape(name)}" '
         f'style="height: {figure.layout.height}px"></div>'

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import json
+import re
 import secrets
 import socket
 from collections.abc import Iterable
@@ -26,9 +27,10 @@ from .tables import TABLES
 from .view import OPTIONS
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+HOST = re.compile(r"(\[[^]]*\]|[^:]*)(?::[0-9]{1,5})?")
 MOST_BODY_BYTES = 2**20
 MOST_HEADER_BYTES = 2**16
-THREADS = 8
+THREADS = 3  # figures are computed one after another anyway: with few, the first is there soon
 COOKIE = "sam-bench-token"
 CALLBACK = "/_dash-update-component"
 HEADERS = {
@@ -65,12 +67,14 @@ def guard(app: Dash, hosts: Iterable[str], token: str | None) -> None:
         token: What everybody needs to know; None on loopback.
     """
     server: Flask = app.server
-    server.config["TRUSTED_HOSTS"] = sorted(hosts)
+    names = frozenset(hosts)
     server.config["MAX_CONTENT_LENGTH"] = MOST_BODY_BYTES
     policy = content_policy(app)
 
     @server.before_request
     def check() -> Response | None:
+        if not is_asked_for(names):
+            abort(400, "This is not the address of these pages.")
         if is_from_elsewhere():
             abort(403, "This page may only be asked by itself.")
         if token is not None and not knows(token):
@@ -117,6 +121,12 @@ def content_policy(app: Dash) -> str:
     )
 
 
+def is_asked_for(names: frozenset[str]) -> bool:
+    """Whether a host is one of ours; Flask's own list of them takes no IPv6."""
+    host = HOST.fullmatch(request.headers.get("Host", ""))
+    return host is not None and host[1].lower() in names
+
+
 def is_from_elsewhere() -> bool:
     """Whether another site's page asks, by what browsers tell of it."""
     if request.headers.get("Sec-Fetch-Site", "none") == "cross-site" and request.method != "GET":
@@ -155,12 +165,12 @@ def is_callback(app: Dash, body: str) -> bool:
     changed = asked.get("changedPropIds", [])
     if not all(isinstance(each, list) for each in (*lists, changed)):
         return False
-    wanted, parts = [*callback["inputs"], *callback["state"], *own], sum(lists, [])
-    return (
-        len(parts) == len(wanted)
-        and all(map(is_part, parts, wanted))
-        and all(isinstance(each, str) for each in changed)
-    )
+    wanted = [*callback["inputs"], *callback["state"], *own]
+    parts = [part for each in lists for part in each]
+    if len(parts) != len(wanted) or not all(map(is_part, parts, wanted)):
+        return False
+    inputs = {f"{written(each['id'])}.{each['property']}" for each in asked["inputs"]}
+    return all(isinstance(each, str) and each in inputs for each in changed)
 
 
 def is_part(asked: Any, wanted: dict[str, Any]) -> bool:
@@ -185,6 +195,11 @@ def is_id(asked: Any, wanted: str) -> bool:
     return asked["name"] in NAMES[part]
 
 
+def written(own: str | dict[str, str]) -> str:
+    """An id as Dash writes it: its keys in order."""
+    return own if isinstance(own, str) else json.dumps(own, separators=(",", ":"), sort_keys=True)
+
+
 def own_names() -> set[str]:
     """Names and addresses of this machine."""
     names = {socket.gethostname(), socket.getfqdn()}
@@ -194,7 +209,7 @@ def own_names() -> set[str]:
                 names.add(each.address)
             elif each.family == socket.AF_INET6:
                 names.add(f"[{each.address.partition('%')[0]}]")
-    return names
+    return {name.lower() for name in names}
 
 
 def is_loopback(host: str) -> bool:
@@ -218,7 +233,8 @@ class Pages:
 
     def __init__(self, app: Dash, host: str, port: int) -> None:
         token = None if is_loopback(host) else secrets.token_urlsafe(24)
-        hosts = {*LOOPBACK, host} | (set() if token is None else own_names())
+        shown = f"[{host}]" if ":" in host else host
+        hosts = {*LOOPBACK, shown.lower()} | (set() if token is None else own_names())
         guard(app, hosts, token)
         try:
             self.server = create_server(
@@ -241,7 +257,6 @@ class Pages:
             ) from error
         several = getattr(self.server, "effective_listen", None)  # addresses of one name
         port = several[0][1] if several else self.server.effective_port
-        shown = f"[{host}]" if ":" in host else host
         query = f"?token={token}" if token is not None else ""
         self.address = f"http://{shown}:{port}/{query}"
 

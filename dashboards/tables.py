@@ -57,7 +57,15 @@ def text(value: str | float | None) -> str:
 
 def csv_text(frame: pd.DataFrame, columns: tuple[str, ...]) -> str:
     """In base units, with the columns' own names: for other programs."""
-    return frame[[column for column in columns if column in frame]].to_csv(index=False)
+    table = frame[[column for column in columns if column in frame]]
+    texts = table.select_dtypes(exclude="number").columns
+    return table.assign(**{name: table[name].map(no_formula) for name in texts}).to_csv(index=False)
+
+
+def no_formula(value: object) -> object:
+    """Anybody's text, that a spreadsheet must not compute."""
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if is_formula else value
 
 
 def markdown_text(frame: pd.DataFrame, columns: tuple[str, ...]) -> str:
@@ -71,7 +79,9 @@ def markdown_text(frame: pd.DataFrame, columns: tuple[str, ...]) -> str:
 
 def cell(value: object) -> str:
     """Anybody's text in a cell: it can't end the cell, nor call a person or an issue."""
-    plain = str(value).replace("\\", "\\\\").replace("|", "\\|").replace("`", "\\`")
+    plain = str(value)
+    for sign in "\\|`[]!":
+        plain = plain.replace(sign, f"\\{sign}")
     plain = plain.replace("<", "&lt;").replace("@", "@\u200b").replace("#", "#\u200b")
     return " ".join(plain.split())
 
@@ -81,7 +91,8 @@ TABLES: dict[str, TableSpec] = {
         "cases",
         "Cases",
         (
-            "gpu", *AXES, "status", "median_s", "low_s", "high_s", "n", "image_s", "images_per_s",
+            "device_name", *AXES, "status", "median_s", "low_s", "high_s", "n", "image_s",
+            "images_per_s",
             "flops_per_s", "mfu", "mfu_measured", "bound_by", "peak_bytes", "million_usd",
             "embedding_error", "warnings",
         ),
@@ -95,7 +106,7 @@ TABLES: dict[str, TableSpec] = {
         "latest",
         "Latest cases",
         (
-            "started_at", "gpu", *AXES, "status", "image_s", "images_per_s", "git_commit",
+            "started_at", "device_name", *AXES, "status", "image_s", "images_per_s", "git_commit",
             "message",
         ),
     ),

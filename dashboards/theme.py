@@ -79,14 +79,13 @@ def safe(text: object) -> str:
 def finish(
     figure: go.Figure, title: str, is_synthetic: bool, height: int = 460, note: str = ""
 ) -> go.Figure:
-    """The title and the looks; a watermark where something in it was made up.
+    """The title and sizes; a watermark where something in it was made up. `themed` follows.
 
     Args:
         title: What it shows, and the unit in brackets.
         note: What is not shown, in a line of its own.
     """
     figure.update_layout(
-        template=TEMPLATES["light"],
         title={
             "text": title, "subtitle": {"text": note}, "x": 0.01, "xref": "container",
             "font": {"size": 15},

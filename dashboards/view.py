@@ -58,6 +58,12 @@ class View:
             return chosen
         return next(iter(option.choices), None)
 
+    def link(self, path: str, **options: str) -> str:
+        """The address of a page that shows the same, but for some options."""
+        pairs = [(name, value) for name, values in self.filters.items() for value in values]
+        query = urlencode([*pairs, *(dict(self.options) | options).items()])
+        return f"{path}?{query}" if query else path
+
     @property
     def key(self) -> str:
         """The same for views that show the same."""

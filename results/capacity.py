@@ -20,7 +20,7 @@ CAPACITY_COLUMNS = (
     *AXES_OF_A_FAMILY, "gpu", "cpu", "memory_limit_bytes", "largest_batch", "smallest_oom",
     "predicted_batch", "fixed_bytes", "image_bytes", "fixed_s", "marginal_s", "best_batch",
     "best_images_per_s", "knee_batch", "knee_images_per_s", "latency_budget_s", "budget_batch",
-    "budget_images_per_s", "joules_batch", "image_joules", "warnings", "is_synthetic",
+    "budget_images_per_s", "joules_batch", "image_joules", "warnings", "is_synthetic", "device_uid",
 )  # fmt: skip
 # What of a case tells of capacity.
 USED = (
@@ -50,7 +50,8 @@ def capacity_of_cases(cases: pd.DataFrame, latency_budget_s: float | None = None
     known = cases[list(USED)].astype(object)
     for row in known.where(known.notna(), None).to_dict("records"):
         axes = (row[axis] for axis in AXES_OF_A_FAMILY)
-        groups[*axes, row["device_uid"], row["memory_limit_bytes"]].append(row)
+        apart = (row["device_uid"], row["memory_limit_bytes"], bool(row["is_synthetic"]))
+        groups[*axes, *apart].append(row)
     rows = (capacity_row(group, latency_budget_s) for group in groups.values())
     return frame((row for row in rows if row is not None), CAPACITY_COLUMNS)
 
@@ -93,7 +94,8 @@ def capacity_row(group: Sequence[Row], latency_budget_s: float | None) -> Row | 
         "joules_batch": least["batch_size"] if least is not None else None,
         "image_joules": least["image_joules"] if least is not None else None,
         "warnings": sum(row["warnings"] for row in newest.values()),
-        "is_synthetic": any(row["is_synthetic"] for row in newest.values()),
+        "is_synthetic": first["is_synthetic"],
+        "device_uid": first["device_uid"],
     }
 
 

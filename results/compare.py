@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .schema import AXES, Environment
+from .schema import AXES, Environment, TimingPlan
 
 COMPARISON_COLUMNS = (
     *AXES, "record_id", "after_record_id", "before_s", "after_s", "ratio", "ratio_low",
@@ -73,6 +73,13 @@ def environment_changes(before: Environment, after: Environment) -> list[tuple[s
     return [(name, old, new) for name, old, new in pairs if old != new]
 
 
+def plan_changes(before: TimingPlan, after: TimingPlan) -> list[tuple[str, str, str]]:
+    """What differs in how two sweeps measured."""
+    sides = [each.model_dump() for each in (before, after)]
+    pairs = ((name, str(sides[0][name]), str(sides[1][name])) for name in sides[0])
+    return [(f"plan: {name}", old, new) for name, old, new in pairs if old != new]
+
+
 def flat(values: dict[str, Any]) -> dict[str, str]:
     """Fields as text, those of each GPU by its number."""
     found: dict[str, str] = {}
@@ -88,10 +95,15 @@ def flat(values: dict[str, Any]) -> dict[str, str]:
 def module_changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     """Which modules make up the difference of one case: seconds of a forward before and after.
 
+    None where one of the two has no modules. A module that one side alone timed took no time on
+    the other: what it did is in another module's own time there.
+
     Args:
         before, after: The modules of one record each.
     """
     columns = ["module", "kind", "self_s", "is_synthetic"]
+    if before.empty or after.empty:
+        before, after = before.head(0), after.head(0)
     both = before[columns].merge(
         after[columns], on="module", how="outer", suffixes=("", "_after"), sort=False
     )

@@ -62,9 +62,11 @@ MODULE_COLUMNS = (
     "is_resolved", *LIMIT_COLUMNS, "peak_bytes", "rise_bytes",
 )  # fmt: skip
 
+# What tells cases of equal axes apart, and which of them is newer.
+WHERE = ("device_uid", "memory_limit_bytes", "started_at")
 LIMITS_COLUMNS = (
     *IDENTITY, "module", "kind", "total_s", "image_s", "share", "launch_share",
-    *LIMIT_COLUMNS, *ROOF_COLUMNS,
+    *LIMIT_COLUMNS, *ROOF_COLUMNS, "floor_times", *WHERE,
 )  # fmt: skip
 
 SAMPLE_COLUMNS = ("forward", "forward_s", "is_synthetic")
@@ -105,16 +107,17 @@ def limits_of_frames(cases: pd.DataFrame, modules: pd.DataFrame) -> pd.DataFrame
     """The same, of the frames of cases and of their modules."""
     whole = cases.assign(module=ENCODER, kind="encoder", total_s=cases["median_s"], share=np.nan)
     inner = modules[modules["module"] != UNATTRIBUTED]
-    inner = inner.merge(cases[["record_id", *ROOF_COLUMNS]], on="record_id", how="left")
-    rows = [each.reindex(columns=list(LIMITS_COLUMNS)) for each in (whole, inner) if len(each)]
+    told = [name for name in (*ROOF_COLUMNS, *WHERE) if name not in inner]
+    inner = inner.merge(cases[["record_id", *told]], on="record_id", how="left")
+    rows = [each for each in (whole, inner) if len(each)]
     if not rows:
         return frame([], LIMITS_COLUMNS)
     # The encoder first, then its modules, in the order of the cases.
     position = {name: index for index, name in enumerate(cases["record_id"])}
-    order = pd.concat(rows, ignore_index=True)["record_id"].map(position)
-    return (
-        pd.concat(rows, ignore_index=True).iloc[order.argsort(kind="stable")].reset_index(drop=True)
-    )
+    both = pd.concat([each.reindex(columns=list(LIMITS_COLUMNS)) for each in rows])
+    both = both.iloc[both["record_id"].map(position).argsort(kind="stable")]
+    floor_s = both["floor_measured_s"].fillna(both["floor_s"])
+    return both.assign(floor_times=both["total_s"] / floor_s).reset_index(drop=True)
 
 
 def kernel_frame(records: Iterable[Record]) -> pd.DataFrame:

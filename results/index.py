@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -42,15 +42,19 @@ FRAMES: dict[str, Callable[..., pd.DataFrame]] = {
 }
 COUNTS = ("batch_size", "image_size", "checks", "warnings", "invalid_checks")
 BOOLEANS = ("is_synthetic", "is_resolved")
+# What tells rows of a frame apart: a record that was copied to another file counts once.
+ROW = {"cases": [KEY], "components": [KEY, "pipeline", "component"], "modules": [KEY, "module"]}
+WORTH_WRITING = 0.01  # share of files that changed; to read fewer again takes less than to write
 CHUNK = 250  # files that one process reads at a time
 FEWEST_FOR_PROCESSES = 4 * CHUNK  # files: starting processes takes a second
 
 
 class File(NamedTuple):
-    """A record's file as it was read: a file of other size or time has another content."""
+    """A record's file as it was read: with another size, time or inode it has another content."""
 
     changed_ns: int
     size: int
+    inode: int
     record_id: str | None = None
     reason: str | None = None  # why it was passed over
 
@@ -62,11 +66,13 @@ class Indexed:
     version: Of all that frames follow from besides the records.
     files: By path below the store.
     frames: By name; `cases` has a row a record, the others those columns alone that it lacks.
+    unsaved: How many files have changed since it was written down.
     """
 
     version: str
     files: Mapping[str, File] = field(default_factory=dict)
     frames: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    unsaved: int = 0
 
     @property
     def stamp(self) -> str:
@@ -92,9 +98,14 @@ def refresh(
             must do nothing then.
 
     Raises:
-        StoreError: Where there is no such store.
+        StoreError: Where there is no such folder.
         HardwareError: Where its file of peaks can't be used.
     """
+    if not store.path.is_dir():
+        raise StoreError(
+            f"There is no store '{store.path}': name one, or measure into it with: sam-bench "
+            "quickstart"
+        )
     version = version_of(store)
     if old is None or old.version != version:
         old = load(store.path / FOLDER, version) or Indexed(version)
@@ -102,17 +113,19 @@ def refresh(
     changed = [
         path
         for path, file in now.items()
-        if path not in old.files or old.files[path][:2] != file[:2]
+        if path not in old.files or old.files[path][:3] != file[:3]
     ]
     if not changed and len(now) == len(old.files) and old.frames:
         return old
-    read = read_all(store, changed, processes)
+    read = read_all(store, changed, processes) if changed else Indexed("")
     files = {path: old.files[path] for path in now if path not in read.files} | dict(read.files)
-    new = Indexed(version, files, merged(old, read, files))
-    if keep:
-        with suppress(StoreError):  # a store that can't be written can still be shown
-            save(store.path / FOLDER, new)
-    return new
+    unsaved = old.unsaved + len(changed) + len(old.files.keys() - now.keys())
+    new = Indexed(version, files, merged(old, read, files), unsaved)
+    if not keep or unsaved <= WORTH_WRITING * len(files):
+        return new
+    with suppress(StoreError, pa.ArrowException):  # what can't be written can still be shown
+        save(store.path / FOLDER, new)
+    return replace(new, unsaved=0)
 
 
 def version_of(store: Store) -> str:
@@ -139,7 +152,11 @@ def scan(store: Store) -> Iterator[tuple[str, File]]:
                     status = entry.stat()
                     if entry.name.endswith(".json"):
                         path = f"{sweep_id}/cases/{entry.name}"
-                        yield path, File(status.st_mtime_ns, status.st_size)
+                        yield path, file_of(status)
+
+
+def file_of(status: os.stat_result) -> File:
+    return File(status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 def read_all(store: Store, paths: list[str], processes: int) -> Indexed:
@@ -169,10 +186,9 @@ def read_chunk(
 
 
 def read_one(path: Path) -> tuple[File, Record | None]:
-    file = File(0, 0)
+    file = File(0, 0, 0)
     try:
-        status = path.stat()
-        file = File(status.st_mtime_ns, status.st_size)
+        file = file_of(path.stat())
         record = read_file(path, Record)
     except OSError as error:
         return file._replace(reason=f"it can't be read: {error.strerror}"), None
@@ -214,7 +230,8 @@ def merged(old: Indexed, read: Indexed, files: Mapping[str, File]) -> dict[str, 
         if name in old.frames:
             parts.insert(0, old.frames[name][old.frames[name][KEY].isin(kept)])
         frames[name] = joined(parts) if parts else typed(own_columns(name, FRAMES[name]([], None)))
-    cases = frames["cases"].drop_duplicates(KEY, keep="last")  # a file copied under another name
+    frames = {name: frame.drop_duplicates(ROW[name], keep="last") for name, frame in frames.items()}
+    cases = frames["cases"]
     order = ["sweep_id", "started_at", *AXES_OF_A_FAMILY, "batch_size"]
     cases = cases.sort_values(order, kind="stable", ignore_index=True)
     place = pd.Series(cases.index, index=cases[KEY])
@@ -233,16 +250,16 @@ def load(folder: Path, version: str) -> Indexed | None:
             return None
         old = Indexed(version, files)
         tables = {name: pq.read_table(folder / f"{name}.parquet") for name in FRAMES}
+        if any(stamp_of(table) != old.stamp for table in tables.values()):
+            return None
+        frames = {name: typed(table.to_pandas()) for name, table in tables.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException):
         return None
-    if any(
-        (table.schema.metadata or {}).get(b"stamp") != old.stamp.encode()
-        for table in tables.values()
-    ):
-        return None
-    return Indexed(
-        version, files, {name: typed(table.to_pandas()) for name, table in tables.items()}
-    )
+    return Indexed(version, files, frames)
+
+
+def stamp_of(table: pa.Table) -> str:
+    return ((table.schema.metadata or {}).get(b"stamp") or b"").decode(errors="replace")
 
 
 def save(folder: Path, indexed: Indexed) -> None:

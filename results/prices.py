@@ -52,13 +52,13 @@ class Price(Strict):
     date: Annotated[str, BeforeValidator(iso_date)] = Field(description="a date as 2026-09-24")
 
 
-def find_price(gpu_name: str, more: Mapping[str, Price] = {}) -> Price | None:
+def find_price(gpu_name: str, *more: Mapping[str, Price]) -> Price | None:
     """The price of a GPU by the name that its driver gives it; None where there is none.
 
     Args:
-        more: A person's own rows, which win over the table's.
+        more: A person's own rows, which win over the table's; the first over the others.
     """
-    return find_row(gpu_name, more, shipped_prices())
+    return find_row(gpu_name, *more, shipped_prices())
 
 
 @lru_cache
@@ -88,14 +88,14 @@ def million_images_usd(image_s: float, usd_per_hour: float) -> float:
     return IMAGES * image_s / SECONDS_PER_HOUR * usd_per_hour
 
 
-def with_cost(cases: pd.DataFrame, more: Mapping[str, Price] = {}) -> pd.DataFrame:
+def with_cost(cases: pd.DataFrame, *more: Mapping[str, Price]) -> pd.DataFrame:
     """Cases with the price of their GPU and what a million images cost; missing without a price.
 
     Args:
         cases: A frame of cases.
-        more: A person's own rows, which win over the table's.
+        more: A person's own rows, which win over the table's; the first over the others.
     """
-    prices = {gpu: find_price(gpu, more) for gpu in cases["gpu"].dropna().unique()}
+    prices = {gpu: find_price(gpu, *more) for gpu in cases["gpu"].dropna().unique()}
     rows = [prices.get(gpu) for gpu in cases["gpu"]]
     usd_per_hour = pd.Series(
         [row.usd_per_hour if row else float("nan") for row in rows], cases.index, dtype=float

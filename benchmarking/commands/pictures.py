@@ -5,28 +5,31 @@ They belong to the room of pictures, which this one does not know: all that is t
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
 import click
 
 
-def handed_over(name: str, summary: str) -> click.Command:
+class HandedOver(click.Command):
     """A command of another process, which parses its arguments and shows its own help."""
 
-    @click.command(
-        name,
-        short_help=summary,
-        add_help_option=False,
-        context_settings={"ignore_unknown_options": True},
-    )
-    @click.argument("words", nargs=-1, type=click.UNPROCESSED)
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.params["words"] = tuple(args)
+        return []
+
+
+def handed_over(name: str, summary: str) -> click.Command:
+    @click.command(name, cls=HandedOver, short_help=summary, add_help_option=False)
     def run(words: tuple[str, ...]) -> None:
-        command = [sys.executable, "-P", "-m", "dashboards", name, *words]
-        try:
-            sys.exit(subprocess.run(command, check=False).returncode)
-        except KeyboardInterrupt:  # it had the signal too, and ends by itself
-            sys.exit(0)
+        process = subprocess.Popen([sys.executable, "-P", "-m", "dashboards", name, *words])
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        while True:
+            try:
+                sys.exit(process.wait())
+            except KeyboardInterrupt:  # it had the signal too, and ends by itself
+                continue
 
     return run
 

@@ -4,6 +4,9 @@
 (function () {
   "use strict";
 
+  /* Controls that have just appeared are as the server read the address, which stays. */
+  let placed = "";
+
   const skip = () => window.dash_clientside.no_update;
 
   function listed(value) {
@@ -22,11 +25,13 @@
     return text ? "?" + text : "";
   }
 
-  /* The value that a control has in a query. */
-  function fromQuery(search, id, standards) {
+  /* The value that a control has in a query; the first choice where it has none of them. */
+  function fromQuery(search, id, choices) {
     const values = new URLSearchParams(search || "").getAll(id.name);
     if (id.part === "filter") return values;
-    return values.length ? values[values.length - 1] : standards[id.name] || null;
+    const value = values.length ? values[values.length - 1] : null;
+    const known = choices[id.name];
+    return known && !known.includes(value) ? known[0] : value;
   }
 
   /* As Dash names an element: its keys in order. */
@@ -54,20 +59,25 @@
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
     pages: {
       /* One callback for both directions, so that neither can chase the other. */
-      follow: function (search, filters, options, filterIds, optionIds, standards) {
+      follow: function (search, filters, options, filterIds, optionIds, choices) {
         const changed = window.dash_clientside.callback_context.triggered.map((each) => each.prop_id);
         const byAddress = changed.length === 0 || changed.some((id) => id.startsWith("url."));
+        const there = JSON.stringify([filterIds, optionIds]);
+        const areNew = there !== placed;
+        placed = there;
         if (byAddress) {
-          const values = (ids) => ids.map((id) => fromQuery(search, id, standards));
+          const values = (ids) => ids.map((id) => fromQuery(search, id, choices));
           return [skip(), values(filterIds), values(optionIds)];
         }
         let next = search || "";
         const take = (ids, values) => ids.forEach((id, at) => {
           if (!changed.includes(elementOf(id.part, id.name) + ".value")) return;
-          next = withControl(next, id.name, values[at], standards[id.name]);
+          next = withControl(next, id.name, values[at], (choices[id.name] || [])[0]);
         });
-        take(filterIds, filters);
-        take(optionIds, options);
+        if (!areNew) {
+          take(filterIds, filters);
+          take(optionIds, options);
+        }
         return [next === (search || "") ? skip() : next, filterIds.map(skip), optionIds.map(skip)];
       },
 
@@ -83,12 +93,13 @@
         return "/run?" + query.toString();
       },
 
-      /* The record of the row that was clicked. */
-      openRow: function (cells) {
-        const at = cells.findIndex((cell) => cell);
-        if (at < 0 || !cells[at].rowId) return skip();
+      /* The record of the row that was clicked; a row of anything else opens nothing. */
+      openRow: function () {
+        const changed = window.dash_clientside.callback_context.triggered[0];
+        const [record, row] = ((changed && changed.value && changed.value.rowId) || "").split(" ");
+        if (!row) return skip();
         const query = new URLSearchParams(window.location.search);
-        query.set("run", cells[at].rowId);
+        query.set("run", record);
         return "/run?" + query.toString();
       },
 

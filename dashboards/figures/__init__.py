@@ -36,7 +36,7 @@ class FigureSpec:
     summary: What it tells.
     options: That a person may choose.
     columns: Of its frame, for its table and for downloads.
-    in_report: Whether it stands in a report of everything.
+    in_report: Whether it tells of many records, and so stands in a report.
     """
 
     frame: str
@@ -47,13 +47,15 @@ class FigureSpec:
     in_report: bool = True
 
 
-CASE = ("gpu", "model", "batch_size", "precision", "attention", "execution", "image_size")
+CASE = (
+    "device_name", "model", "batch_size", "precision", "attention", "execution", "image_size",
+    "input", "weights",
+)  # fmt: skip
 TIMES = ("median_s", "low_s", "high_s", "n")
 
 FIGURES: dict[str, FigureSpec] = {
     "coverage": FigureSpec(
         "cases", coverage_figure, "what was measured", (*CASE, "status", "stage", "message"),
-        in_report=False,
     ),
     "components": FigureSpec(
         "components", components_figure, "where the pipeline's time goes",
@@ -68,12 +70,12 @@ FIGURES: dict[str, FigureSpec] = {
         (*CASE, "status", "image_s", *TIMES),
     ),
     "speedup": FigureSpec(
-        "cases", speedup_figure, "how many times as fast a batch is", (*CASE, "images_per_s"),
-        in_report=False,
+        "cases", speedup_figure, "how many times as fast a batch is",
+        (*CASE, "images_per_s", "speedup"),
     ),
     "efficiency": FigureSpec(
         "cases", efficiency_figure, "what share of an ideal batch's speed is reached",
-        (*CASE, "images_per_s"), in_report=False,
+        (*CASE, "images_per_s", "speedup", "efficiency"),
     ),
     "layers": FigureSpec(
         "modules", layers_figure, "each layer at each batch size",
@@ -96,7 +98,7 @@ FIGURES: dict[str, FigureSpec] = {
     ),
     "distance": FigureSpec(
         "limits", distance_figure, "how many times as long as the hardware would need",
-        (*CASE, "module", "total_s", "floor_s", "floor_measured_s", "bound_by"),
+        (*CASE, "module", "total_s", "floor_s", "floor_measured_s", "floor_times", "bound_by"),
         options=("level",),
     ),
     "cost": FigureSpec(
@@ -116,11 +118,10 @@ FIGURES: dict[str, FigureSpec] = {
     "ratios": FigureSpec(
         "comparison", ratios_figure, "which cases differ",
         (*CASE[1:], "before_s", "after_s", "ratio", "ratio_low", "ratio_high", "verdict"),
-        in_report=False,
     ),
     "waterfall": FigureSpec(
         "module_changes", waterfall_figure, "which modules make up the difference",
-        ("module", "kind", "before_s", "after_s", "change_s"), in_report=False,
+        ("module", "kind", "before_s", "after_s", "change_s"),
     ),
     "samples": FigureSpec(
         "samples", samples_figure, "each timed forward", ("forward", "forward_s"), in_report=False,

@@ -22,7 +22,8 @@ def ratios_figure(frame: pd.DataFrame) -> go.Figure:
     """The ratio of each case that both runs have, with its interval; 1 means no change."""
     every = matched(frame)
     every = every.assign(label=labels(every, varying(every, AXES) or ["model"]))
-    rows = every.iloc[(-(every["ratio"] - 1).abs()).argsort(kind="stable")].head(MOST_CASES)
+    distance = np.abs(np.log(every["ratio"].to_numpy(dtype=float)))
+    rows = every.iloc[np.argsort(-distance, kind="stable")].head(MOST_CASES)
     figure = go.Figure()
     if len(rows):
         figure.add_trace(
@@ -39,10 +40,13 @@ def ratios_figure(frame: pd.DataFrame) -> go.Figure:
                     "type": "data", "array": rows["ratio_high"] - rows["ratio"],
                     "arrayminus": rows["ratio"] - rows["ratio_low"], "thickness": 1, "width": 3,
                 },
-                customdata=point_data(rows, rows["before_s"] * 1e3, rows["after_s"] * 1e3),
+                customdata=point_data(
+                    rows, rows["before_s"] * 1e3, rows["after_s"] * 1e3, rows["ratio_low"],
+                    rows["ratio_high"],
+                ),
                 hovertemplate=(
                     "%{y}<br>%{customdata[1]:.4g} ms, then %{customdata[2]:.4g} ms: %{x:.4f}"
-                    "<extra></extra>"
+                    "<br>between %{customdata[3]:.4f} and %{customdata[4]:.4f}<extra></extra>"
                 ),
                 showlegend=False,
             )

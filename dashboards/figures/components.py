@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from ..theme import finish, part_color, safe
-from .series import FAMILY, has_synthetic, labels, varying, with_device
+from .series import FAMILY, SERIES_AXES, has_synthetic, newest, series_labels
 
 MOST_BARS = 40
 
@@ -21,13 +21,13 @@ def components_figure(
         scale: `absolute` in milliseconds, or each part's `share`.
         batch: Size of the batches shown; by default the smallest of each series.
     """
-    good = with_device(frame[(frame["status"] == "ok") & (frame["pipeline"] == "prompts")])
-    sizes = good.groupby(FAMILY)["batch_size"].transform("min")
-    chosen = good["batch_size"].eq(int(batch) if batch else sizes)
-    rows = good[chosen].assign(image_s=lambda each: each["median_s"] / each["batch_size"])
-    axes = varying(rows, FAMILY) or ["model"]
-    rows = rows.assign(label=labels(rows, axes).map(safe))
-    rows = rows.drop_duplicates(["label", "component"], keep="last")
+    good = frame[(frame["status"] == "ok") & (frame["pipeline"] == "prompts")]
+    cases = newest(good.drop_duplicates("record_id"))
+    sizes = cases.groupby(FAMILY)["batch_size"].transform("min")
+    cases = cases[cases["batch_size"].eq(int(batch) if batch else sizes)]
+    named = cases.assign(label=series_labels(cases, ("model", *SERIES_AXES)).map(safe))
+    rows = good.merge(named[["record_id", "label"]], on="record_id")
+    rows = rows.assign(image_s=rows["median_s"] / rows["batch_size"])
     every = list(dict.fromkeys(rows["label"]))
     rows = rows[rows["label"].isin(every[:MOST_BARS])]
     is_share = scale == "share"
@@ -49,7 +49,11 @@ def components_figure(
 def part_bars(part: str, rows: pd.DataFrame, position: int, is_share: bool) -> go.Bar:
     """One component's piece of all bars."""
     milliseconds, percent = rows["image_s"] * 1e3, rows["share"] * 100
-    told = [milliseconds, percent, rows["n"], rows["batch_size"], rows["prompts"]]
+    per_image = 1e3 / rows["batch_size"]
+    told = [
+        milliseconds, percent, rows["n"], rows["batch_size"], rows["prompts"],
+        rows["low_s"] * per_image, rows["high_s"] * per_image,
+    ]  # fmt: skip
     return go.Bar(
         y=rows["label"],
         x=percent if is_share else milliseconds,
@@ -59,7 +63,8 @@ def part_bars(part: str, rows: pd.DataFrame, position: int, is_share: bool) -> g
         customdata=[list(each) for each in zip(rows["record_id"], *told, strict=True)],
         hovertemplate=(
             "%{y}<br>%{fullData.name}: %{customdata[1]:.4g} ms an image, %{customdata[2]:.3g} %"
-            "<br>batch %{customdata[4]}, %{customdata[5]} prompts, n %{customdata[3]}"
+            "<br>95 % %{customdata[6]:.4g} .. %{customdata[7]:.4g} ms, n %{customdata[3]}"
+            "<br>batch %{customdata[4]}, %{customdata[5]} prompts"
             "<extra></extra>"
         ),
     )

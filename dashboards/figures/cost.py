@@ -9,17 +9,35 @@ import plotly.graph_objects as go
 from results.metrics import METRICS
 
 from ..theme import color_of, finish, marker_of, safe
-from .series import MOST_SERIES, SERIES_AXES, has_synthetic, labels, measured, point_data, varying
+from .series import (
+    MOST_SERIES,
+    SERIES_AXES,
+    has_synthetic,
+    labels,
+    measured,
+    point_data,
+    series_labels,
+    varying,
+)
 
-AXES_SHOWN = ("device_name", "model", *SERIES_AXES)
+WORK = ("image_size", "input")  # cases that differ in it do not do the same
+
+
+# What else hovering tells of a price: what its interval and its source are.
+TOLD = {
+    "million_usd": (
+        "<br>95 % %{customdata[5]:.4g} .. %{customdata[6]:.4g} USD"
+        "<br>%{customdata[3]} USD/h: %{customdata[4]}"
+    )
+}
 
 
 def best_of_each(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     """The batch size of each series where a column is least; the least first."""
     cases = measured(frame)
     known = cases[cases[column].notna()]
-    axes = ["device_name", "model", *varying(known, SERIES_AXES)]
-    known = known.assign(label=labels(known, axes)).sort_values(column, kind="stable")
+    known = known.assign(label=series_labels(known, ("model", *SERIES_AXES)))
+    known = known.sort_values(column, kind="stable")
     return known.drop_duplicates("label")
 
 
@@ -32,18 +50,19 @@ def bars_figure(frame: pd.DataFrame, column: str, title: str) -> go.Figure:
     for device, own in rows.groupby("device_name", sort=False):
         price = own["usd_per_hour"].map(METRICS["usd_per_hour"].show)
         source = (own["price_source"].astype(str) + ", " + own["price_date"].astype(str)).map(safe)
+        values = own[column] * metric.scale
+        low, high = own["low_s"] / own["median_s"], own["high_s"] / own["median_s"]
+        told = [own["batch_size"], own["n"], price, source, values * low, values * high]
         figure.add_trace(
             go.Bar(
                 y=own["label"].map(safe),
-                x=own[column] * metric.scale,
+                x=values,
                 orientation="h",
                 name=safe(device),
                 marker={"color": color_of(str(device))},
-                customdata=point_data(own, own["batch_size"], own["n"], price, source),
-                hovertemplate=(
-                    f"%{{y}}<br>%{{x:.4g}} {metric.unit} at batch %{{customdata[1]}}, "
-                    "n %{customdata[2]}<br>%{customdata[3]} USD/h: %{customdata[4]}<extra></extra>"
-                ),
+                customdata=point_data(own, *told),
+                hovertemplate=f"%{{y}}<br>%{{x:.4g}} {metric.unit} at batch %{{customdata[1]}}, "
+                f"n %{{customdata[2]}}{TOLD.get(column, '')}<extra></extra>",
             )
         )
     figure.update_xaxes(title=metric.heading)
@@ -68,7 +87,6 @@ def pareto_figure(frame: pd.DataFrame) -> go.Figure:
     """How long a batch takes against what a million images cost; a line joins the best choices."""
     cases = measured(frame)
     known = cases[cases["million_usd"].notna()]
-    known = known.assign(label=labels(known, AXES_SHOWN[: 2 + len(varying(known, SERIES_AXES))]))
     figure = go.Figure()
     for (device, precision), rows in known.groupby(["device_name", "precision"], sort=False):
         label = safe(f"{device} {precision}")
@@ -89,21 +107,22 @@ def pareto_figure(frame: pd.DataFrame) -> go.Figure:
                 ),
             )
         )  # fmt: skip
-    for position, (model, rows) in enumerate(known.groupby("model", sort=False)):
+    known = known.assign(task=labels(known, ["model", *varying(known, WORK)]))
+    for position, (task, rows) in enumerate(known.groupby("task", sort=False)):
         front = pareto_front(rows)
         figure.add_trace(
             go.Scatter(
                 x=front["median_s"] * 1e3,
                 y=front["million_usd"],
                 mode="lines",
-                name=safe(f"best of {model}"),
+                name=safe(f"best of {task}"),
                 line={
                     "color": "#8a8a8a",
                     "width": 1,
                     "shape": "hv",
                     "dash": ("solid", "dash", "dot")[position % 3],
                 },
-                hovertemplate=safe(f"nothing measured of {model} is faster and cheaper")
+                hovertemplate=safe(f"nothing measured of {task} is faster and cheaper")
                 + "<extra></extra>",
             )
         )

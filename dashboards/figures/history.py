@@ -6,7 +6,17 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from ..theme import LINES, color_of, finish, marker_of, safe
-from .series import FAMILY, MOST_SERIES, has_synthetic, labels, point_data, varying, with_device
+from .series import (
+    FAMILY,
+    MOST_SERIES,
+    has_synthetic,
+    labels,
+    point_data,
+    series_labels,
+    with_device,
+)
+
+SHOWN = ("execution", "image_size", "input", "weights")  # besides, where they vary
 
 
 def measured_often(frame: pd.DataFrame) -> pd.DataFrame:
@@ -14,17 +24,20 @@ def measured_often(frame: pd.DataFrame) -> pd.DataFrame:
     good = with_device(frame[(frame["status"] == "ok") & frame["image_s"].notna()])
     times = good.groupby([*FAMILY, "batch_size"])["image_s"].transform("size")
     often = good[times > 1]
-    axes = ["device_name", "model", "precision", "attention", "batch_size"]
-    more = [axis for axis in varying(often, FAMILY) if axis not in axes]
-    at = pd.to_datetime(often["started_at"], format="ISO8601", utc=True)
-    often = often.assign(at=at, series=labels(often, [*axes, *more]))
-    return often.sort_values("at", kind="stable")
+    always = ("model", "precision", "attention")
+    named = labels(
+        often.assign(label=series_labels(often, SHOWN)), ["label", *always, "batch_size"]
+    )
+    # Any text may stand there: what is no time has no place.
+    at = pd.to_datetime(often["started_at"], format="ISO8601", utc=True, errors="coerce")
+    often = often.assign(at=at, series=named)
+    return often[at.notna()].sort_values("at", kind="stable")
 
 
 def history_figure(frame: pd.DataFrame) -> go.Figure:
     """A line for each case that was measured more than once."""
     often = measured_often(frame)
-    every = list(dict.fromkeys(often["series"]))
+    every = list(dict.fromkeys(often["series"][::-1]))  # those that were measured last first
     often = often[often["series"].isin(every[:MOST_SERIES])]
     models = list(dict.fromkeys(often["model"]))
     figure = go.Figure()
@@ -49,10 +62,13 @@ def history_figure(frame: pd.DataFrame) -> go.Figure:
                     "type": "data", "array": values * (high - 1),
                     "arrayminus": values * (1 - low), "thickness": 1, "width": 2,
                 },
-                customdata=point_data(rows, commits, rows["n"], rows["torch"].map(safe)),
+                customdata=point_data(
+                    rows, commits, rows["n"], rows["torch"].map(safe), values * low, values * high
+                ),
                 hovertemplate=(
                     f"{name}<br>%{{y:.4g}} ms at commit %{{customdata[1]}}"
-                    "<br>n %{customdata[2]}, torch %{customdata[3]}<extra></extra>"
+                    "<br>95 % %{customdata[4]:.4g} .. %{customdata[5]:.4g}, n %{customdata[2]}"
+                    "<br>torch %{customdata[3]}<extra></extra>"
                 ),
             )
         )  # fmt: skip

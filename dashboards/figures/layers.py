@@ -2,55 +2,98 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from results.schema import AXES
-
 from ..theme import finish, kind_color, safe
-from .series import FAMILY, has_synthetic, labels, varying, with_device
+from .series import (
+    FAMILY,
+    SERIES_AXES,
+    has_synthetic,
+    labels,
+    point_data,
+    series_labels,
+    varying,
+    with_device,
+)
 
 INNER = r"^blocks\.\d+\."  # norm1, attn, norm2 and mlp of a block
-OF_A_RUN = ("sweep_id", *(axis for axis in AXES if axis != "batch_size"))
+BLOCK = r"blocks\.\d+"
+OF_A_RUN = ["sweep_id", *FAMILY]
 
 
 def timed_modules(frame: pd.DataFrame) -> pd.DataFrame:
-    """Modules of good cases, each with the name of the set of batch sizes that it belongs to."""
+    """Modules of good cases, in milliseconds of an image, each with the set of batch sizes that it
+    belongs to: `family` is its name in addresses, the same whatever else is shown.
+    """
     modules = with_device(frame[(frame["status"] == "ok") & frame["total_s"].notna()])
-    axes = ["device_name", *OF_A_RUN]
-    differing = varying(modules, axes)
-    # What a person reads first comes first; the sweep only where nothing else tells them apart.
-    named = [axis for axis in FAMILY if axis in differing] or ["model"]
-    if "sweep_id" in differing:
-        named.append("sweep_id")
-    family = labels(modules, named) if len(modules) else pd.Series([], dtype=object)
-    image_s = modules["total_s"] / modules["batch_size"]
-    return modules.assign(family=family, image_ms=image_s * 1e3)
+    runs = modules[OF_A_RUN].drop_duplicates()
+    runs = runs.assign(family=[short_hash(row) for row in runs.itertuples(index=False)])
+    modules = modules.merge(runs, on=OF_A_RUN, sort=False)
+    per_image = 1e3 / modules["batch_size"]
+    whole_s = modules.groupby("record_id")["self_s"].transform("sum")
+    return modules.assign(
+        image_ms=modules["total_s"] * per_image,
+        low_ms=modules["low_s"] * per_image,
+        high_ms=modules["high_s"] * per_image,
+        percent=modules["total_s"] / whole_s * 100,
+    )
 
 
-def families(frame: pd.DataFrame) -> list[str]:
-    """Names of the sets of batch sizes whose layers can be shown."""
-    return list(dict.fromkeys(timed_modules(frame)["family"]))
+def short_hash(values: Iterable[object]) -> str:
+    return hashlib.sha256(repr(tuple(values)).encode()).hexdigest()[:10]
+
+
+def families(frame: pd.DataFrame) -> dict[str, str]:
+    """The sets of batch sizes whose layers can be shown, the newest first: a name for a person by
+    that in addresses.
+    """
+    modules = timed_modules(frame)
+    runs = modules.sort_values("started_at", kind="stable").drop_duplicates("family", keep="last")
+    named = runs.assign(series=series_labels(runs, ("model", *SERIES_AXES)))
+    label = labels(named, ["series", *varying(named, ["sweep_id"])])
+    return dict(zip(named["family"][::-1], label[::-1], strict=True))
 
 
 def of_family(modules: pd.DataFrame, family: str | None, depth: str) -> pd.DataFrame:
-    """The first family where there is none of that name."""
-    names = list(dict.fromkeys(modules["family"]))
-    chosen = family if family in names else next(iter(names), None)
-    own = modules[modules["family"] == chosen]
+    """The newest family where there is none of that name."""
+    if family not in set(modules["family"]) and len(modules):
+        family = next(iter(modules.sort_values("started_at", ascending=False)["family"]))
+    own = modules[modules["family"] == family]
     is_inner = own["module"].str.contains(INNER, regex=True)
-    if depth == "parts":
-        blocks = own["module"].str.fullmatch(r"blocks\.\d+")
-        return own[~blocks] if is_inner.any() else own
+    if depth == "parts" and is_inner.any():
+        return with_rest(own)
     return own[~is_inner]
 
 
-def note_of(modules: pd.DataFrame) -> str:
-    count = modules["family"].nunique()
-    return f"1 of {count} series shown" if count > 1 else ""
+def with_rest(modules: pd.DataFrame) -> pd.DataFrame:
+    """Of each block only what its parts do not account for, so that all adds up."""
+    is_block = modules["module"].str.fullmatch(BLOCK)
+    own_ms = modules["self_s"] / modules["batch_size"] * 1e3
+    whole_s = modules.groupby("record_id")["self_s"].transform("sum")
+    return modules.assign(
+        module=modules["module"].where(~is_block, modules["module"] + " rest"),
+        kind=modules["kind"].where(~is_block, "rest of block"),
+        image_ms=modules["image_ms"].where(~is_block, own_ms),
+        low_ms=modules["low_ms"].mask(is_block),
+        high_ms=modules["high_ms"].mask(is_block),
+        percent=modules["percent"].where(~is_block, modules["self_s"] / whole_s * 100),
+    )
+
+
+def note_of(modules: pd.DataFrame, rows: pd.DataFrame, asked: str | None) -> str:
+    """Which of all it is; and that it is another than was asked for."""
+    if rows.empty:
+        return ""
+    count, first = modules["family"].nunique(), rows.iloc[0]
+    told = f"sweep {safe(first['sweep_id'])}; 1 of {count} series shown"
+    is_other = asked and asked != first["family"]
+    return f"not the series that was asked for, which is not here; {told}" if is_other else told
 
 
 def name_of(rows: pd.DataFrame) -> str:
@@ -58,8 +101,8 @@ def name_of(rows: pd.DataFrame) -> str:
     if rows.empty:
         return ""
     first = rows.iloc[0]
-    named = ("device_name", "model", "precision", "attention")
-    return safe(", ".join(str(first[axis]) for axis in named))
+    named = ("device_name", "model", "precision", "attention", "execution")
+    return safe(", ".join([*(str(first[axis]) for axis in named), f"{first['image_size']} px"]))
 
 
 def layers_figure(
@@ -84,7 +127,7 @@ def layers_figure(
     if against and against in set(modules["family"]):
         other = by_batch(of_family(modules, against, depth), "image_ms")
         table = (table / other.reindex(index=table.index, columns=table.columns) - 1) * 100
-        title += f", against {safe(against)}"
+        title += f", against {safe(families(frame)[against])}"
         unit, bar = "% of change", "%"
         colors = {"colorscale": "RdBu_r", "zmid": 0}
     figure = go.Figure()
@@ -107,15 +150,14 @@ def layers_figure(
     figure.update_yaxes(autorange="reversed", automargin=True, type="category")
     title = f"Batching speed per layer: {title} [{unit}]"
     height = 200 + 18 * len(table)
-    return finish(figure, title, has_synthetic(rows), height, note_of(modules))
+    note = note_of(modules, rows, family)
+    return finish(figure, title, has_synthetic(rows), height, note)
 
 
 def cell_data(rows: pd.DataFrame) -> np.ndarray:
     """What each cell carries: its record, n, and the interval of an image's time."""
-    scale = 1e3 / rows["batch_size"]
-    told = rows.assign(low_ms=rows["low_s"] * scale, high_ms=rows["high_s"] * scale)
-    records = by_batch(told, "record_id")
-    others = (by_batch(told, name).reindex_like(records) for name in ("n", "low_ms", "high_ms"))
+    records = by_batch(rows, "record_id")
+    others = (by_batch(rows, name).reindex_like(records) for name in ("n", "low_ms", "high_ms"))
     return np.stack([each.to_numpy(dtype=object) for each in (records, *others)], axis=-1)
 
 
@@ -155,24 +197,28 @@ def layer_bars_figure(
     rows = rows[rows["batch_size"] == chosen].drop_duplicates("module", keep="last")
     figure = go.Figure()
     for kind, own in rows.groupby("kind", sort=False):
-        low, high = own["low_s"] / own["total_s"], own["high_s"] / own["total_s"]
+        is_short = own["is_resolved"].eq(False).fillna(False)
         figure.add_trace(
             go.Bar(
                 x=own["module"].map(safe),
                 y=own["image_ms"],
                 name=safe(kind),
-                marker={"color": kind_color(str(kind))},
-                error_y={
-                    "type": "data", "array": own["image_ms"] * (high - 1),
-                    "arrayminus": own["image_ms"] * (1 - low), "thickness": 1, "width": 2,
+                marker={
+                    "color": kind_color(str(kind)),
+                    "pattern": {"shape": ["/" if short else "" for short in is_short]},
                 },
-                customdata=[
-                    list(each)
-                    for each in zip(own["record_id"], own["share"] * 100, own["n"], strict=True)
-                ],
+                error_y={
+                    "type": "data", "array": own["high_ms"] - own["image_ms"],
+                    "arrayminus": own["image_ms"] - own["low_ms"], "thickness": 1, "width": 2,
+                },
+                customdata=point_data(
+                    own, own["percent"], own["n"], own["low_ms"], own["high_ms"],
+                    is_short.map({True: "<br>too short for the timer to tell", False: ""}),
+                ),
                 hovertemplate=(
                     "%{x} (%{fullData.name}): %{y:.4g} ms an image"
-                    "<br>%{customdata[1]:.3g} % of the encoder, n %{customdata[2]}<extra></extra>"
+                    "<br>95 % %{customdata[3]:.4g} .. %{customdata[4]:.4g}, n %{customdata[2]}"
+                    "<br>%{customdata[1]:.3g} % of the encoder%{customdata[5]}<extra></extra>"
                 ),
             )
         )  # fmt: skip
@@ -182,4 +228,4 @@ def layer_bars_figure(
     )  # fmt: skip
     figure.update_yaxes(title="time of an image [ms]", rangemode="tozero")
     title = f"Layers at batch {chosen}: {name_of(rows)} [ms/image]"
-    return finish(figure, title, has_synthetic(rows), note=note_of(modules))
+    return finish(figure, title, has_synthetic(rows), note=note_of(modules, rows, family))

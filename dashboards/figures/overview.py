@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from results.schema import FAILED
 
 from ..theme import STATUS_MARKS, finish, safe
-from .series import has_synthetic, with_device
+from .series import has_synthetic, newest
 
 NOT_MEASURED = ("skipped", "unsupported", "interrupted", "not_run")
 WORST_FIRST = ("failed", "oom", "ok", "not run")
@@ -26,7 +26,7 @@ def coverage_rows(frame: pd.DataFrame) -> pd.DataFrame:
 
     Where cases differ in precision or attention, a failure shows before what went well.
     """
-    cases = with_device(frame)
+    cases = newest(frame)
     cases = cases.assign(mark=cases["status"].map(mark_of))
     place = ["device_name", "model", "batch_size"]
     counts = cases.pivot_table(

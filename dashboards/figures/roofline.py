@@ -14,7 +14,9 @@ from .series import (
     SERIES_AXES,
     has_synthetic,
     labels,
+    newest,
     point_data,
+    series_labels,
     varying,
     with_device,
 )
@@ -36,7 +38,8 @@ def roofline_figure(frame: pd.DataFrame, level: str = "cases") -> go.Figure:
         level: `cases`, or the `modules` of the encoder.
     """
     of_level = (frame["module"] == ENCODER) == (level == "cases")
-    known = with_device(frame[of_level & frame["flops_per_s"].notna()])
+    good = (frame["status"] == "ok") & frame["flops_per_s"].notna()
+    known = with_device(frame[of_level & good])
     known = known.assign(moved=known["moved_bytes"].fillna(known["least_bytes"]))
     known = known[known["moved"] > 0]
     known = known.assign(intensity=known["flops"] / known["moved"])
@@ -45,7 +48,7 @@ def roofline_figure(frame: pd.DataFrame, level: str = "cases") -> go.Figure:
     for (device, precision), rows in known.groupby(["device_name", "precision"], sort=False):
         label = safe(f"{device} {precision}")
         figure.add_trace(points(rows, label, str(device), str(precision)))
-        for trace in roof_lines(rows.iloc[0], label, str(device), span):
+        for trace in roof_lines(rows, label, str(device), span):
             figure.add_trace(trace)
     figure.update_xaxes(type="log", title="FLOP for each byte that operations move")
     figure.update_yaxes(type="log", title="achieved [TFLOP/s]")
@@ -61,13 +64,18 @@ def distance_figure(frame: pd.DataFrame, level: str = "cases") -> go.Figure:
         level: `cases`, or the `modules` of the encoder.
     """
     of_level = (frame["module"] == ENCODER) == (level == "cases")
-    known = with_device(frame[of_level & (frame["status"] == "ok")])
-    floor_s = known["floor_measured_s"].fillna(known["floor_s"])
-    known = known.assign(floor_s=floor_s, floor_times=known["total_s"] / floor_s)
-    known = known[known["floor_times"].notna()]
-    axes = ["device_name", *varying(known, ["model", *SERIES_AXES, "module"])]
-    known = known.assign(label=labels(known, axes)).sort_values("floor_times", kind="stable")
-    every = known.drop_duplicates("label")
+    good = frame[of_level & (frame["status"] == "ok") & frame["floor_times"].notna()]
+    cases = newest(good.drop_duplicates("record_id"))
+    known = with_device(good[good["record_id"].isin(cases["record_id"])])
+    known = known.assign(
+        label=labels(
+            known.assign(series=series_labels(known, ("model", *SERIES_AXES))),
+            ["series", *varying(known, ["module"])],
+        ),
+        whose=known["floor_measured_s"].notna().map({True: "as measured", False: "by its maker"}),
+        floor_s=known["floor_measured_s"].fillna(known["floor_s"]),
+    )
+    every = known.sort_values("floor_times", kind="stable").drop_duplicates("label")
     rows = every.head(MOST_SERIES)
     figure = go.Figure()
     for bound, own in rows.groupby("bound_by", sort=False):
@@ -80,12 +88,12 @@ def distance_figure(frame: pd.DataFrame, level: str = "cases") -> go.Figure:
                 name=f"bound by {safe(bound)}",
                 marker={"color": color, "pattern": {"shape": pattern}},
                 customdata=point_data(
-                    own, own["batch_size"], own["total_s"] * 1e3, own["floor_s"] * 1e3
+                    own, own["batch_size"], own["total_s"] * 1e3, own["floor_s"] * 1e3, own["whose"]
                 ),
                 hovertemplate=(
                     "%{y}<br>%{x:.3g} times the floor at batch %{customdata[1]}: "
-                    "%{customdata[2]:.4g} ms, where %{customdata[3]:.4g} ms would be possible"
-                    "<extra></extra>"
+                    "%{customdata[2]:.4g} ms, where the roof %{customdata[4]} allows "
+                    "%{customdata[3]:.4g} ms<extra></extra>"
                 ),
             )
         )
@@ -101,7 +109,7 @@ def distance_figure(frame: pd.DataFrame, level: str = "cases") -> go.Figure:
 
 
 def points(rows: pd.DataFrame, label: str, device: str, precision: str) -> go.Scatter:
-    shares = rows["mfu_measured"].fillna(rows["mfu"]) * 100
+    shares = rows["flops_per_s"] / allowed(rows) * 100
     return go.Scatter(
         x=rows["intensity"],
         y=rows["flops_per_s"] * 1e-12,
@@ -118,20 +126,30 @@ def points(rows: pd.DataFrame, label: str, device: str, precision: str) -> go.Sc
         ],
         hovertemplate=(
             f"{label}<br>%{{text}}<br>%{{y:.4g}} TFLOP/s, %{{x:.4g}} FLOP/byte"
-            "<br>%{customdata[1]:.3g} % of the roof, bound by %{customdata[2]}<extra></extra>"
+            "<br>%{customdata[1]:.3g} % of the roof there, bound by %{customdata[2]}"
+            "<extra></extra>"
         ),
     )
 
 
+def allowed(rows: pd.DataFrame) -> pd.Series:
+    """FLOP/s that the roof allows at each row's intensity: as measured, or else by its maker."""
+    flops_per_s = rows["measured_roof_flops_per_s"].fillna(rows["roof_flops_per_s"])
+    bytes_per_s = rows["measured_roof_bytes_per_s"].fillna(rows["roof_bytes_per_s"])
+    return (rows["intensity"] * bytes_per_s).clip(upper=flops_per_s)
+
+
 def roof_lines(
-    row: pd.Series, label: str, device: str, span: tuple[float, float]
+    rows: pd.DataFrame, label: str, device: str, span: tuple[float, float]
 ) -> list[go.Scatter]:
     """The slope of memory and the ceiling of computing, by the maker and as measured."""
     traces = []
     for prefix, (dash, whose) in ROOFS.items():
-        flops_per_s, bytes_per_s = row[f"{prefix}_flops_per_s"], row[f"{prefix}_bytes_per_s"]
-        if not (flops_per_s > 0 and bytes_per_s > 0):
+        known = rows[rows[f"{prefix}_flops_per_s"].notna()].sort_values("started_at")
+        if known.empty:
             continue
+        last = known.iloc[-1]
+        flops_per_s, bytes_per_s = last[f"{prefix}_flops_per_s"], last[f"{prefix}_bytes_per_s"]
         ridge = flops_per_s / bytes_per_s
         intensity = np.unique(np.clip([span[0], ridge, max(span[1], ridge)], span[0], None))
         traces.append(

@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from results.stats import median_interval
 
-from ..theme import PALETTE, finish
+from ..theme import PALETTE, finish, safe
 from .series import has_synthetic
 
 QUANTITIES = {
@@ -78,7 +78,7 @@ def telemetry_figure(frame: pd.DataFrame) -> go.Figure:
             go.Scatter(
                 x=frame["at_s"], y=frame[name].astype(float) * scale, mode="lines+markers",
                 line={"color": PALETTE[row % len(PALETTE)]}, showlegend=False,
-                text=frame["event_reasons"],
+                text=frame["event_reasons"].fillna("").map(safe),
                 hovertemplate=f"%{{x:.3g}} s: %{{y:.4g}} {title}<br>%{{text}}<extra></extra>",
             ),
             row=row, col=1,

@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.colors import hex_to_rgb
 
-from results.capacity import KNEE, capacity_of_cases
+from results.capacity import FITTING, KNEE, capacity_of_cases
 from results.metrics import METRICS
 
 from ..theme import color_of, dash_of, finish, marker_of, safe
@@ -24,6 +24,7 @@ from .series import (
     newest,
     panels,
     point_data,
+    series_labels,
     with_device,
 )
 
@@ -39,10 +40,14 @@ Trace = dict[str, Any]  # one of plotly's, which are slow to make one by one
 
 def scaling_figure(frame: pd.DataFrame, column: str, title: str) -> go.Figure:
     """A column against the batch size: a panel a model, a line each of what else differs."""
-    every = with_gains(measured(frame))
+    every = fitting(frame) if column == "peak_bytes" else measured(frame)
     cases, note = labelled(every)
     models = models_of(every)
-    points, failures = points_of(cases, column), out_of_memory(frame, cases)
+    points, failures = points_of(cases, column), out_of_memory(frame, every)
+    never = failures["label"].isna().sum()
+    if never:
+        note = "; ".join(filter(None, [note, f"{never} series ran out of memory at every batch"]))
+    failures = failures[failures["label"].notna() & failures["label"].isin(cases["label"])]
     if column in RELATIVE:  # where what did not fit has no place
         failures = failures.head(0)
     traces = [*lines(points, column), *crosses(failures, points)]
@@ -64,13 +69,19 @@ def scaling_figure(frame: pd.DataFrame, column: str, title: str) -> go.Figure:
 
 
 def with_gains(cases: pd.DataFrame) -> pd.DataFrame:
-    """With the speed-up over the smallest batch that was measured, and its share of the ideal."""
-    in_order = cases.sort_values("batch_size", kind="stable")
+    """With the speed-up over the smallest batch that was measured, and its share of the ideal;
+    missing where a case was not measured, or has been measured again.
+    """
+    in_order = measured(cases).sort_values("batch_size", kind="stable")
     first = in_order.groupby(FAMILY, sort=False)[["images_per_s", "batch_size"]].transform("first")
     speedup = in_order["images_per_s"] / first["images_per_s"]
     larger = in_order["batch_size"] / first["batch_size"]
-    gains = in_order.assign(speedup=speedup, efficiency=speedup / larger)
-    return gains.loc[cases.index]
+    return cases.assign(speedup=speedup, efficiency=speedup / larger)
+
+
+def fitting(frame: pd.DataFrame) -> pd.DataFrame:
+    """The newest cases whose memory is known: what can't be trusted did fit."""
+    return newest(frame[frame["status"].isin(FITTING) & frame["peak_bytes"].notna()])
 
 
 def points_of(cases: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -81,9 +92,14 @@ def points_of(cases: pd.DataFrame, column: str) -> pd.DataFrame:
     low, high = rows["low_s"] / rows["median_s"], rows["high_s"] / rows["median_s"]
     if metric.better == "higher":
         low, high = 1 / high, 1 / low
+    if column in RELATIVE:  # the batch that all is divided by has an interval too
+        bounds = rows.assign(low=low, high=high).groupby(LINE, sort=False)[["low", "high"]]
+        first = bounds.transform("first")
+        is_first = ~rows.duplicated(LINE)
+        low, high = (low / first["high"]).mask(is_first), (high / first["low"]).mask(is_first)
     rows = rows.assign(value=value, low=value * low, high=value * high)
-    best = rows.groupby(LINE, sort=False)["images_per_s"].transform("max")
-    rows = rows.assign(is_knee=rows["images_per_s"] >= KNEE * best)
+    best = rows.groupby(LINE, sort=False)["image_s"].transform("min")
+    rows = rows.assign(is_knee=rows["image_s"] <= best / KNEE)
     # Only the first of those that are good enough.
     return rows.assign(is_knee=rows["is_knee"] & ~rows[rows["is_knee"]].duplicated(LINE))
 
@@ -130,11 +146,15 @@ def line_of(rows: pd.DataFrame) -> tuple[str, Trace]:
 
 
 def out_of_memory(frame: pd.DataFrame, cases: pd.DataFrame) -> pd.DataFrame:
-    """The smallest batch of each series that did not fit, where one was tried."""
-    tried = newest(frame)
-    failed = tried[tried["status"] == "oom"].sort_values("batch_size", kind="stable")
-    failed = failed.drop_duplicates(FAMILY)
-    return failed.merge(cases[[*FAMILY, "label"]].drop_duplicates(FAMILY), on=FAMILY)
+    """The smallest batch of each series that did not fit, where one was tried; without a label
+    where none of the series fitted.
+    """
+    failed = newest(frame[frame["status"] == "oom"]).sort_values("batch_size", kind="stable")
+    sizes = cases[[*FAMILY, "batch_size"]].drop_duplicates()
+    fitted = failed[[*FAMILY, "batch_size"]].merge(sizes, how="left", indicator=True)["_merge"]
+    failed = failed[(fitted == "left_only").to_numpy()].drop_duplicates(FAMILY)
+    named = cases.assign(label=series_labels(cases))[[*FAMILY, "label"]].drop_duplicates(FAMILY)
+    return failed.merge(named, on=FAMILY, how="left")
 
 
 def crosses(failures: pd.DataFrame, points: pd.DataFrame) -> Iterator[Trace]:

@@ -16,12 +16,28 @@ from ..theme import safe
 
 MOST_SERIES = 40
 SERIES_AXES = ("precision", "attention", "execution", "image_size", "input", "weights")
-FAMILY = ["device_name", "model", *SERIES_AXES]
+FAMILY = ["device_name", "model", *SERIES_AXES, "apart"]
+UID_DIGITS = 8
 
 
 def with_device(frame: pd.DataFrame) -> pd.DataFrame:
-    """With the name of the device that a person compares by: a GPU's, or a CPU's."""
-    return frame.assign(device_name=frame["gpu"].where(frame["gpu"].notna(), frame["cpu"]))
+    """With the name of the device that a person compares by, and with what sets cases apart that
+    have the same: another device of that name, a memory limit, being made up.
+    """
+    device_name = frame["gpu"].where(frame["gpu"].notna(), frame["cpu"])
+    limit = frame["memory_limit_bytes"]
+    gib = (limit.astype(float) / 2**30).map(" {:.3g} GiB".format).where(limit.notna(), "")
+    made_up = frame["is_synthetic"].fillna(False).astype(bool).map({True: " synthetic", False: ""})
+    uid = frame["device_uid"].astype(str).str[-UID_DIGITS:]
+    return frame.assign(device_name=device_name, apart=frame["device"] + " " + uid + gib + made_up)
+
+
+def series_labels(cases: pd.DataFrame, axes: Sequence[str] = SERIES_AXES) -> pd.Series:
+    """A name for each row of the series that it belongs to: the device, and what varies."""
+    same = [name for name in FAMILY if name != "apart"]
+    is_clash = cases.groupby(same)["apart"].nunique().gt(1).any() if len(cases) else False
+    named = ["device_name", *varying(cases, axes), *(["apart"] if is_clash else [])]
+    return labels(cases, named)
 
 
 def newest(frame: pd.DataFrame) -> pd.DataFrame:
@@ -54,7 +70,7 @@ def labelled(cases: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     Returns:
         The cases, and for a person how many series were left out; none silently.
     """
-    named = cases.assign(label=labels(cases, ["device_name", *varying(cases, SERIES_AXES)]))
+    named = cases.assign(label=series_labels(cases))
     every = list(dict.fromkeys(named["label"]))
     if len(every) <= MOST_SERIES:
         return named, ""
