@@ -39,7 +39,8 @@ def overview_cards(frames: Frames) -> Parts:
                 card(
                     "Cases",
                     str(len(cases)),
-                    f"{len(good)} ok in {cases['sweep_id'].nunique()} sweeps",
+                    f"{len(good)} ok; {len(frames['cases'])} records in "
+                    f"{frames['cases']['sweep_id'].nunique()} sweeps",
                 ),
                 card("Failed cases", str(failed), "crashed, timed out, or not to be trusted"),
                 card("Out of memory", str(int((cases["status"] == "oom").sum())), "an answer too"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import json
+import logging
 import re
 import secrets
 import socket
@@ -30,6 +31,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 HOST = re.compile(r"(\[[^]]*\]|[^:]*)(?::[0-9]{1,5})?")
 MOST_BODY_BYTES = 2**20
 MOST_HEADER_BYTES = 2**16
+QUEUE = "waitress.queue"  # its log, which would tell of every page that asks for many figures
 THREADS = 3  # figures are computed one after another anyway: with few, the first is there soon
 COOKIE = "sam-bench-token"
 CALLBACK = "/_dash-update-component"
@@ -262,6 +264,7 @@ class Pages:
 
     def serve(self) -> None:
         """Until Ctrl-C."""
+        logging.getLogger(QUEUE).setLevel(logging.ERROR)
         try:
             self.server.run()
         finally:

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
 
 from benchmarking import demo
+from dashboards.data import Data
 from dashboards.figures import FIGURES
-from results.batching import batching_frame
-from results.capacity import capacity_frame
-from results.frames import case_frame, component_frame, limits_frame, module_frame
+from dashboards.view import View
+from results.frames import SAMPLE_COLUMNS, TELEMETRY_COLUMNS, frame
 from results.store import Store
 
+OF_A_RECORD = {"samples": SAMPLE_COLUMNS, "telemetry": TELEMETRY_COLUMNS}
 
-def frames_from(records):
-    return {
-        "cases": case_frame(records),
-        "components": component_frame(records),
-        "modules": module_frame(records),
-        "limits": limits_frame(records),
-        "batching": batching_frame(records),
-        "capacity": capacity_frame(records),
-    }
+
+def frames_of_store(path, run=None, **options):
+    """All frames of a view, by name; those of a record are empty where none is named."""
+    data = Data([path], keep=False)
+    data.refresh()
+    asked = {"level": "modules"} | ({"run": run} if run else {}) | options
+    frames = data.frames(View(options=asked))
+    made = {name: frames[name] for name in frames if run or name not in OF_A_RECORD}
+    return {name: frame([], columns) for name, columns in OF_A_RECORD.items()} | made
 
 
 def write_store(path, **constants):
@@ -35,22 +37,47 @@ def write_store(path, **constants):
 
 
 @pytest.fixture(scope="session")
-def records(tmp_path_factory):
+def demo_store(tmp_path_factory):
     """Three batch sizes, of which some are out of memory and some crash; four commits."""
-    store = write_store(
+    return write_store(
         tmp_path_factory.mktemp("demo"), BATCHES=(1, 4, 32), COMMITS=4, SLOWER_FROM=2
     )
-    return store.read().records
 
 
 @pytest.fixture(scope="session")
-def make_frames():
-    return frames_from
+def records(demo_store):
+    return demo_store.read().records
 
 
 @pytest.fixture(scope="session")
-def made_once(records):
-    return frames_from(records)
+def one_record(records):
+    """A good one, of a GPU whose power cap was reached."""
+    wanted = {"model": "vit_b", "precision": "bf16", "attention": "sdpa", "batch_size": 4}
+    return next(
+        record
+        for record in records
+        if record.gpu.name == "NVIDIA L4" and wanted.items() <= record.case.model_dump().items()
+    )
+
+
+@pytest.fixture(scope="session")
+def make_frames(tmp_path_factory):
+    """Maker of all frames of chosen records; those of one record are of the first."""
+
+    def make(records, **options):
+        store = Store(tmp_path_factory.mktemp("chosen") / "runs")
+        store.path.mkdir()
+        for record in records:
+            store.write_record(record)
+        run = records[0].record_id if records else None
+        return frames_of_store(store.path, run, **options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def made_once(demo_store, one_record):
+    return frames_of_store(demo_store.path, one_record.record_id)
 
 
 @pytest.fixture
@@ -59,9 +86,14 @@ def frames(made_once):
     return {name: frame.copy() for name, frame in made_once.items()}
 
 
+@pytest.fixture(scope="session")
+def failed_once(records, make_frames):
+    return make_frames([record for record in records if record.status != "ok"])
+
+
 @pytest.fixture
-def failed_frames(records):
-    return frames_from([record for record in records if record.status != "ok"])
+def failed_frames(failed_once):
+    return {name: frame.copy() for name, frame in failed_once.items()}
 
 
 @pytest.fixture
@@ -77,11 +109,20 @@ def measured_frames(frames):
 def draw(frames):
     """Draw a figure by its name, of the demonstration's frames or of others."""
 
-    def make(name, frame=None):
+    def make(name, frame=None, **options):
         spec = FIGURES[name]
-        return spec.make(frames[spec.frame] if frame is None else frame)
+        return spec.make(frames[spec.frame] if frame is None else frame, **options)
 
     return make
+
+
+@pytest.fixture
+def one_series(frames):
+    """Good cases of one device, model, precision and attention, by batch size."""
+    words = {"gpu": "NVIDIA L4", "model": "vit_b", "precision": "bf16", "attention": "sdpa"}
+    cases = frames["cases"]
+    mine = np.logical_and.reduce([cases[axis] == word for axis, word in words.items()])
+    return cases[mine & (cases["status"] == "ok")].sort_values("batch_size")
 
 
 @pytest.fixture(scope="session")

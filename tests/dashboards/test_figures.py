@@ -1,29 +1,64 @@
-"""Figures: what each of them shows of a frame, and what it must not make up."""
+"""Figures, all of them: what each shows of a frame, and what it must not make up."""
 
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
-import pandas as pd
 import pytest
+from plotly.colors import hex_to_rgb
 
-from dashboards.figures import FIGURES, MOST_SERIES
+from dashboards.figures import FIGURES
 from dashboards.theme import MARKERS, color_of
-from results.hardware import find_peak
+from results.metrics import METRICS
 
-EVIL = "<img src=x onerror=alert(1)>"
-SCALING = ("latency", "throughput", "memory")
-OF_DEVICES = (*SCALING, "roofline", "history")  # a line or a cloud a device
+HTML, MATH, TEMPLATE = "<img src=x onerror=alert(1)>", r"$\href{javascript:alert(1)}{x}$", "%{y}|"
+ANYBODYS = (
+    "gpu", "cpu", "model", "precision", "attention", "execution", "input", "weights", "git_commit",
+    "torch", "kind", "component", "module", "price_source", "price_date", "event_reasons",
+)  # fmt: skip
+WITHOUT_TEXT = ("samples",)
+GPUS = ("NVIDIA L4", "NVIDIA L40S", "NVIDIA H200")
+SCALING = ("latency", "throughput", "speedup", "efficiency", "memory")
+OF_DEVICES = (*SCALING, "roofline", "history", "pareto")  # a line or a cloud a device
+COLOURED = (*OF_DEVICES, "cost", "energy")
+OF_FAILURES = ("coverage",)
 SHOWN_COLUMN = {
     "components": "median_s",
     "throughput": "images_per_s",
     "latency": "image_s",
+    "speedup": "images_per_s",
+    "efficiency": "images_per_s",
     "layers": "total_s",
+    "layer_bars": "total_s",
     "memory": "peak_bytes",
     "roofline": "flops_per_s",
+    "distance": "total_s",
+    "cost": "million_usd",
+    "pareto": "million_usd",
+    "energy": "image_joules",
     "history": "image_s",
+    "ratios": "ratio",
+    "telemetry": "power_watts",
 }
+ALWAYS_KNOWN = ("coverage", "waterfall", "samples")  # nothing of theirs can be missing
+# What a point of a record shows of it, by axis.
+SHOWN_OF_CASES = {
+    "throughput": {"x": "batch_size", "y": "images_per_s"},
+    "latency": {"x": "batch_size", "y": "image_s"},
+    "speedup": {"x": "batch_size"},
+    "efficiency": {"x": "batch_size"},
+    "memory": {"x": "batch_size", "y": "peak_bytes"},
+    "cost": {"x": "million_usd"},
+    "energy": {"x": "image_joules"},
+    "pareto": {"x": "median_s", "y": "million_usd"},
+    "history": {"y": "image_s"},
+}
+OF_RECORDS = (
+    *SHOWN_OF_CASES, "components", "layers", "layer_bars", "roofline", "distance", "ratios",
+)  # fmt: skip
+OF_NO_RECORD = ("coverage", "waterfall", "samples", "telemetry")  # of many, or of the page's own
 
 
 def texts(value):
@@ -44,26 +79,51 @@ def strings(figure):
 
 def drawn(trace):
     """The numbers that a trace shows, missing ones too."""
-    shown = {"bar": "x", "heatmap": "z"}.get(trace.type, "y")
-    return np.asarray(trace[shown], dtype=float).ravel()
+    shown = trace.z if trace.type == "heatmap" else trace.y
+    if len(shown) and isinstance(shown[0], str):
+        shown = trace.x
+    return np.asarray(shown, dtype=float).ravel()
+
+
+def plain(color):
+    """Without how much shines through."""
+    found = re.fullmatch(r"rgba\((\d+), (\d+), (\d+), [\d.]+\)", color)
+    return tuple(map(int, found.groups())) if found else hex_to_rgb(color)
 
 
 def colors(figure):
     """By device, of all its traces."""
     found = {}
     for trace in figure.data:
-        name = trace.name or trace.legendgroup
-        device = next(each for each in ("L40S", "L4", "H200") if f"NVIDIA {each} " in f"{name} ")
-        own = (trace.marker.color, trace.line.color)
-        found.setdefault(f"NVIDIA {device}", set()).update(filter(None, own))
+        name = f"{trace.name or trace.legendgroup} "
+        own = [trace.marker.color, trace.marker.line.color]
+        own += [trace.line.color] if trace.type == "scatter" else []
+        for device in (device for device in GPUS if f"{device} " in name):
+            found.setdefault(device, set()).update(plain(each) for each in own if each)
     return found
 
 
-def one_series(cases):
-    """Good cases of one device, model, precision and attention, by batch size."""
-    words = {"gpu": "NVIDIA L4", "model": "vit_b", "precision": "bf16", "attention": "sdpa"}
-    mine = np.logical_and.reduce([cases[axis] == word for axis, word in words.items()])
-    return cases[mine & (cases["status"] == "ok")].sort_values("batch_size")
+def marks(figure):
+    """The traces that are more than a line to guide the eye."""
+    return [each for each in figure.data if each.type != "scatter" or "markers" in each.mode]
+
+
+def ids_of(trace):
+    """What a click opens, of each point."""
+    return np.asarray(trace.customdata, dtype=object)[..., 0].ravel()
+
+
+def watermarks(figure):
+    return [each.text for each in figure.layout.annotations].count("synthetic")
+
+
+def with_text(frame, text):
+    """With a text after every name that stands there."""
+    changed = frame.copy()
+    for column in set(ANYBODYS) & {*frame}:
+        named = changed[column].notna() & (changed[column] != "image_encoder")
+        changed[column] = changed[column].astype(object).where(~named, changed[column] + text)
+    return changed
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -80,25 +140,28 @@ def test_a_figure_of_no_records_has_no_traces(draw, make_frames, name):
     assert len(figure.data) == 0
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", [name for name in FIGURES if name not in OF_FAILURES])
 def test_a_figure_of_failures_has_no_traces(draw, failed_frames, name):
     figure = draw(name, failed_frames[FIGURES[name].frame])
 
     assert len(figure.data) == 0
 
 
+@pytest.mark.parametrize("name", OF_FAILURES)
+def test_a_figure_of_what_became_of_cases_shows_failures(draw, failed_frames, name):
+    figure = draw(name, failed_frames[FIGURES[name].frame])
+
+    assert {trace.name for trace in figure.data} == {"oom", "failed", "not run"}
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_title_ends_in_its_unit(draw, name):
-    figure = draw(name)
-
-    assert figure.layout.title.text.partition(";")[0].rstrip().endswith("]")
+    assert re.fullmatch(r".+ \[[^][]+\]", draw(name).layout.title.text)
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_what_is_made_up_says_synthetic(draw, name):
-    figure = draw(name)
-
-    assert [each.text for each in figure.layout.annotations].count("synthetic") == 1
+    assert watermarks(draw(name)) == 1
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -106,13 +169,16 @@ def test_what_was_measured_does_not_say_synthetic(draw, measured_frames, name):
     figure = draw(name, measured_frames[FIGURES[name].frame])
 
     assert len(figure.data) > 0
-    assert "synthetic" not in [each.text for each in figure.layout.annotations]
+    assert watermarks(figure) == 0
 
 
-@pytest.mark.parametrize("name", OF_DEVICES)
+@pytest.mark.parametrize("name", COLOURED)
 def test_a_gpu_has_the_same_colour_in_all_figures(draw, name):
-    for device, found in colors(draw(name)).items():
-        assert found == {color_of(device)}
+    found = colors(draw(name))
+
+    assert set(found) == set(GPUS if name != "history" else GPUS[-1:])
+    for device, own in found.items():
+        assert own == {hex_to_rgb(color_of(device))}
 
 
 @pytest.mark.parametrize("name", SCALING)
@@ -125,33 +191,44 @@ def test_a_gpu_has_the_same_colour_whatever_the_order_of_rows(draw, frames, name
 @pytest.mark.parametrize("name", OF_DEVICES)
 def test_a_precision_has_its_marker(draw, name):
     traces = [trace for trace in draw(name).data if "markers" in trace.mode]
+    points = [trace for trace in traces if trace.marker.symbol != "x-thin"]  # where memory ended
 
-    assert traces
-    for trace in traces:
+    assert points
+    for trace in points:
         (precision,) = MARKERS.keys() & set(trace.name.split())
         assert trace.marker.symbol == MARKERS[precision]
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_a_label_is_text_and_not_html(draw, frames, name):
-    frame = frames[FIGURES[name].frame].copy()
-    for column in {"gpu", "model", "precision", "git_commit", "kind", "component"} & {*frame}:
-        frame[column] = frame[column].where(frame[column].isna(), frame[column] + EVIL)
-    shown = strings(draw(name, frame))
+def test_no_text_of_a_record_is_html(draw, frames, name):
+    shown = strings(draw(name, with_text(frames[FIGURES[name].frame], HTML)))
 
-    assert any("&lt;img" in text for text in shown)
-    assert not any("<img" in text for text in shown)
-
-
-def test_a_module_is_text_and_not_html(draw, frames):
-    frame = frames["modules"]
-    shown = strings(draw("layers", frame.assign(module=frame["module"] + EVIL)))
-
-    assert any("&lt;img" in text for text in shown)
+    assert any("&lt;img" in text for text in shown) == (name not in WITHOUT_TEXT)
     assert not any("<img" in text for text in shown)
 
 
 @pytest.mark.parametrize("name", FIGURES)
+def test_no_text_of_a_record_is_typeset(draw, frames, name):
+    shown = strings(draw(name, with_text(frames[FIGURES[name].frame], MATH)))
+
+    assert any("href" in text for text in shown) == (name not in WITHOUT_TEXT)
+    assert not any("$" in text for text in shown)  # not even one: a label's is no label's end
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_text_of_a_record_is_filled_in(draw, frames, name):
+    shown = strings(draw(name, with_text(frames[FIGURES[name].frame], TEMPLATE)))
+
+    assert any("{y}|" in text for text in shown) == (name not in WITHOUT_TEXT)
+    assert not any(TEMPLATE in text for text in shown)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_shows_a_column_that_can_be_missing_or_can_not(name):
+    assert (name in SHOWN_COLUMN) != (name in ALWAYS_KNOWN)
+
+
+@pytest.mark.parametrize("name", SHOWN_COLUMN)
 def test_a_missing_value_is_never_zero(draw, frames, name):
     frame, column = frames[FIGURES[name].frame], SHOWN_COLUMN[name]
     holes = frame.assign(**{column: frame[column].where(np.arange(len(frame)) % 3 > 0)})
@@ -161,134 +238,60 @@ def test_a_missing_value_is_never_zero(draw, frames, name):
     assert not any((drawn(trace) == 0).any() for trace in figure.data)
 
 
-def test_a_store_without_memory_has_a_figure_of_it_all_the_same(draw, frames):
-    figure = draw("memory", frames["cases"].assign(peak_bytes=None))
+@pytest.mark.parametrize("name", [name for name in SHOWN_COLUMN if name != "telemetry"])
+def test_a_value_that_no_record_has_is_not_drawn(draw, frames, name):
+    frame = frames[FIGURES[name].frame]
+    figure = draw(name, frame.assign(**{SHOWN_COLUMN[name]: np.nan}))
 
-    assert not any(np.isfinite(drawn(trace)).any() for trace in figure.data)
-
-
-@pytest.mark.parametrize("name", SCALING)
-def test_scaling_shows_every_series(draw, frames, name):
-    good = frames["cases"].query("status == 'ok'")
-    series = good.drop_duplicates(["gpu", "model", "precision", "attention"])
-    figure = draw(name)
-
-    assert len(figure.data) == len(series)
-    assert " shown" not in figure.layout.title.text
+    for trace in figure.data:
+        is_of_a_device = trace.name.endswith(" has")  # memory, which has no more to do with it
+        assert is_of_a_device or not np.isfinite(drawn(trace)).any()
 
 
-@pytest.mark.parametrize("name", SCALING)
-def test_scaling_says_how_many_of_all_series_it_shows(draw, frames, name):
-    rows = one_series(frames["cases"])
-    many = pd.concat([rows.assign(gpu=f"GPU {number}") for number in range(MOST_SERIES + 3)])
-    figure = draw(name, many)
-
-    assert len(figure.data) == MOST_SERIES
-    assert f"; {MOST_SERIES} of {MOST_SERIES + 3} series shown" in figure.layout.title.text
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_of_records_or_not(name):
+    assert (name in OF_RECORDS) != (name in OF_NO_RECORD)
 
 
-def test_the_number_of_hidden_series_does_not_depend_on_the_number_of_models(draw, frames):
-    rows = one_series(frames["cases"])
-    many = pd.concat(
-        rows.assign(gpu=f"GPU {number}", model=model)
-        for number in range(MOST_SERIES + 3)
-        for model in ("vit_b", "vit_l")
-    )
-    title = draw("latency", many).layout.title.text
+@pytest.mark.parametrize("name", OF_RECORDS)
+def test_a_point_of_a_record_says_which_it_is(draw, frames, name):
+    known = set(frames["cases"]["record_id"])
+    traces = marks(draw(name))
 
-    assert (
-        f"; {MOST_SERIES} of {MOST_SERIES + 3} series shown" in title
-        or f"; {2 * MOST_SERIES} of {2 * (MOST_SERIES + 3)} series shown" in title
-    )
+    assert traces
+    for trace in traces:
+        ids = ids_of(trace)[np.isfinite(drawn(trace))]
+        assert len(ids)
+        assert set(ids) <= known
 
 
-def test_the_error_bars_of_a_latency_are_the_95_percent_interval(draw, frames):
-    rows = one_series(frames["cases"])
-    (trace,) = draw("latency", rows).data
-    high_s, low_s = (
-        (trace.y + trace.error_y.array) / 1e3,
-        (trace.y - trace.error_y.arrayminus) / 1e3,
-    )
-
-    assert high_s == pytest.approx((rows["high_s"] / rows["batch_size"]).to_numpy())
-    assert low_s == pytest.approx((rows["low_s"] / rows["batch_size"]).to_numpy())
-
-
-def test_the_error_bars_of_a_throughput_reach_up_where_the_time_is_low(draw, frames):
-    rows = one_series(frames["cases"])
-    (trace,) = draw("throughput", rows).data
-    fastest = rows["images_per_s"] * rows["median_s"] / rows["low_s"]
-    slowest = rows["images_per_s"] * rows["median_s"] / rows["high_s"]
-
-    assert trace.y + trace.error_y.array == pytest.approx(fastest.to_numpy())
-    assert trace.y - trace.error_y.arrayminus == pytest.approx(slowest.to_numpy())
+@pytest.mark.parametrize("name", SHOWN_OF_CASES)
+def test_a_point_shows_the_record_that_it_names(draw, frames, name):
+    cases = frames["cases"].set_index("record_id")
+    for trace in marks(draw(name)):
+        of_trace = cases.loc[ids_of(trace)]
+        is_cross = set(of_trace["status"]) == {"oom"}
+        for axis, column in SHOWN_OF_CASES[name].items():
+            if is_cross and axis == "y":  # has no height of its own
+                continue
+            scale = METRICS[column].scale if column in METRICS else 1
+            assert np.asarray(trace[axis], dtype=float) == pytest.approx(
+                of_trace[column].to_numpy(dtype=float) * scale
+            )
 
 
-def test_memory_has_no_interval_of_the_time(draw, frames):
-    (trace,) = draw("memory", one_series(frames["cases"])).data
-
-    assert trace.error_y.array is None
-
-
-def test_of_equal_cases_the_last_that_was_measured_is_shown(draw, frames):
-    rows = one_series(frames["cases"]).head(1)
-    later = rows.assign(started_at="2027-01-01T00:00:00+00:00", image_s=7.0)
-    (trace,) = draw("latency", pd.concat([later, rows])).data
-
-    assert list(trace.y) == [7000.0]
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [(name, column) for name, spec in FIGURES.items() for column in spec.columns],
+)
+def test_every_column_of_a_figure_s_table_is_one_of_its_frame(made_once, name, column):
+    assert column in made_once[FIGURES[name].frame]
 
 
-@pytest.mark.parametrize("is_reversed", [False, True])
-def test_a_heat_map_has_the_batch_sizes_in_their_order(draw, frames, is_reversed):
-    frame = frames["modules"]
-    axes = ["sweep_id", "model", "precision", "attention"]
-    family = frame[(frame[axes] == frame.iloc[0][axes]).all(axis=1)]
-    (heat,) = draw("layers", family.iloc[::-1] if is_reversed else family).data
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_summary_is_a_clause_that_no_other_figure_has(name):
+    spec = FIGURES[name]
 
-    assert list(heat.x) == ["1", "4"]  # 32 is out of memory
-
-
-def test_a_heat_map_has_categories_for_axes(draw):
-    layout = draw("layers").layout
-
-    assert (layout.xaxis.type, layout.yaxis.type) == ("category", "category")
-
-
-def test_a_roof_is_the_peak_of_the_device(draw):
-    roofs = [trace for trace in draw("roofline").data if trace.mode == "lines"]
-
-    assert len(roofs) == 12  # of three GPUs and four precisions
-    for trace in roofs:
-        gpu, _, precision = trace.legendgroup.rpartition(" ")
-        assert list(trace.y) == pytest.approx([find_peak(gpu).flops_per_s[precision] * 1e-12] * 2)
-
-
-def test_no_case_is_above_its_roof(draw):
-    figure = draw("roofline")
-    roofs = {each.legendgroup: each.y[0] for each in figure.data if each.mode == "lines"}
-
-    for cloud in (each for each in figure.data if each.mode == "markers"):
-        assert max(cloud.y) < roofs[cloud.legendgroup]
-
-
-def test_history_has_the_cases_that_were_measured_more_than_once(draw):
-    shown = [trace.name for trace in draw("history").data]
-
-    assert shown == [f"NVIDIA H200 {model} bf16 sdpa batch 4" for model in ("vit_b", "vit_l")]
-
-
-def test_history_leaves_out_a_case_that_was_measured_once(draw, frames):
-    cases = frames["cases"]
-
-    assert not draw("history", cases[cases["sweep_id"] == cases["sweep_id"].iloc[0]]).data
-
-
-def test_the_bars_of_a_device_add_up_to_the_time_of_an_image(draw, frames):
-    rows = frames["components"]
-    mine = rows[rows["case_id"] == rows["case_id"].iloc[0]]
-    mine = mine[mine["sweep_id"] == mine["sweep_id"].iloc[0]]
-    bars = draw("components", mine).data
-
-    assert sum(bar.x[0] for bar in bars) == pytest.approx(
-        mine["median_s"].sum() / mine["batch_size"].iloc[0] * 1e3
-    )
+    assert spec.summary[0].islower()
+    assert not spec.summary.endswith(".")
+    assert [each.summary for each in FIGURES.values()].count(spec.summary) == 1

@@ -53,10 +53,27 @@ def test_without_stores_it_reads_runs(call, store):
 
 
 def test_several_stores_are_shown_together(call, store):
-    shutil.copytree("runs", "more")
+    other = Store("more")
+    for record in store.read().records:
+        other.write_record(record.model_copy(update={"sweep_id": f"{record.sweep_id}-again"}))
     result = call("out.html", "runs", "more")
 
     assert result.stdout.startswith(f"{2 * len(store.read().records)} cases in ")
+
+
+def test_a_record_that_two_stores_have_is_shown_once(call, store):
+    shutil.copytree("runs", "copy")
+    result = call("out.html", "runs", "copy")
+
+    assert result.stdout.startswith(f"{len(store.read().records)} cases in ")
+
+
+def test_the_page_of_two_copies_of_a_store_is_that_of_one(call, store):
+    shutil.copytree("runs", "copy")
+    call("one.html", "runs")
+    call("two.html", "runs", "copy")
+
+    assert Path("two.html").read_text() == Path("one.html").read_text()
 
 
 def test_a_title_stands_on_the_page(call, store):
@@ -135,7 +152,7 @@ def test_a_broken_record_is_passed_over_and_named_on_the_page(call, store):
 
     assert result.stdout.startswith(f"{count} cases in ")
     assert (
-        f"<p>passed over {path.relative_to(Path.cwd())}: it is not JSON"
+        f"<p>Passed over {path.relative_to(Path.cwd())}: it is not JSON"
         in Path("out.html").read_text()
     )
 
@@ -150,7 +167,8 @@ def test_the_page_of_one_made_up_store_among_others_says_synthetic(call, store):
     other = Store("measured")
     for sweep_id in store.sweep_ids():
         for record in store.read(sweep_id).records:
-            other.write_record(record.model_copy(update={"is_synthetic": False}))
+            measured = {"is_synthetic": False, "sweep_id": f"{sweep_id}-measured"}
+            other.write_record(record.model_copy(update=measured))
     call("both.html", "measured", "runs")
     call("measured.html", "measured")
 

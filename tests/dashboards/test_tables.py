@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from io import StringIO
+
 import pandas as pd
 import pytest
 
-from dashboards.tables import TABLES, TableSpec, shown_table, text
+from dashboards.figures import FIGURES
+from dashboards.tables import KEPT, TABLES, csv_text, heading, markdown_text, shown_table, text
+from results.schema import AXES
 
-SPEC = TableSpec("cases", "Cases", ("gpu", "model", "batch_size", "median_s", "bound_by"))
+COLUMNS = ("gpu", "model", "batch_size", "median_s", "bound_by")
+OF_NO_CASE = ("prices", "sweeps")  # a row a GPU, or a sweep
+OF_ONE_GPU = ("comparison",)  # which the page names
+WITHOUT_A_UNIT = ("after / before", "ratio at least", "ratio at most")
+SPECS = {**TABLES, **FIGURES}
 
 
 @pytest.fixture
@@ -26,7 +35,7 @@ def rows():
 
 @pytest.fixture
 def table_of(frames):
-    return lambda name: shown_table(frames[TABLES[name].frame], TABLES[name])
+    return lambda name: shown_table(frames[TABLES[name].frame], TABLES[name].columns)
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -41,7 +50,7 @@ def test_a_table_has_a_row_for_each_of_its_frame(table_of, frames, name):
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_table_of_no_records_is_empty(make_frames, name):
-    assert shown_table(make_frames([])[TABLES[name].frame], TABLES[name]).empty
+    assert shown_table(make_frames([])[TABLES[name].frame], TABLES[name].columns).empty
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -53,7 +62,18 @@ def test_every_cell_is_a_text_that_is_no_nan(table_of, name):
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_table_names_what_differs(table_of, name):
+def test_a_table_names_what_differs(table_of, frames, name):
+    frame = frames[TABLES[name].frame]
+    differing = {axis for axis in ("gpu", *AXES) if axis in frame and frame[axis].nunique() > 1}
+
+    assert {heading(axis) for axis in differing} <= set(table_of(name).columns)
+    assert {"model"} <= differing or name in OF_NO_CASE
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in TABLES if name not in (*OF_NO_CASE, *OF_ONE_GPU)]
+)
+def test_a_table_of_the_demonstration_tells_gpu_model_precision_and_attention(table_of, name):
     assert {"gpu", "model", "precision", "attention"} <= set(table_of(name).columns)
 
 
@@ -62,17 +82,17 @@ def test_every_column_of_fractions_is_headed_with_its_unit(table_of, name):
     table = table_of(name)
     fractions = [each for each in table if table[each].str.fullmatch(r"\d+\.\d*[1-9]").any()]
 
-    assert fractions
-    for heading in fractions:
-        assert heading.endswith("]") or "images/s" in heading or "images per s" in heading
+    assert fractions or name == "sweeps"
+    for each in fractions:
+        assert each.endswith("]") or "images/s" in each or each in WITHOUT_A_UNIT
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_no_number_has_more_digits_than_a_person_reads(table_of, name):
     table = table_of(name)
 
-    for heading in table:
-        assert not table[heading].str.fullmatch(r"\d+\.\d{7,}").any(), heading
+    for column in table:
+        assert not table[column].str.fullmatch(r"\d+\.\d{7,}").any(), column
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -84,15 +104,15 @@ def test_a_batch_size_is_a_whole_number(table_of, name):
 
 
 def test_a_time_is_in_milliseconds_and_says_so(rows):
-    assert shown_table(rows, SPEC)["median [ms]"].iloc[0] == "12.50"
+    assert shown_table(rows, COLUMNS)["median [ms]"].iloc[0] == "12.50"
 
 
 def test_a_missing_number_is_a_dash(rows):
-    assert shown_table(rows, SPEC)["median [ms]"].iloc[1] == "-"
+    assert shown_table(rows, COLUMNS)["median [ms]"].iloc[1] == "-"
 
 
 def test_a_missing_word_is_a_dash(rows):
-    assert shown_table(rows, SPEC)["bound by"].iloc[1] == "-"
+    assert shown_table(rows, COLUMNS)["bound by"].iloc[1] == "-"
 
 
 @pytest.mark.parametrize("missing", [None, float("nan"), pd.NaT], ids=str)
@@ -106,16 +126,125 @@ def test_zero_is_no_dash_and_a_whole_number_is_whole(value, shown):
 
 
 def test_a_column_without_values_is_left_out(rows):
-    assert "bound by" not in shown_table(rows.assign(bound_by=None), SPEC)
+    assert "bound by" not in shown_table(rows.assign(bound_by=None), COLUMNS)
 
 
-def test_an_axis_that_is_the_same_everywhere_is_left_out(rows):
-    assert "model" not in shown_table(rows.assign(model="vit_b"), SPEC)
+@pytest.mark.parametrize("axis", [axis for axis in AXES if axis not in KEPT])
+def test_an_axis_that_is_the_same_everywhere_is_left_out(rows, axis):
+    columns = (*COLUMNS, axis)
+
+    assert heading(axis) not in shown_table(rows.assign(**{axis: "a"}), columns)
+    assert list(shown_table(rows.assign(**{axis: ["a", "b"]}), columns)[heading(axis)]) == [
+        "a",
+        "b",
+    ]
 
 
-def test_the_batch_size_stays_where_it_is_the_same_everywhere(rows):
-    assert list(shown_table(rows, SPEC)["batch size"]) == ["4", "4"]
+@pytest.mark.parametrize("axis", KEPT)
+def test_what_every_table_names_stays_where_it_is_the_same_everywhere(rows, axis):
+    shown = shown_table(rows.assign(**{axis: "a"}), COLUMNS)
+
+    assert list(shown[heading(axis)]) == ["a", "a"]
 
 
 def test_the_gpu_stays_where_it_is_the_same_everywhere(rows):
-    assert list(shown_table(rows, SPEC)["gpu"]) == ["NVIDIA L4"] * 2
+    assert list(shown_table(rows, COLUMNS)["gpu"]) == ["NVIDIA L4"] * 2
+
+
+# For other programs
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_csv_has_all_columns_by_their_own_names(frames, name):
+    spec = SPECS[name]
+    read = pd.read_csv(StringIO(csv_text(frames[spec.frame], spec.columns)))
+
+    assert tuple(read.columns) == spec.columns
+    assert len(read) == len(frames[spec.frame])
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_csv_is_in_base_units(frames, name):
+    spec = SPECS[name]
+    frame = frames[spec.frame]
+    read = pd.read_csv(StringIO(csv_text(frame, spec.columns)))
+    numbers = [each for each in spec.columns if pd.api.types.is_numeric_dtype(frame[each])]
+
+    assert numbers
+    for column in numbers:
+        own = frame[column].to_numpy(dtype=float)
+        assert read[column].to_numpy(dtype=float) == pytest.approx(own, nan_ok=True)
+
+
+def test_a_missing_value_is_empty_in_a_csv(rows):
+    assert csv_text(rows, ("median_s", "bound_by")) == "median_s,bound_by\n0.0125,compute\n,\n"
+
+
+def test_a_comma_a_quote_or_a_line_end_does_not_end_a_cell_of_a_csv(rows):
+    named = rows.assign(gpu=['a,b "c"\nd', "e"])
+    read = pd.read_csv(StringIO(csv_text(named, ("gpu", "model"))))
+
+    assert list(read["gpu"]) == ['a,b "c"\nd', "e"]
+
+
+def test_a_column_that_a_frame_lacks_is_left_out_of_a_csv(rows):
+    assert csv_text(rows, ("model", "no_such")).splitlines()[0] == "model"
+
+
+# For an issue or a chat
+
+
+def cells(markdown):
+    """Of each row, as GitHub splits it: at bars that no backslash is before."""
+    return [re.split(r"(?<!\\)(?:\\\\)*\|", line)[1:-1] for line in markdown.splitlines()]
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_markdown_table_has_the_rows_and_columns_that_are_shown(frames, name):
+    spec = SPECS[name]
+    shown = shown_table(frames[spec.frame], spec.columns)
+    head, rule, *body = cells(markdown_text(frames[spec.frame], spec.columns))
+
+    assert len(body) == len(shown)
+    assert {len(row) for row in (head, rule, *body)} == {len(shown.columns)}
+    assert set(rule) == {" --- "}
+
+
+def test_a_markdown_table_is_headed_with_units(rows):
+    lines = markdown_text(rows, COLUMNS).splitlines()
+
+    assert lines[0] == "| gpu | model | batch size | median [ms] | bound by |"
+    assert lines[2] == "| NVIDIA L4 | vit_b | 4 | 12.50 | compute |"
+    assert lines[3] == "| NVIDIA L4 | vit_l | 4 | - | - |"
+
+
+@pytest.mark.parametrize(
+    "evil", ["a|b", "a\nb", "a\r\n| c | d |", "\\", "\\|", "a\\\\|b", "|", "a\tb", "a\u2028b"]
+)
+def test_no_text_ends_a_cell_or_a_row(rows, evil):
+    named = rows.assign(gpu=[evil, "L4"], model=["b", evil])
+    table = cells(markdown_text(named, COLUMNS))
+
+    assert [len(row) for row in table] == [5] * 4
+
+
+@pytest.mark.parametrize(
+    ("evil", "must_not"),
+    [
+        ("<script>", "<"),
+        ("@org/team", "@org"),
+        ("me@org", "@org"),
+        ("#1", "#1"),
+        ("owner/repo#1", "#1"),
+        ("`code`", " `"),
+    ],
+)
+def test_no_text_calls_anybody_or_is_anything_but_text(rows, evil, must_not):
+    shown = markdown_text(rows.assign(gpu=evil), COLUMNS)
+
+    assert must_not not in shown
+
+
+@pytest.mark.parametrize("name", ["NVIDIA L4", "vit_b", "50 %", "a - b"])
+def test_a_plain_name_stays_as_it_is(rows, name):
+    assert f"| {name} |" in markdown_text(rows.assign(gpu=name), COLUMNS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from html import unescape
 
 import plotly.graph_objects as go
 import pytest
@@ -14,11 +15,17 @@ from dashboards.theme import (
     GPU_COLORS,
     MARKERS,
     PALETTE,
+    PAPER,
+    STATUS_MARKS,
+    TEMPLATES,
     color_of,
     dash_of,
     finish,
+    kind_color,
     marker_of,
     part_color,
+    safe,
+    themed,
 )
 from sam.attention import ATTENTION
 
@@ -84,3 +91,106 @@ def test_a_watermark_stands_where_something_is_made_up_alone(is_synthetic):
 
 def test_no_figure_needs_a_font_from_the_network():
     assert finish(go.Figure(), "A title", False).layout.font.family.endswith("sans-serif")
+
+
+def test_a_title_has_its_note_in_a_line_of_its_own():
+    title = finish(go.Figure(), "A title [ms]", False, note="1 of 2 shown").layout.title
+
+    assert (title.text, title.subtitle.text) == ("A title [ms]", "1 of 2 shown")
+
+
+def test_a_title_without_a_note_has_an_empty_one():
+    assert finish(go.Figure(), "A title", False).layout.title.subtitle.text == ""
+
+
+def test_a_figure_is_as_high_as_it_is_asked_to_be():
+    assert finish(go.Figure(), "A title", False, 321).layout.height == 321
+
+
+# Light and dark
+
+
+@pytest.mark.parametrize("theme", TEMPLATES)
+def test_a_figure_has_the_page_s_own_background(theme):
+    layout = themed(finish(go.Figure(), "A title", True), theme).layout
+
+    assert (layout.paper_bgcolor, layout.plot_bgcolor) == (PAPER[theme],) * 2
+
+
+def test_light_and_dark_differ_in_letters_and_background():
+    light, dark = (themed(go.Figure(), theme).layout for theme in ("light", "dark"))
+
+    assert light.template.layout.font.color != dark.template.layout.font.color
+    assert light.paper_bgcolor != dark.paper_bgcolor
+
+
+def test_a_theme_has_a_template_and_a_background():
+    assert set(TEMPLATES) == set(PAPER) == {"light", "dark"}
+
+
+@pytest.mark.parametrize("theme", TEMPLATES)
+def test_another_theme_changes_neither_what_is_drawn_nor_its_title(theme):
+    figure = finish(go.Figure(go.Scatter(x=[1], y=[2])), "A title", True, 321, "a note")
+    before = figure.to_dict()
+    after = themed(figure, theme).to_dict()
+
+    assert after["data"] == before["data"]
+    for name in ("title", "height", "annotations", "font", "margin"):
+        assert after["layout"][name] == before["layout"][name]
+
+
+def test_a_figure_can_go_from_dark_to_light_again():
+    light = themed(finish(go.Figure(), "A title", False), "light").to_json()
+
+    assert themed(themed(finish(go.Figure(), "A title", False), "dark"), "light").to_json() == light
+
+
+# Marks and kinds
+
+
+def test_marks_of_statuses_differ_in_symbol_and_in_colour():
+    symbols, shades = zip(*STATUS_MARKS.values(), strict=True)
+
+    assert len(set(symbols)) == len(set(shades)) == len(STATUS_MARKS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "like"), [("window attention", "window"), ("global attention", "global")]
+)
+def test_a_part_of_a_block_has_its_block_s_colour(kind, like):
+    assert kind_color(kind) == kind_color(like)
+
+
+def test_kinds_that_differ_most_differ_in_colour():
+    assert len({kind_color(kind) for kind in ("window", "global", "neck", "unattributed")}) == 4
+
+
+# Labels
+
+
+@pytest.mark.parametrize("text", ["NVIDIA L4", "vit_b bf16", "50 %", "a {b} c", "", "naïve 图"])
+def test_a_plain_label_stays_as_it_is(text):
+    assert safe(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("<b>", "&lt;b&gt;"), ("a & b", "a &amp; b"), ("&lt;", "&amp;lt;")]
+)
+def test_html_in_a_label_is_text(text, shown):
+    assert safe(text) == shown
+
+
+@pytest.mark.parametrize("text", [r"$\href{javascript:alert(1)}{x}$", "$x$", "a $ b $", "$$", "$"])
+def test_nothing_of_a_label_stands_between_dollars(text):
+    assert "$" not in safe(text)
+    assert unescape(safe(text)) == text  # and is shown as it is
+
+
+@pytest.mark.parametrize("text", ["%{y}", "%{customdata[0]}", "a%{x}b", "%%{y}"])
+def test_nothing_of_a_label_is_filled_in(text):
+    assert "%{" not in safe(text)
+
+
+@pytest.mark.parametrize("value", [None, 4, 1.5, float("nan")], ids=str)
+def test_a_label_may_be_no_text(value):
+    assert safe(value) == str(value)

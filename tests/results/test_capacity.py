@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from results.capacity import CAPACITY_COLUMNS, capacity_frame, family_of, knee
+from results.capacity import CAPACITY_COLUMNS, capacity_frame, capacity_of_cases, family_of, knee
+from results.frames import case_frame
 from results.schema import STATUSES, Check, Energy, Memory, TimingPlan
 
 MIB = 2**20
@@ -31,11 +34,16 @@ def make_batch(make_record, make_measurement, make_latency):
 
 
 @pytest.fixture
-def card(make_batch):
-    """The only row of batches given as {size: seconds an image}."""
+def card(make_batch, environment):
+    """The only row of batches given as {size: seconds an image}, on a GPU of so many bytes."""
 
-    def read(image_s, **options):
-        frame = capacity_frame([make_batch(*each) for each in image_s.items()], **options)
+    def read(image_s, device_bytes=None, **options):
+        machine = {}
+        if device_bytes is not None:
+            gpu = environment.gpus[0].model_copy(update={"memory_bytes": device_bytes})
+            machine = {"environment": environment.model_copy(update={"gpus": (gpu,)})}
+        records = [make_batch(*each, **machine) for each in image_s.items()]
+        frame = capacity_frame(records, **options)
         assert len(frame) == 1
         return frame.iloc[0]
 
@@ -196,7 +204,83 @@ def test_records_without_memory_have_no_line(make_record, make_measurement):
     assert capacity_frame(records)[["fixed_bytes", "image_bytes"]].isna().all(axis=None)
 
 
+@pytest.mark.parametrize(("room", "batch"), [(8.0, 8), (8.999, 8), (9.0, 9), (1.5, 1), (0.5, 0)])
+def test_the_batch_that_should_fit_is_what_the_line_leaves_room_for(card, room, batch):
+    records = same("10 10 10 10")
+    row = card(records, device_bytes=int(FIXED + room * IMAGE))
+
+    assert row["predicted_batch"] == batch
+
+
+def test_where_not_even_weights_fit_no_image_does(card):
+    assert card(same("10 10"), device_bytes=FIXED // 2)["predicted_batch"] == 0
+
+
+def test_a_memory_limit_is_what_has_to_do(make_batch):
+    plan = TimingPlan(memory_limit_bytes=FIXED + 5 * IMAGE)
+    row = capacity_frame([make_batch(1, plan=plan), make_batch(2, plan=plan)]).iloc[0]
+
+    assert row["predicted_batch"] == 5
+
+
+def test_one_batch_tells_nothing_of_what_should_fit(card):
+    assert pd.isna(card({4: 0.01})["predicted_batch"])
+
+
+@pytest.mark.parametrize("bytes_of", [lambda size: FIXED, lambda size: FIXED - size * MIB])
+def test_where_memory_does_not_grow_nothing_says_what_should_fit(
+    make_record, make_measurement, bytes_of
+):
+    records = [
+        make_record(
+            batch_size=size,
+            measurement=make_measurement(
+                memory=Memory(
+                    source="made up", weights_bytes=1, peak_bytes=bytes_of(size), rise_bytes=1
+                )
+            ),
+        )
+        for size in (1, 2, 4)
+    ]
+
+    assert capacity_frame(records)["predicted_batch"].isna().all()
+
+
 # Speed
+
+
+@pytest.mark.parametrize(("fixed_s", "marginal_s"), [(0.004, 0.01), (0.0, 0.01), (0.5, 1e-4)])
+def test_the_time_line_is_found_again_in_exact_data(card, fixed_s, marginal_s):
+    row = card({size: fixed_s / size + marginal_s for size in (1, 2, 4, 8)})
+
+    assert row["fixed_s"] == pytest.approx(fixed_s, abs=1e-12)
+    assert row["marginal_s"] == pytest.approx(marginal_s)
+
+
+def test_the_time_line_is_that_of_least_squares(card):
+    times = {1: 0.010, 2: 0.025, 4: 0.035, 8: 0.09}
+    row = card({size: seconds / size for size, seconds in times.items()})
+    marginal_s, fixed_s = np.polyfit(list(times), list(times.values()), 1)
+
+    assert (row["fixed_s"], row["marginal_s"]) == pytest.approx((fixed_s, marginal_s))
+
+
+def test_one_batch_has_no_time_line(card):
+    assert card({4: 0.01})[["fixed_s", "marginal_s"]].isna().all()
+
+
+def test_a_batch_that_can_t_be_trusted_is_not_in_the_time_line(make_batch):
+    records = [make_batch(1), make_batch(2), make_batch(4, 9.0, status="invalid")]
+    row = capacity_frame(records).iloc[0]
+
+    assert row["marginal_s"] == pytest.approx(0.01)
+
+
+def test_frames_of_cases_tell_the_same_as_their_records(make_batch, make_failure):
+    records = [*map(make_batch, (1, 2, 4)), make_failure(batch_size=8)]
+
+    assert capacity_of_cases(case_frame(records)).equals(capacity_frame(records))
+    assert capacity_of_cases(case_frame(records), 0.02).equals(capacity_frame(records, 0.02))
 
 
 def test_the_best_batch_takes_least_an_image(card):

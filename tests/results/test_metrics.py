@@ -8,6 +8,7 @@ import pytest
 
 from results.batching import BATCHING_COLUMNS
 from results.capacity import CAPACITY_COLUMNS
+from results.compare import COMPARISON_COLUMNS
 from results.frames import (
     CASE_COLUMNS,
     CHECK_COLUMNS,
@@ -15,18 +16,21 @@ from results.frames import (
     KERNEL_COLUMNS,
     LIMITS_COLUMNS,
     MODULE_COLUMNS,
-)  # fmt: skip
+    case_frame,
+)
 from results.metrics import METRICS, Metric
+from results.prices import with_cost
 
 COLUMNS = {
     *CASE_COLUMNS, *COMPONENT_COLUMNS, *MODULE_COLUMNS, *CHECK_COLUMNS, *LIMITS_COLUMNS,
-    *KERNEL_COLUMNS,
+    *KERNEL_COLUMNS, *COMPARISON_COLUMNS,
 }  # fmt: skip
-IN_A_VIEW = {"floor_times"}  # a quotient of two columns
+PRICE_COLUMNS = with_cost(case_frame([])).columns
+IN_A_VIEW = {"floor_times", "speedup", "efficiency"}  # quotients of two columns
 # What a unit shown is in the base unit that a column's name ends in.
 UNITS = {
     "ms": 1e-3, "s": 1, "MiB": 2**20, "GiB": 2**30, "GFLOP": 1e9, "TFLOP/s": 1e12, "GB/s": 1e9,
-    "J": 1, "%": 0.01, "": 1,
+    "J": 1, "%": 0.01, "USD": 1, "USD/h": 1, "": 1,
 }  # fmt: skip
 ENDINGS = {
     "flops_per_s": {"TFLOP/s"},
@@ -41,7 +45,9 @@ ENDINGS = {
 
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_is_a_column_of_a_frame(name):
-    assert name in {*COLUMNS, *BATCHING_COLUMNS, *CAPACITY_COLUMNS, *IN_A_VIEW}
+    of_frames = {*COLUMNS, *BATCHING_COLUMNS, *CAPACITY_COLUMNS, *COMPARISON_COLUMNS}
+
+    assert name in {*of_frames, *PRICE_COLUMNS, *IN_A_VIEW}
 
 
 @pytest.mark.parametrize("name", sorted(COLUMNS))
@@ -76,6 +82,9 @@ def test_metrics_of_one_frame_have_different_headings():
         MODULE_COLUMNS,
         LIMITS_COLUMNS,
         KERNEL_COLUMNS,
+        CAPACITY_COLUMNS,
+        COMPARISON_COLUMNS,
+        PRICE_COLUMNS,
     ):
         headings = [METRICS[name].heading for name in columns if name in METRICS]
 

@@ -8,9 +8,11 @@ import re
 import tomllib
 from importlib.resources import files
 
+import pandas as pd
 import pytest
 
 from results import prices
+from results.frames import case_frame
 from results.hardware import MAX_FILE_BYTES
 from results.prices import (
     Price,
@@ -19,6 +21,7 @@ from results.prices import (
     million_images_usd,
     read_prices,
     shipped_prices,
+    with_cost,
 )
 from results.repair import look_over
 from results.store import Store
@@ -303,3 +306,84 @@ def test_the_cost_grows_with_the_time_and_with_the_price(factor):
 
     assert million_images_usd(0.1 * factor, 0.8) == pytest.approx(factor * once)
     assert million_images_usd(0.1, 0.8 * factor) == pytest.approx(factor * once)
+
+
+# Cases with their cost
+
+
+@pytest.fixture
+def cases(make_record, make_failure):
+    """On a GPU with a price, on another, on none, and one that failed."""
+    devices = [make_record(device=device) for device in ("cuda:0", "cuda:1", "cpu")]
+    return case_frame([*devices, make_failure()])
+
+
+def test_a_case_has_the_price_of_its_gpu(cases):
+    priced = with_cost(cases)
+
+    assert priced["usd_per_hour"].tolist()[:2] == [
+        SHIPPED["L4"].usd_per_hour, SHIPPED["L40S"].usd_per_hour,
+    ]  # fmt: skip
+    assert priced["price_source"].tolist()[:2] == [SHIPPED["L4"].source, SHIPPED["L40S"].source]
+    assert priced["price_date"].tolist()[:2] == [SHIPPED["L4"].date, SHIPPED["L40S"].date]
+
+
+def test_a_case_costs_what_a_million_of_its_images_do(cases):
+    for row in with_cost(cases).head(2).to_dict("records"):
+        assert row["million_usd"] == pytest.approx(
+            million_images_usd(row["image_s"], row["usd_per_hour"])
+        )
+
+
+def test_a_case_on_a_cpu_has_no_price_and_no_cost(cases):
+    row = with_cost(cases).iloc[2]
+
+    assert row[["usd_per_hour", "million_usd"]].isna().all()
+    assert (row["price_source"], row["price_date"]) == ("", "")
+
+
+def test_a_case_that_failed_has_a_price_and_no_cost(cases):
+    row = with_cost(cases).iloc[3]
+
+    assert row["usd_per_hour"] == SHIPPED["L4"].usd_per_hour
+    assert pd.isna(row["million_usd"])
+
+
+def test_a_case_on_a_gpu_that_nobody_knows_has_no_price(cases):
+    priced = with_cost(cases.assign(gpu="A GPU of next year"))
+
+    assert priced[["usd_per_hour", "million_usd"]].isna().all(axis=None)
+
+
+def test_a_persons_price_makes_a_case_s_cost(cases, write):
+    priced = with_cost(cases, read_prices(write(L4)))
+
+    assert priced["usd_per_hour"].iloc[0] == 0.5
+    assert priced["million_usd"].iloc[0] == pytest.approx(
+        million_images_usd(cases["image_s"].iloc[0], 0.5)
+    )
+    assert priced["price_source"].tolist()[:2] == ["mine", SHIPPED["L40S"].source]
+
+
+def test_another_price_replaces_the_one_before(cases, write):
+    again = with_cost(with_cost(cases), read_prices(write(L4)))
+
+    assert again.equals(with_cost(cases, read_prices(write(L4))))
+
+
+def test_prices_change_no_other_column_and_no_row(cases):
+    mixed = cases.iloc[[3, 1, 0, 2]]
+    priced = with_cost(mixed)
+
+    assert priced[cases.columns].equals(mixed)
+    assert priced["million_usd"].dtype == float
+    assert set(priced.columns) - set(cases.columns) == {
+        "usd_per_hour", "price_source", "price_date", "million_usd",
+    }  # fmt: skip
+
+
+def test_no_cases_have_the_columns_all_the_same(cases):
+    priced = with_cost(cases.head(0))
+
+    assert len(priced) == 0
+    assert {"usd_per_hour", "price_source", "price_date", "million_usd"} <= set(priced.columns)
