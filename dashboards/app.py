@@ -52,6 +52,7 @@ def create_app(data: Data) -> Dash:
         use_pages=False,
         add_log_handler=False,
         enable_mcp=False,
+        hooks={"request_post": "window.dash_clientside.pages.keepZoom"},
     )
     app.layout = lambda: frame_of_pages(data)
     register(app, data)
@@ -418,12 +419,8 @@ def register_in_browser(app: Dash) -> None:
         State(options, "id"),
         State("choices", "data"),
     )
-    in_browser("open", Output("url", "href"), Input(part("graph", ALL), "clickData"))
-    in_browser(
-        "openRow",
-        Output("url", "href", allow_duplicate=True),
-        Input(part("grid", ALL), "cellClicked"),
-    )
+    in_browser("open", Input(part("graph", ALL), "clickData"))
+    in_browser("openRow", Input(part("grid", ALL), "cellClicked"))
     in_browser(
         "picture",
         Output(part("image", MATCH), "data"),

@@ -183,7 +183,7 @@ class Frames(Mapping[str, pd.DataFrame]):
     def limits(self) -> pd.DataFrame:
         """Of cases alone where these are what is asked for: modules are many."""
         modules = self["modules"] if self.view.option("level") == "modules" else NO_MODULES
-        return limits_of_frames(self["cases"], modules)
+        return with_device(limits_of_frames(self["cases"], modules))
 
     def runs(self) -> tuple[str | None, str | None]:
         """The two sweeps that are compared: as asked, or the newest and the last that shares a

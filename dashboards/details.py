@@ -66,7 +66,8 @@ def best_card(
     axes = ("device_name", "model", "precision", "attention", "image_size", "batch_size")
     device, model, precision, attention, size, batch = (best[axis] for axis in axes)
     where = f"{device}, {model}, {precision}, {attention}, {size} px, batch {batch}"
-    link = dcc.Link(where, href=view.link("/run", run=best["record_id"]))
+    # As a new page: the figures of this one are not to be drawn again for that address.
+    link = html.A(where, href=view.link("/run", run=best["record_id"]))
     return card(title, f"{metric.show(best[column])} {metric.unit}".strip(), link)
 
 

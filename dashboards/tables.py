@@ -59,7 +59,9 @@ def csv_text(frame: pd.DataFrame, columns: tuple[str, ...]) -> str:
     """In base units, with the columns' own names: for other programs."""
     table = frame[[column for column in columns if column in frame]]
     texts = table.select_dtypes(exclude="number").columns
-    return table.assign(**{name: table[name].map(no_formula) for name in texts}).to_csv(index=False)
+    plain = table.assign(**{name: table[name].map(no_formula) for name in texts})
+    # The ending of RFC 4180, with which a lone carriage return in a text is quoted too.
+    return plain.to_csv(index=False, lineterminator="\r\n")
 
 
 def no_formula(value: object) -> object:

@@ -45,6 +45,10 @@ BOOLEANS = ("is_synthetic", "is_resolved")
 # What tells rows of a frame apart: a record that was copied to another file counts once.
 ROW = {"cases": [KEY], "components": [KEY, "pipeline", "component"], "modules": [KEY, "module"]}
 WORTH_WRITING = 0.01  # share of files that changed; to read fewer again takes less than to write
+# What a file of another program, or half a file, can lead to.
+UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException,
+)  # fmt: skip
 CHUNK = 250  # files that one process reads at a time
 FEWEST_FOR_PROCESSES = 4 * CHUNK  # files: starting processes takes a second
 
@@ -253,7 +257,7 @@ def load(folder: Path, version: str) -> Indexed | None:
         if any(stamp_of(table) != old.stamp for table in tables.values()):
             return None
         frames = {name: typed(table.to_pandas()) for name, table in tables.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException):
+    except UNREADABLE:
         return None
     return Indexed(version, files, frames)
 

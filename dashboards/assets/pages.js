@@ -45,6 +45,25 @@
     return holder && holder.querySelector(".js-plotly-plot");
   }
 
+  /* The figure's name in an id with a property. */
+  const nameOf = (prop) => JSON.parse(prop.slice(0, prop.lastIndexOf("."))).name;
+
+  /* Of a cell of a heat map, of which Dash tells no more than where it is. */
+  function dataOfCell(name, point) {
+    const trace = plotOf(name).data[point.curveNumber];
+    if (!trace.customdata) return null;
+    const row = trace.customdata[trace.y.indexOf(point.y)];
+    return row && row[trace.x.indexOf(point.x)];
+  }
+
+  /* As a new page: the figures of this one are not to be drawn again for that address. */
+  function openRun(record) {
+    if (!record) return;
+    const query = new URLSearchParams(window.location.search);
+    query.set("run", record);
+    window.location.assign("/run?" + query.toString());
+  }
+
   function copyText(text) {
     if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
     const area = document.createElement("textarea");
@@ -82,25 +101,19 @@
       },
 
       /* The record of the point that was clicked. */
-      open: function (clicks) {
+      open: function () {
         const changed = window.dash_clientside.callback_context.triggered[0];
         const point = changed && changed.value && changed.value.points && changed.value.points[0];
-        const data = point && point.customdata;
-        const record = Array.isArray(data) ? data[0] : data;
-        if (!record) return skip();
-        const query = new URLSearchParams(window.location.search);
-        query.set("run", record);
-        return "/run?" + query.toString();
+        if (!point) return;
+        const data = point.customdata || dataOfCell(nameOf(changed.prop_id), point);
+        openRun(Array.isArray(data) ? data[0] : data);
       },
 
       /* The record of the row that was clicked; a row of anything else opens nothing. */
       openRow: function () {
         const changed = window.dash_clientside.callback_context.triggered[0];
         const [record, row] = ((changed && changed.value && changed.value.rowId) || "").split(" ");
-        if (!row) return skip();
-        const query = new URLSearchParams(window.location.search);
-        query.set("run", record);
-        return "/run?" + query.toString();
+        if (row) openRun(record);
       },
 
       picture: function (png, svg, id) {
@@ -122,6 +135,22 @@
         if (!clicks || !text) return skip();
         copyText(text);
         return "copied";
+      },
+
+      /* A zoom stays while the axis means the same. Plotly would see to that, but Dash hands it
+         each zoom as if it had been asked for here, and then the next figure ends it. */
+      keepZoom: function (question, answer) {
+        Object.entries(answer || {}).forEach(([id, props]) => {
+          const plot = props && props.figure && plotOf(nameOf(id + ".figure"));
+          const [next, last] = [plot && props.figure.layout, plot && plot.layout];
+          if (!last || next.uirevision !== last.uirevision) return;
+          Object.entries(last).forEach(([name, axis]) => {
+            if (!/^[xy]axis\d*$/.test(name) || axis.autorange !== false) return;
+            if (next[name] && !next[name].range) {
+              Object.assign(next[name], { range: axis.range, autorange: false });
+            }
+          });
+        });
       },
 
       scheme: function (isDark) {

@@ -43,6 +43,7 @@ def roofline_figure(frame: pd.DataFrame, level: str = "cases") -> go.Figure:
     known = known.assign(moved=known["moved_bytes"].fillna(known["least_bytes"]))
     known = known[known["moved"] > 0]
     known = known.assign(intensity=known["flops"] / known["moved"])
+    known = known[known["intensity"] > 0]  # what computes nothing has no place on a logarithm
     span = known["intensity"].min(), known["intensity"].max()
     figure = go.Figure()
     for (device, precision), rows in known.groupby(["device_name", "precision"], sort=False):

@@ -25,11 +25,14 @@ def with_device(frame: pd.DataFrame) -> pd.DataFrame:
     have the same: another device of that name, a memory limit, being made up.
     """
     device_name = frame["gpu"].where(frame["gpu"].notna(), frame["cpu"])
-    limit = frame["memory_limit_bytes"]
-    gib = (limit.astype(float) / 2**30).map(" {:.3g} GiB".format).where(limit.notna(), "")
-    made_up = frame["is_synthetic"].fillna(False).astype(bool).map({True: " synthetic", False: ""})
+    limit = frame["memory_limit_bytes"].astype(float)
+    gib = (limit / 2**30).map(" {:.3g} GiB".format).where(limit.notna(), "").astype(str)
+    is_made_up = frame["is_synthetic"].fillna(False).astype(bool)
+    made_up = is_made_up.map({True: " synthetic", False: ""}).astype(str)
     uid = frame["device_uid"].astype(str).str[-UID_DIGITS:]
-    return frame.assign(device_name=device_name, apart=frame["device"] + " " + uid + gib + made_up)
+    return frame.assign(
+        device_name=device_name, apart=frame["device"].astype(str) + " " + uid + gib + made_up
+    )
 
 
 def series_labels(cases: pd.DataFrame, axes: Sequence[str] = SERIES_AXES) -> pd.Series:

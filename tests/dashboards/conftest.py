@@ -17,12 +17,16 @@ from results.store import Store
 OF_A_RECORD = {"samples": SAMPLE_COLUMNS, "telemetry": TELEMETRY_COLUMNS}
 
 
-def frames_of_store(path, run=None, **options):
-    """All frames of a view, by name; those of a record are empty where none is named."""
+def view_of(path, **options):
+    """The frames of a view, as the pages and the report have them."""
     data = Data([path], keep=False)
     data.refresh()
-    asked = {"level": "modules"} | ({"run": run} if run else {}) | options
-    frames = data.frames(View(options=asked))
+    return data.frames(View(options=options))
+
+
+def frames_of_store(path, run=None):
+    """All frames, by name; those of a record are empty where none is named."""
+    frames = view_of(path, level="modules", **({"run": run} if run else {}))
     made = {name: frames[name] for name in frames if run or name not in OF_A_RECORD}
     return {name: frame([], columns) for name, columns in OF_A_RECORD.items()} | made
 
@@ -61,18 +65,39 @@ def one_record(records):
 
 
 @pytest.fixture(scope="session")
-def make_frames(tmp_path_factory):
-    """Maker of all frames of chosen records; those of one record are of the first."""
+def write_records(tmp_path_factory):
+    """Write chosen records to a store of their own; its path."""
 
-    def make(records, **options):
+    def write(records):
         store = Store(tmp_path_factory.mktemp("chosen") / "runs")
         store.path.mkdir()
         for record in records:
             store.write_record(record)
+        return store.path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def make_frames(write_records):
+    """Maker of all frames of chosen records; those of one record are of the first."""
+
+    def make(records):
         run = records[0].record_id if records else None
-        return frames_of_store(store.path, run, **options)
+        return frames_of_store(write_records(records), run)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_view(write_records):
+    """Maker of the frames of chosen records as a page or a report takes them."""
+    return lambda records, **options: view_of(write_records(records), **options)
+
+
+@pytest.fixture(scope="session")
+def demo_view(demo_store):
+    return view_of(demo_store.path)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ from results.metrics import METRICS
 
 HTML, MATH, TEMPLATE = "<img src=x onerror=alert(1)>", r"$\href{javascript:alert(1)}{x}$", "%{y}|"
 ANYBODYS = (
-    "gpu", "cpu", "model", "precision", "attention", "execution", "input", "weights", "git_commit",
+    "gpu", "cpu", "device_name", "sweep_id", "model", "precision", "attention", "execution",
+    "input", "weights", "git_commit",
     "torch", "kind", "component", "module", "price_source", "price_date", "event_reasons",
 )  # fmt: skip
 WITHOUT_TEXT = ("samples",)
@@ -28,13 +29,13 @@ SHOWN_COLUMN = {
     "components": "median_s",
     "throughput": "images_per_s",
     "latency": "image_s",
-    "speedup": "images_per_s",
-    "efficiency": "images_per_s",
+    "speedup": "speedup",
+    "efficiency": "efficiency",
     "layers": "total_s",
     "layer_bars": "total_s",
     "memory": "peak_bytes",
     "roofline": "flops_per_s",
-    "distance": "total_s",
+    "distance": "floor_times",
     "cost": "million_usd",
     "pareto": "million_usd",
     "energy": "image_joules",
@@ -47,8 +48,8 @@ ALWAYS_KNOWN = ("coverage", "waterfall", "samples")  # nothing of theirs can be 
 SHOWN_OF_CASES = {
     "throughput": {"x": "batch_size", "y": "images_per_s"},
     "latency": {"x": "batch_size", "y": "image_s"},
-    "speedup": {"x": "batch_size"},
-    "efficiency": {"x": "batch_size"},
+    "speedup": {"x": "batch_size", "y": "speedup"},
+    "efficiency": {"x": "batch_size", "y": "efficiency"},
     "memory": {"x": "batch_size", "y": "peak_bytes"},
     "cost": {"x": "million_usd"},
     "energy": {"x": "image_joules"},

@@ -8,11 +8,13 @@ from html.parser import HTMLParser
 
 import pytest
 
+from dashboards.data import Data
 from dashboards.figures import FIGURES
 from dashboards.offline import OPEN_ROWS, REPORTED, TABLED, report
 from dashboards.tables import TABLES
+from dashboards.view import View
 
-OF_A_CHOICE = {"coverage", "speedup", "efficiency", "ratios", "waterfall", "samples", "telemetry"}
+OF_ONE_RECORD = {"samples", "telemetry"}
 BREAKOUT = "</script><script>alert(1)</script>"
 LOADING = {"src", "href", "srcset", "data", "action", "poster"}
 FIGURE = re.compile(r"^figures\['plot-(\w+)'\] = (\{.*\});$", re.DOTALL)
@@ -56,17 +58,26 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def parsed(made_once):
-    return Page(report(made_once, "A title", ["a note"]))
+def written(demo_view):
+    return report(demo_view, "A title", ["a note"])
 
 
-@pytest.fixture
-def broken_into(frames):
+@pytest.fixture(scope="module")
+def parsed(written):
+    return Page(written)
+
+
+@pytest.fixture(scope="module")
+def broken_into(records, make_view):
     """Of records whose GPU and model are named to break out of the page."""
-    for frame in frames.values():
-        for column in {"gpu", "model"} & {*frame}:
-            frame[column] = frame[column] + BREAKOUT
-    return Page(report(frames, BREAKOUT, [BREAKOUT]))
+    evil = []
+    for record in records:
+        gpu = record.gpu.model_copy(update={"name": record.gpu.name + BREAKOUT})
+        machine = record.environment.model_copy(update={"gpus": (gpu,)})
+        case = record.case.model_copy(update={"model": record.case.model + BREAKOUT})
+        named = {"environment": machine, "case": case, "case_id": case.case_id}
+        evil.append(record.model_copy(update=named))
+    return Page(report(make_view(evil), BREAKOUT, [BREAKOUT]))
 
 
 def test_a_browser_loads_nothing_from_elsewhere(parsed):
@@ -81,9 +92,8 @@ def test_a_browser_loads_nothing_from_elsewhere(parsed):
     assert all(value.startswith("#") for value in asked)
 
 
-def test_no_style_loads_anything(made_once):
-    text = report(made_once, "A title")
-    style = text.partition("<style>")[2].partition("</style>")[0]
+def test_no_style_loads_anything(written):
+    style = written.partition("<style>")[2].partition("</style>")[0]
 
     assert "{" in style
     assert "url(" not in style
@@ -133,16 +143,17 @@ def test_every_picture_says_what_it_is_to_who_does_not_see_it(parsed, name):
     assert picture["aria-label"]
 
 
-def test_all_cases_stand_in_a_table(parsed, frames):
-    assert f"{len(frames['cases'])} rows" in parsed.words
+def test_all_cases_stand_in_a_table(parsed, records):
+    assert f"{len(records)} rows" in parsed.words
 
 
 def test_made_up_records_are_called_synthetic(parsed):
     assert parsed.of("p").count({"class": "synthetic", "role": "note"}) == 1
 
 
-def test_measured_records_are_not_called_synthetic(measured_frames):
-    page = Page(report(measured_frames, "A title"))
+def test_measured_records_are_not_called_synthetic(records, make_view):
+    measured = [record.model_copy(update={"is_synthetic": False}) for record in records]
+    page = Page(report(make_view(measured), "A title"))
 
     assert page.figures()
     assert {"class": "synthetic", "role": "note"} not in page.of("p")
@@ -161,46 +172,59 @@ def test_a_title_that_would_end_a_script_is_shown_as_it_is(broken_into):
     assert broken_into.words.count(BREAKOUT) >= 3  # in the tab, as heading, and as note
 
 
-def test_a_page_of_no_records_has_no_figure_and_says_so(make_frames):
-    page = Page(report(make_frames([]), "A title"))
-
-    assert page.figures() == {}
-    for spec in (FIGURES[name] for name in REPORTED):
-        assert f"No record tells of {spec.summary}." in page.words
+def said(figure):
+    return [each["text"] for each in figure["layout"]["annotations"]]
 
 
-def test_a_page_of_failures_has_their_table(failed_frames):
-    page = Page(report(failed_frames, "A title"))
+def test_a_figure_of_no_records_says_so_in_its_place(make_view):
+    figures = Page(report(make_view([]), "A title")).figures()
+
+    assert set(figures) == set(REPORTED)
+    for name, figure in figures.items():
+        assert figure["data"] == []
+        assert said(figure) == [f"No case that is shown tells of {FIGURES[name].summary}."]
+
+
+def test_a_page_of_failures_has_their_table(records, make_view):
+    failed = [record for record in records if record.status != "ok"]
+    page = Page(report(make_view(failed), "A title"))
 
     assert {"oom", "crashed"} <= set(page.words)
 
 
-def test_the_same_records_make_the_same_page(made_once):
-    assert report(made_once, "A title") == report(made_once, "A title")
+def test_a_figure_shows_what_its_view_chose(records, make_view):
+    shares = Page(report(make_view(records, scale="share"), "A title")).figures()["components"]
+
+    assert shares["layout"]["title"]["text"].endswith("[%]")
 
 
-def test_a_report_has_every_figure_that_needs_no_choice_and_repeats_no_other():
-    assert set(REPORTED) == set(FIGURES) - OF_A_CHOICE
+def test_the_same_records_make_the_same_page(written, demo_store):
+    data = Data([demo_store.path], keep=False)
+    data.refresh()
+
+    assert report(data.frames(View()), "A title", ["a note"]) == written
+
+
+def test_a_report_has_every_figure_but_those_of_one_record():
+    assert set(REPORTED) == set(FIGURES) - OF_ONE_RECORD
     assert set(TABLED) <= set(TABLES)
 
 
-def test_a_short_table_is_open_and_a_long_one_is_not(parsed, frames):
+def test_a_short_table_is_open_and_a_long_one_is_not(parsed, demo_view):
     is_open = ["open" in attributes for attributes in parsed.of("details")]
 
-    assert is_open == [len(frames[TABLES[name].frame]) <= OPEN_ROWS for name in TABLED]
+    assert is_open == [len(demo_view[TABLES[name].frame]) <= OPEN_ROWS for name in TABLED]
 
 
-def test_a_table_of_the_page_has_a_row_for_each_of_its_frame(parsed, frames):
-    rows = sum(1 + len(frames[TABLES[name].frame]) for name in TABLED)  # and one of headings
+def test_a_table_of_the_page_has_a_row_for_each_of_its_frame(parsed, demo_view):
+    rows = sum(1 + len(demo_view[TABLES[name].frame]) for name in TABLED)  # and one of headings
 
     assert parsed.count("tr") == rows
 
 
-def test_numbers_stand_to_the_right_and_words_to_the_left(made_once):
-    text = report(made_once, "A title")
-
-    assert '<th scope="col">median [ms]</th>' in text
-    assert '<th scope="col" class="text">precision</th>' in text
+def test_numbers_stand_to_the_right_and_words_to_the_left(written):
+    assert '<th scope="col">median [ms]</th>' in written
+    assert '<th scope="col" class="text">precision</th>' in written
 
 
 @pytest.mark.parametrize("name", REPORTED)

@@ -365,6 +365,13 @@ def test_a_persons_price_makes_a_case_s_cost(cases, write):
     assert priced["price_source"].tolist()[:2] == ["mine", SHIPPED["L40S"].source]
 
 
+def test_of_several_rows_of_a_person_the_first_win(cases, write):
+    first, second = read_prices(write(L4)), read_prices(write(L4.replace("0.5", "0.25")))
+
+    assert with_cost(cases, first, second)["usd_per_hour"].iloc[0] == 0.5
+    assert find_price(OURS, second, first) is second[OURS]
+
+
 def test_another_price_replaces_the_one_before(cases, write):
     again = with_cost(with_cost(cases), read_prices(write(L4)))
 
