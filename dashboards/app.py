@@ -289,8 +289,8 @@ def register(app: Dash, data: Data) -> None:
         State("url", "pathname"),
     )
     def tell_more(search: str, stamp: str, place: Id, path: str) -> list[Component]:
-        page, frames = PAGES[path], data.frames(parse_view(search))
-        if frames.is_empty:
+        page, frames = PAGES.get(path), data.frames(parse_view(search))
+        if page is None or frames.is_empty:
             return []
         return page.above(frames) if place["name"] == "above" else page.below(frames)
 
@@ -363,14 +363,15 @@ def register(app: Dash, data: Data) -> None:
         prevent_initial_call=True,
     )
     def save(as_csv: int, as_markdown: int, file: Id, search: str) -> Any:
-        if not (as_csv or as_markdown):  # the buttons have just appeared
+        pressed = dash.ctx.triggered_id
+        if not (as_csv or as_markdown) or pressed is None:  # the buttons have just appeared
             return no_update
         name = file["name"]
         spec = TABLES[name.removesuffix("-table")] if name.endswith("-table") else FIGURES[name]
         frame = frame_or_none(data.frames(parse_view(search)), spec.frame)
         if frame is None:
             return no_update
-        form = dash.ctx.triggered_id["part"]
+        form = pressed["part"]
         make = csv_text if form == "csv" else markdown_text
         return {"content": make(frame, spec.columns), "filename": f"sam-bench-{name}.{form}"}
 

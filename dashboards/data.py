@@ -35,7 +35,7 @@ from .view import FILTERS, View
 
 MOST_VIEWS = 3  # whose frames are kept: the figures of a page ask for the same ones
 MOST_NOTES = 20
-PRICE = re.compile(r"\s*(.{1,80}?)\s*=\s*([0-9]{1,9}(?:\.[0-9]{0,9})?)\s*")
+PRICE = re.compile(r"\s*(\S.{0,79}?)\s*=\s*([0-9]{1,9}(?:\.[0-9]{0,9})?)\s*")
 
 
 NO_MODULES = module_frame([])
