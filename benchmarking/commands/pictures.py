@@ -8,8 +8,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import click
+
+
+GRACE_S = 3.0  # until who did not hear of a Ctrl-C is told
 
 
 class HandedOver(click.Command):
@@ -25,11 +29,13 @@ def handed_over(name: str, summary: str) -> click.Command:
     def run(words: tuple[str, ...]) -> None:
         process = subprocess.Popen([sys.executable, "-P", "-m", "dashboards", name, *words])
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-        while True:
-            try:
-                sys.exit(process.wait())
-            except KeyboardInterrupt:  # it had the signal too, and ends by itself
-                continue
+        try:
+            sys.exit(process.wait())
+        except KeyboardInterrupt:  # a terminal's goes to both, and it ends by itself
+            with suppress(subprocess.TimeoutExpired):
+                sys.exit(process.wait(GRACE_S))
+            process.terminate()
+            sys.exit(process.wait())
 
     return run
 
