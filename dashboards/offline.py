@@ -40,7 +40,8 @@ const draw = (place) => {
   const figure = figures[place.id];
   if (!figure) return;
   delete figures[place.id];
-  Plotly.newPlot(place, figure.data, figure.layout, { responsive: true, displaylogo: false });
+  Plotly.newPlot(place, figure.data, figure.layout, {
+    responsive: true, displaylogo: false, showSendToCloud: false });
 };
 const places = document.querySelectorAll(".plot");
 const near = new IntersectionObserver(
@@ -62,13 +63,13 @@ def report(frames: Frames, title: str, notes: Iterable[str] = ()) -> str:
     cases = frames["cases"]
     is_synthetic = bool(cases["is_synthetic"].fillna(False).astype(bool).any())
     parts = [
-        f"<h1>{escape(title)}</h1>",
+        f"<header><h1>{escape(title)}</h1>",
         '<p class="synthetic" role="note">Synthetic: some records here were made up, not measured.'
         "</p>"
         if is_synthetic
         else "",
         *(f"<p>{escape(note)}</p>" for note in notes),
-        "<nav>"
+        "</header><nav>"
         + "".join(f'<a href="#{name}">{name}</a>' for name in (*REPORTED, *TABLED))
         + "</nav>",
         "<main>",
@@ -105,7 +106,7 @@ def plot(name: str, figure: go.Figure) -> str:
     """The figure's place and its data; a label can't end the script."""
     data = json.dumps(json.loads(figure.to_json())).replace("<", "\\u003c")
     return (
-        f'<div id="plot-{name}" class="plot" role="img" aria-label="{escape(name)}" '
+        f'<div id="plot-{name}" class="plot" role="group" aria-label="{escape(name)}" '
         f'style="height: {figure.layout.height}px"></div>'
         f"<script>figures['plot-{name}'] = {data};</script>"
     )
@@ -130,4 +131,4 @@ def html_table(table: pd.DataFrame) -> str:
         for row in table.itertuples(index=False)
     )
     content = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="table">{content}</div>'
+    return f'<div class="table" tabindex="0">{content}</div>'

@@ -116,8 +116,8 @@ def limits_of_frames(cases: pd.DataFrame, modules: pd.DataFrame) -> pd.DataFrame
     position = {name: index for index, name in enumerate(cases["record_id"])}
     both = pd.concat([each.reindex(columns=list(LIMITS_COLUMNS)) for each in rows])
     both = both.iloc[both["record_id"].map(position).argsort(kind="stable")]
-    floor_s = both["floor_measured_s"].fillna(both["floor_s"])
-    floor_times = both["total_s"] / floor_s.where(floor_s > 0)  # no work has no floor
+    floor_s = both["floor_measured_s"].astype(float).fillna(both["floor_s"].astype(float))
+    floor_times = both["total_s"].astype(float) / floor_s.where(floor_s > 0)  # no work has no floor
     return both.assign(floor_times=floor_times).reset_index(drop=True)
 
 

@@ -39,6 +39,7 @@ def ratios_figure(frame: pd.DataFrame) -> go.Figure:
                 error_x={
                     "type": "data", "array": rows["ratio_high"] - rows["ratio"],
                     "arrayminus": rows["ratio"] - rows["ratio_low"], "thickness": 1, "width": 3,
+                    "color": SAME,
                 },
                 customdata=point_data(
                     rows, rows["before_s"] * 1e3, rows["after_s"] * 1e3, rows["ratio_low"],

@@ -139,7 +139,7 @@ def test_every_figure_can_be_read_and_has_its_place(parsed, name):
 def test_every_picture_says_what_it_is_to_who_does_not_see_it(parsed, name):
     (picture,) = [each for each in parsed.of("div") if each.get("id") == f"plot-{name}"]
 
-    assert picture["role"] == "img"
+    assert picture["role"] == "group"
     assert picture["aria-label"]
 
 

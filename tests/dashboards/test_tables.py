@@ -181,7 +181,9 @@ def test_a_csv_is_in_base_units(frames, name):
 
 
 def test_a_missing_value_is_empty_in_a_csv(rows):
-    assert csv_text(rows, ("median_s", "bound_by")) == "median_s,bound_by\r\n0.0125,compute\r\n,\r\n"
+    assert (
+        csv_text(rows, ("median_s", "bound_by")) == "median_s,bound_by\r\n0.0125,compute\r\n,\r\n"
+    )
 
 
 @pytest.mark.parametrize("evil", ["a,b", 'a "b"', "a\nb", "a\rb", "a\r\n=1+1", "a\r=1+1", '"'])

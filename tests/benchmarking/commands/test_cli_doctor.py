@@ -98,9 +98,9 @@ def test_a_calibration_that_fails_is_a_fault_in_one_line(
 ):
     calibrate_with(script)
     result = invoke("doctor --calibrate --store kept")
-    (line,) = (line for line in result.stdout.splitlines() if line.startswith("BAD"))
+    # Beside other work the doctor may find a fault with the clock too.
+    (line,) = (line for line in result.stdout.splitlines() if line.startswith("BAD roofs: "))
 
-    assert line.startswith("BAD roofs: ")
     assert reason in line
     assert result.exit_code == 5
     assert Store(tmp_path / "kept").read_roofs() == []
@@ -111,5 +111,5 @@ def test_a_store_that_can_not_keep_the_roofs_is_a_fault(invoke, asked, tmp_path)
     result = invoke("doctor --calibrate --store kept")
     bad = [line for line in result.stdout.splitlines() if line.startswith("BAD")]
 
-    assert [line.partition(":")[0] for line in bad] == ["BAD roofs", "BAD store"]
+    assert {"BAD roofs", "BAD store"} <= {line.partition(":")[0] for line in bad}
     assert result.exit_code == 5

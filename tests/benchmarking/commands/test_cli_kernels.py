@@ -98,7 +98,7 @@ def test_the_store_of_a_traced_sweep_is_fine(show):
 
 
 @pytest.mark.parametrize(
-    ("form", "nothing"), [("table", ""), ("json", "[]"), ("csv", "sweep_id,"), ("md", "")]
+    ("form", "nothing"), [("table", ""), ("json", "[]"), ("csv", "record_id,"), ("md", "")]
 )
 def test_without_traces_no_table_is_shown(invoke, make_store, make_record, form, nothing):
     make_store(make_record())
