@@ -12,7 +12,6 @@ from contextlib import suppress
 
 import click
 
-
 GRACE_S = 3.0  # until who did not hear of a Ctrl-C is told
 
 
