@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import click
 
-GRACE_S = 3.0  # until who did not hear of a Ctrl-C is told
+GRACE_S = 3.0  # until who did not hear of a Ctrl-C is told of it
 
 
 class HandedOver(click.Command):
@@ -33,7 +33,7 @@ def handed_over(name: str, summary: str) -> click.Command:
         except KeyboardInterrupt:  # a terminal's goes to both, and it ends by itself
             with suppress(subprocess.TimeoutExpired):
                 sys.exit(process.wait(GRACE_S))
-            process.terminate()
+            process.send_signal(signal.SIGINT)
             sys.exit(process.wait())
 
     return run

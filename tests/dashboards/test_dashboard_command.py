@@ -105,6 +105,16 @@ def test_ending_its_first_process_ends_all_of_it(store, tmp_path):
             text_of(address)
 
 
+def test_an_interrupt_of_its_first_process_alone_ends_all_of_it(store, tmp_path):
+    with started("runs", folder=tmp_path) as (process, address, _):
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+        assert process.returncode == 0
+        with pytest.raises(OSError, match="refused"):
+            text_of(address)
+
+
 def test_the_environment_changes_nothing(store, tmp_path):
     with started("runs", folder=tmp_path) as (_, address, _):
         plain = text_of(address)
