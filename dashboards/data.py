@@ -30,7 +30,7 @@ from results.schema import FAILED, Record, SweepFile
 from results.store import BrokenFileError, Store, StoreError, read_file
 
 from .figures.scaling import with_gains
-from .figures.series import with_device
+from .figures.series import current, with_device
 from .view import FILTERS, View
 
 MOST_VIEWS = 3  # whose frames are kept: the figures of a page ask for the same ones
@@ -320,10 +320,11 @@ def asked_prices(text: str | None) -> tuple[dict[str, Price], str | None]:
 
 MAKERS: dict[str, Callable[[Frames], pd.DataFrame]] = {
     "cases": Frames.cases,
+    "current": lambda frames: current(frames["cases"]),
     "components": lambda frames: frames.of_cases("components", frames["cases"]),
     "modules": lambda frames: frames.of_cases("modules", frames["cases"]),
     "limits": Frames.limits,
-    "capacity": lambda frames: capacity_of_cases(frames["cases"]),
+    "capacity": lambda frames: capacity_of_cases(frames["current"]),
     "latest": lambda frames: frames["cases"].sort_values("started_at", ascending=False).head(200),
     "sweeps": Frames.sweeps,
     "prices": Frames.prices,

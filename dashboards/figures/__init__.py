@@ -62,19 +62,19 @@ FIGURES: dict[str, FigureSpec] = {
         (*CASE, "component", *TIMES, "share"), options=("scale", "batch"),
     ),
     "throughput": FigureSpec(
-        "cases", throughput_figure, "what a larger batch brings",
+        "current", throughput_figure, "what a larger batch brings",
         (*CASE, "status", "images_per_s", *TIMES),
     ),
     "latency": FigureSpec(
-        "cases", latency_figure, "what an image costs at each batch size",
+        "current", latency_figure, "what an image costs at each batch size",
         (*CASE, "status", "image_s", *TIMES),
     ),
     "speedup": FigureSpec(
-        "cases", speedup_figure, "how many times as fast a batch is",
+        "current", speedup_figure, "how many times as fast a batch is",
         (*CASE, "images_per_s", "speedup"),
     ),
     "efficiency": FigureSpec(
-        "cases", efficiency_figure, "what share of an ideal batch's speed is reached",
+        "current", efficiency_figure, "what share of an ideal batch's speed is reached",
         (*CASE, "images_per_s", "speedup", "efficiency"),
     ),
     "layers": FigureSpec(
@@ -88,7 +88,7 @@ FIGURES: dict[str, FigureSpec] = {
         options=("family", "layer_batch", "depth"),
     ),
     "memory": FigureSpec(
-        "cases", memory_figure, "what a batch needs",
+        "current", memory_figure, "what a batch needs",
         (*CASE, "status", "peak_bytes", "rise_bytes", "weights_bytes", "device_bytes"),
     ),
     "roofline": FigureSpec(

@@ -27,22 +27,15 @@ BLOCK = r"blocks\.\d+"
 OF_A_RUN = ["sweep_id", *FAMILY]
 
 
-def timed_modules(frame: pd.DataFrame) -> pd.DataFrame:
-    """Modules of good cases, in milliseconds of an image, each with the set of batch sizes that it
-    belongs to: `family` is its name in addresses, the same whatever else is shown.
+def timed_runs(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row a record of a good case that tells of its modules, the newest last, with the set of
+    batch sizes that it belongs to: `family` is its name in addresses, whatever else is shown.
     """
-    modules = with_device(frame[(frame["status"] == "ok") & frame["total_s"].notna()])
-    runs = modules[OF_A_RUN].drop_duplicates()
-    runs = runs.assign(family=[short_hash(row) for row in runs.itertuples(index=False)])
-    modules = modules.merge(runs, on=OF_A_RUN, sort=False)
-    per_image = 1e3 / modules["batch_size"]
-    whole_s = modules.groupby("record_id")["self_s"].transform("sum")
-    return modules.assign(
-        image_ms=modules["total_s"] * per_image,
-        low_ms=modules["low_s"] * per_image,
-        high_ms=modules["high_s"] * per_image,
-        percent=modules["total_s"] / whole_s * 100,
-    )
+    is_timed = (frame["status"] == "ok") & frame["total_s"].notna()
+    is_first = is_timed & ~frame["record_id"].where(is_timed).duplicated()
+    runs = with_device(frame[is_first]).sort_values("started_at", kind="stable")
+    family = [short_hash(row) for row in runs[OF_A_RUN].itertuples(index=False)]
+    return runs.assign(family=family)
 
 
 def short_hash(values: Iterable[object]) -> str:
@@ -53,22 +46,46 @@ def families(frame: pd.DataFrame) -> dict[str, str]:
     """The sets of batch sizes whose layers can be shown, the newest first: a name for a person by
     that in addresses.
     """
-    modules = timed_modules(frame)
-    runs = modules.sort_values("started_at", kind="stable").drop_duplicates("family", keep="last")
+    runs = timed_runs(frame).drop_duplicates("family", keep="last")
     named = runs.assign(series=series_labels(runs, ("model", *SERIES_AXES)))
     label = labels(named, ["series", *varying(named, ["sweep_id"])])
     return dict(zip(named["family"][::-1], label[::-1], strict=True))
 
 
-def of_family(modules: pd.DataFrame, family: str | None, depth: str) -> pd.DataFrame:
-    """The newest family where there is none of that name."""
-    if family not in set(modules["family"]) and len(modules):
-        family = next(iter(modules.sort_values("started_at", ascending=False)["family"]))
-    own = modules[modules["family"] == family]
-    is_inner = own["module"].str.contains(INNER, regex=True)
+def of_family(
+    frame: pd.DataFrame, runs: pd.DataFrame, family: str | None, depth: str
+) -> pd.DataFrame:
+    """A family's modules, in milliseconds of an image; the newest where there is none of the name.
+
+    Args:
+        frame: Of modules.
+        runs: As `timed_runs` tells them.
+        family: Of the runs.
+        depth: `blocks`, or the `parts` of blocks where they were timed.
+    """
+    own = runs[runs["family"] == (family if family in set(runs["family"]) else newest_of(runs))]
+    modules = frame[frame["record_id"].isin(own["record_id"]) & frame["total_s"].notna()]
+    modules = modules.merge(own[["record_id", "family"]], on="record_id", sort=False)
+    modules = per_image(with_device(modules))
+    is_inner = modules["module"].str.contains(INNER, regex=True)
     if depth == "parts" and is_inner.any():
-        return with_rest(own)
-    return own[~is_inner]
+        return with_rest(modules)
+    return modules[~is_inner]
+
+
+def newest_of(runs: pd.DataFrame) -> str | None:
+    return None if runs.empty else str(runs["family"].iloc[-1])
+
+
+def per_image(modules: pd.DataFrame) -> pd.DataFrame:
+    an_image = 1e3 / modules["batch_size"]
+    whole_s = modules.groupby("record_id")["self_s"].transform("sum")
+    return modules.assign(
+        image_ms=modules["total_s"] * an_image,
+        low_ms=modules["low_s"] * an_image,
+        high_ms=modules["high_s"] * an_image,
+        percent=modules["total_s"] / whole_s * 100,
+    )
 
 
 def with_rest(modules: pd.DataFrame) -> pd.DataFrame:
@@ -86,11 +103,11 @@ def with_rest(modules: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def note_of(modules: pd.DataFrame, rows: pd.DataFrame, asked: str | None) -> str:
+def note_of(runs: pd.DataFrame, rows: pd.DataFrame, asked: str | None) -> str:
     """Which of all it is; and that it is another than was asked for."""
     if rows.empty:
         return ""
-    count, first = modules["family"].nunique(), rows.iloc[0]
+    count, first = runs["family"].nunique(), rows.iloc[0]
     told = f"sweep {safe(first['sweep_id'])}; 1 of {count} series shown"
     is_other = asked and asked != first["family"]
     return f"not the series that was asked for, which is not here; {told}" if is_other else told
@@ -119,13 +136,13 @@ def layers_figure(
         against: The same, that they are compared with.
         depth: `blocks`, or the `parts` of blocks where they were timed.
     """
-    modules = timed_modules(frame)
-    rows = of_family(modules, family, depth)
+    runs = timed_runs(frame)
+    rows = of_family(frame, runs, family, depth)
     table = by_batch(rows, "image_ms")
     title, unit, bar = name_of(rows), "ms/image", "ms/image"
     colors: dict[str, Any] = {"colorscale": "Viridis"}
-    if against and against in set(modules["family"]):
-        other = by_batch(of_family(modules, against, depth), "image_ms")
+    if against and against in set(runs["family"]):
+        other = by_batch(of_family(frame, runs, against, depth), "image_ms")
         table = (table / other.reindex(index=table.index, columns=table.columns) - 1) * 100
         title += f", against {safe(families(frame)[against])}"
         unit, bar = "% of change", "%"
@@ -150,7 +167,7 @@ def layers_figure(
     figure.update_yaxes(autorange="reversed", automargin=True, type="category")
     title = f"Batching speed per layer: {title} [{unit}]"
     height = 200 + 18 * len(table)
-    note = note_of(modules, rows, family)
+    note = note_of(runs, rows, family)
     return finish(figure, title, has_synthetic(rows), height, note)
 
 
@@ -188,8 +205,8 @@ def layer_bars_figure(
         layer_batch: Size of the batch; the largest where there is none of it.
         depth: `blocks`, or the `parts` of blocks where they were timed.
     """
-    modules = timed_modules(frame)
-    rows = of_family(modules, family, depth)
+    runs = timed_runs(frame)
+    rows = of_family(frame, runs, family, depth)
     sizes = sorted(rows["batch_size"].unique())
     chosen = (
         int(layer_batch) if layer_batch and int(layer_batch) in sizes else max(sizes, default=0)
@@ -228,4 +245,4 @@ def layer_bars_figure(
     )  # fmt: skip
     figure.update_yaxes(title="time of an image [ms]", rangemode="tozero")
     title = f"Layers at batch {chosen}: {name_of(rows)} [ms/image]"
-    return finish(figure, title, has_synthetic(rows), note=note_of(modules, rows, family))
+    return finish(figure, title, has_synthetic(rows), note=note_of(runs, rows, family))

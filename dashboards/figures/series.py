@@ -49,6 +49,16 @@ def newest(frame: pd.DataFrame) -> pd.DataFrame:
     return in_time.drop_duplicates([*FAMILY, "batch_size"], keep="last")
 
 
+def current(frame: pd.DataFrame) -> pd.DataFrame:
+    """Of equal cases that tell the same the newest: all that figures without a past are made of."""
+    told = {
+        f"has_{name}": frame[name].notna() for name in ("median_s", "peak_bytes", "image_joules")
+    }
+    in_time = with_device(frame).assign(**told).sort_values("started_at", kind="stable")
+    rows = in_time.drop_duplicates([*FAMILY, "batch_size", "status", *told], keep="last")
+    return frame.loc[rows.index.sort_values()]
+
+
 def measured(frame: pd.DataFrame) -> pd.DataFrame:
     """The newest cases that have a latency."""
     return newest(frame[(frame["status"] == "ok") & frame["median_s"].notna()])

@@ -9,9 +9,10 @@ import shutil
 
 import pytest
 
-from dashboards.app import FROM_ADDRESS_ALONE, ROWS
 from dashboards.controls import values_of
 from dashboards.figures import FIGURES
+from dashboards.grid import ROWS
+from dashboards.layout import FROM_ADDRESS_ALONE
 from dashboards.pages import PAGES
 from dashboards.tables import TABLES
 from dashboards.view import FILTERS, OPTIONS, View
