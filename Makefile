@@ -15,7 +15,7 @@ quickstart: $(VENV)/installed  ## Install, then measure SAM's encoder on this ma
 	$(BIN)/sam-bench quickstart
 
 test: $(VENV)/installed-test  ## Run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: lint types test  ## What CI runs: format, lint, types, tests
 

@@ -9,7 +9,17 @@ from typing import Any
 
 import click
 
-from .commands import capacity, machine, model, pictures, showing, store, sweeping
+from .commands import (
+    capacity,
+    comparing,
+    gating,
+    machine,
+    model,
+    pictures,
+    showing,
+    store,
+    sweeping,
+)
 from .commands.terminal import EXIT_INTERRUPTED, Mistake
 
 
@@ -33,6 +43,7 @@ class Group(click.Group):
 
 
 def is_persons_mistake(error: Exception) -> bool:
+    from results.baselines import BaselineError
     from results.hardware import HardwareError
     from results.store import StoreError
     from sam.download import DownloadError
@@ -41,7 +52,15 @@ def is_persons_mistake(error: Exception) -> bool:
     from .inputs import InputError
     from .sweep import SweepError
 
-    mistakes = StoreError | HardwareError | DownloadError | ProbeError | InputError | SweepError
+    mistakes = (
+        StoreError
+        | HardwareError
+        | DownloadError
+        | ProbeError
+        | InputError
+        | SweepError
+        | BaselineError
+    )
     return isinstance(error, mistakes)
 
 
@@ -67,6 +86,11 @@ for command in (
     capacity.capacity,
     showing.show,
     showing.export,
+    comparing.compare,
+    gating.check,
+    gating.baseline,
+    gating.history,
+    gating.selftest,
     pictures.dashboard,
     pictures.report,
     store.store,

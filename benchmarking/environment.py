@@ -39,24 +39,23 @@ def probe_environment() -> Environment:
         ) from error
 
 
-def ask(module: str, *arguments: str, task: str) -> str:
+def ask(module: str, *arguments: str, task: str, limit_s: float = PROBE_TIMEOUT_S) -> str:
     """The last line that one of our modules prints, run as a process, which may load torch.
 
     Args:
         module: Its full name.
         arguments: Of its command line.
         task: What did not succeed, for the error.
+        limit_s: The most that it may take.
 
     Raises:
         ProbeError: Where it takes too long, fails or prints nothing.
     """
     command = [sys.executable, "-P", "-m", module, *arguments]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
     except subprocess.TimeoutExpired as error:
-        raise ProbeError(f"{task}: it took more than {PROBE_TIMEOUT_S:.0f} s.") from error
+        raise ProbeError(f"{task}: it took more than {limit_s:.0f} s.") from error
     if done.returncode != 0 or not done.stdout.strip():
         last = (done.stderr.strip() or "no message").splitlines()[-1]
         raise ProbeError(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from results import markdown
 from results.metrics import METRICS
 from results.schema import AXES
 
@@ -73,19 +74,7 @@ def no_formula(value: object) -> object:
 def markdown_text(frame: pd.DataFrame, columns: tuple[str, ...]) -> str:
     """As it is shown, for an issue or a chat."""
     table = shown_table(frame, columns)
-    lines = ["| " + " | ".join(map(cell, table.columns)) + " |"]
-    lines.append("|" + " --- |" * len(table.columns))
-    lines += ["| " + " | ".join(map(cell, row)) + " |" for row in table.itertuples(index=False)]
-    return "\n".join(lines) + "\n"
-
-
-def cell(value: object) -> str:
-    """Anybody's text in a cell: it can't end the cell, nor call a person or an issue."""
-    plain = str(value)
-    for sign in "\\|`[]!":
-        plain = plain.replace(sign, f"\\{sign}")
-    plain = plain.replace("<", "&lt;").replace("@", "@\u200b").replace("#", "#\u200b")
-    return " ".join(plain.split())
+    return markdown.table(list(table.columns), table.itertuples(index=False))
 
 
 TABLES: dict[str, TableSpec] = {

@@ -1,10 +1,12 @@
 """Two sets of cases side by side: which are the same, and how their times differ.
 
-What is here describes. Whether a difference is real is not judged: `verdict` is empty.
+What is here describes what was measured. With one launch a side nobody can tell a small change from
+what a process is dealt at its start, so a verdict has a question mark; `results.decision` judges.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,16 @@ COMPARISON_COLUMNS = (
     "ratio_high", "verdict", "is_synthetic",
 )  # fmt: skip
 USED = (*AXES, "record_id", "median_s", "low_s", "high_s", "is_synthetic")
+CODE = ("git_commit", "git_dirty", "source_sha256", "sam_bench")  # of an environment
+NOTABLE = 1.03  # ratio, from which on a change is worth a word
 UNLIKE = ("sweep_id", "started_at", "notes")  # differs between any two
 
 
 def compare_cases(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     """A row a case of either side; the other side's values are missing where it has none.
+
+    Where the sides differ in an axis of which each has one value, that is what is compared: their
+    cases are the same in all other axes, and the rows show the value of before.
 
     The ratio is of medians, after over before. Its interval spans the quotients of both medians'
     95 % intervals: wider than an interval of the ratio itself would be.
@@ -30,19 +37,49 @@ def compare_cases(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
         before, after: Frames of cases; of equal cases the newest counts.
     """
     sides = [newest(before), newest(after)]
-    both = sides[0].merge(sides[1], on=list(AXES), how="outer", suffixes=("", "_after"), sort=False)
+    apart = compared_axes(*(values_of(side) for side in sides))
+    shared = [axis for axis in AXES if axis not in apart]
+    sides[1] = sides[1].drop(columns=list(apart))
+    both = sides[0].merge(sides[1], on=shared, how="outer", suffixes=("", "_after"), sort=False)
     made_up = both[["is_synthetic", "is_synthetic_after"]].fillna(False).astype(bool)
+    low, high = both["low_s_after"] / both["high_s"], both["high_s_after"] / both["low_s"]
     compared = both.assign(
         before_s=both["median_s"],
         after_s=both["median_s_after"],
         after_record_id=both["record_id_after"],
         ratio=both["median_s_after"] / both["median_s"],
-        ratio_low=both["low_s_after"] / both["high_s"],
-        ratio_high=both["high_s_after"] / both["low_s"],
+        ratio_low=low,
+        ratio_high=high,
         is_synthetic=made_up.any(axis=1),
-        verdict=None,
+        verdict=apparent(both["median_s_after"] / both["median_s"], low, high),
     )
     return compared[list(COMPARISON_COLUMNS)]
+
+
+def apparent(ratio: pd.Series, low: pd.Series, high: pd.Series) -> pd.Series:
+    """What it looks like: `~` where the interval holds 1, or the change is small."""
+    told = pd.Series("~", index=ratio.index, dtype=object)
+    told[(low > 1) & (ratio >= NOTABLE)] = "slower?"
+    told[(high < 1) & (ratio <= 1 / NOTABLE)] = "faster?"
+    return told.where(ratio.notna(), None)
+
+
+def values_of(cases: pd.DataFrame) -> dict[str, set[object]]:
+    """The values of each axis."""
+    return {axis: set(cases[axis]) for axis in AXES}
+
+
+def compared_axes(
+    before: Mapping[str, Collection[object]], after: Mapping[str, Collection[object]]
+) -> tuple[str, ...]:
+    """The axes, but the batch size, of which each side has one value, and another one."""
+    return tuple(
+        axis
+        for axis in AXES
+        if axis != "batch_size"
+        and len(before[axis]) == len(after[axis]) == 1
+        and set(before[axis]) != set(after[axis])
+    )
 
 
 def newest(cases: pd.DataFrame) -> pd.DataFrame:
@@ -71,6 +108,13 @@ def environment_changes(before: Environment, after: Environment) -> list[tuple[s
     names = dict.fromkeys([*sides[0], *sides[1]])
     pairs = ((name, *(side.get(name, "none") for side in sides)) for name in names)
     return [(name, old, new) for name, old, new in pairs if old != new]
+
+
+def unasked_changes(
+    changes: Iterable[tuple[str, str, str]], is_code_compared: bool
+) -> list[tuple[str, str, str]]:
+    """Of what differs between two environments, what is not what is compared."""
+    return [each for each in changes if not (is_code_compared and each[0] in CODE)]
 
 
 def plan_changes(before: TimingPlan, after: TimingPlan) -> list[tuple[str, str, str]]:

@@ -24,9 +24,10 @@ WITHOUT_TORCH = ("results", "dashboards")
 PARENT_SIDE = {
     "cli.py", "runner.py", "planning.py", "launchers.py", "sweep.py", "settings.py", "report.py",
     "views.py", "limit_views.py", "capacity.py", "estimate.py", "progress.py", "protocol.py",
-    "doctor.py",
+    "doctor.py", "gate.py", "gate_progress.py", "gate_report.py", "revisions.py",
+    "history_views.py", "comparison_views.py", "selftest_views.py",
     "commands/terminal.py", "commands/sweeping.py", "commands/showing.py", "commands/capacity.py",
-    "commands/store.py", "commands/machine.py",
+    "commands/store.py", "commands/machine.py", "commands/comparing.py", "commands/gating.py",
 }  # fmt: skip
 
 FILES = sorted(path.relative_to(ROOT) for room in ROOMS for path in (ROOT / room).rglob("*.py"))

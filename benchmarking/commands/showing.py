@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from results.schema import Record
     from results.store import Contents
 
+MOST_PROBLEMS = 20  # files passed over, that are named
 FORMATS = ("table", "json", "csv", "md")
 VIEW_NAMES = (
     "cases",
@@ -118,8 +119,11 @@ def read_store(store_path: Path, sweep_id: str | None) -> Contents:
         raise Mistake(f"No sweep {quoted(sweep_id)} in '{store_path}'.{suggestion(sweep_id, ids)}")
     contents = store.read(None if sweep_id == "all" else sweep_id or ids[-1])
     contents.records = with_roofs(contents.records, store.read_roofs())
-    for problem in contents.problems:
+    for problem in contents.problems[:MOST_PROBLEMS]:
         click.echo(harmless(f"passed over {problem.path}: {problem.reason}"), err=True)
+    left_out = len(contents.problems) - MOST_PROBLEMS
+    if left_out > 0:
+        click.echo(f"and {left_out} files more: sam-bench store verify tells of all", err=True)
     return contents
 
 

@@ -12,7 +12,8 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-EXIT_USAGE, EXIT_INVALID, EXIT_FAILED_CASES, EXIT_INTERRUPTED = 2, 4, 5, 130
+EXIT_REGRESSED, EXIT_USAGE, EXIT_UNCLEAR = 1, 2, 3
+EXIT_INVALID, EXIT_FAILED_CASES, EXIT_INTERRUPTED = 4, 5, 130
 LONGEST_ERROR = 1000  # characters; a name from the command line can have 100,000
 
 

@@ -27,6 +27,10 @@ OTHER_AXES = {
     "attention": "sdpa", "execution": "compiled", "device": "cuda:1", "input": "noise",
     "weights": "checkpoints",
 }  # fmt: skip
+OTHER_SIDE = {
+    "model": "vit_h", "image_size": 256, "precision": "tf32", "attention": "fold",
+    "execution": "graph", "device": "cuda:2", "input": "sa1b", "weights": "others",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -91,9 +95,11 @@ def test_cases_that_both_sides_have_are_matched(both):
 def test_cases_that_differ_in_an_axis_are_not_the_same(make_cases, axis, other):
     changed = {1: 0.1} if axis != "batch_size" else {other: 0.1}
     changes = {axis: other} if axis != "batch_size" else {}
-    comparison = compare_cases(make_cases({1: 0.1}), make_cases(changed, **changes))
+    # Where a side had one value alone, the axis would be what is compared.
+    before = pd.concat([make_cases({1: 0.1}), make_cases({2: 0.1}, **OTHER_SIDE)])
+    comparison = compare_cases(before, make_cases(changed, **changes))
 
-    assert (len(comparison), len(matched(comparison))) == (2, 0)
+    assert (len(comparison), len(matched(comparison))) == (3, 0)
 
 
 def test_every_axis_is_looked_at():
@@ -185,8 +191,37 @@ def test_without_intervals_a_ratio_has_none(make_cases):
     assert row[["ratio_low", "ratio_high"]].isna().all()
 
 
-def test_nothing_is_judged(both):
-    assert both["verdict"].isna().all()
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ((0.99, 1.0, 1.01), (1.06, 1.07, 1.08), "slower?"),
+        ((1.06, 1.07, 1.08), (0.99, 1.0, 1.01), "faster?"),
+        ((0.9, 1.0, 1.1), (1.0, 1.07, 1.2), "~"),
+        ((1.0, 1.0, 1.0), (1.02, 1.02, 1.02), "~"),
+    ],
+)
+def test_what_a_change_looks_like_is_no_more_than_a_question(make_cases, before, after, told):
+    sides = [
+        make_cases({1: median}).assign(low_s=low, high_s=high)
+        for low, median, high in (before, after)
+    ]
+
+    assert list(compare_cases(*sides)["verdict"]) == [told]
+
+
+def test_a_case_of_one_side_alone_has_no_verdict(make_cases):
+    assert list(compare_cases(make_cases({1: 0.1}), make_cases({2: 0.1}))["verdict"]) == [None] * 2
+
+
+@pytest.mark.parametrize("axis", [axis for axis in AXES if axis != "batch_size"])
+def test_an_axis_of_which_each_side_has_one_value_is_what_is_compared(make_cases, axis):
+    other = OTHER_AXES[axis]
+    rows = compare_cases(
+        make_cases({1: 0.1, 2: 0.2}), make_cases({1: 0.2, 2: 0.2}, **{axis: other})
+    )
+
+    assert list(rows.sort_values("batch_size")["ratio"]) == [2.0, 1.0]
+    assert other not in set(rows[axis])
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from benchmarking import runner
 from benchmarking.checks import Evidence
 from benchmarking.runner import Options, Setting, run_sweep
+from benchmarking.telemetry import Watch
 from results.store import Store
 
 KNOWN_GPU = "NVIDIA H100 80GB HBM3"
@@ -63,12 +66,16 @@ def naps(monkeypatch):
 
 
 @pytest.fixture
-def run_on_gpu(store, make_case, make_plan, make_gpu_environment, fake_device, nvml, naps):
+def run_on_gpu(
+    store, make_case, make_plan, make_gpu_environment, fake_device, nvml, naps, monkeypatch
+):
     """Run a sweep over batch sizes on a fake GPU; give its launcher, with the watcher and end.
 
     Args:
         measure: (case, number of the call) -> a measurement, a status, or an error to raise.
     """
+    # A look before and one after alone: scripts of NVML's answers count them.
+    monkeypatch.setattr(runner, "Watch", partial(Watch, interval_s=3600.0))
 
     def start(measure=None, sizes=(1, 2, 4), device="cuda:0", plan=None, **options):
         answer = measure or (lambda case, call: fake_device.measurement_of(case))

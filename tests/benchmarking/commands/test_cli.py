@@ -17,9 +17,13 @@ from benchmarking.commands.sweeping import asked_sweep
 from benchmarking.sweep import Sweep
 from results.schema import TimingPlan
 
-GROUP = main.commands["store"]
+GROUPS = {name: each for name, each in main.commands.items() if isinstance(each, click.Group)}
 # By the words that are typed.
-TABLE = {**main.commands, **{f"store {name}": each for name, each in GROUP.commands.items()}}
+TABLE = main.commands | {
+    f"{group} {name}": each
+    for group, commands in GROUPS.items()
+    for name, each in commands.commands.items()
+}
 COMMANDS = list(TABLE)
 # Another process shows their help: tests/dashboards/test_dashboard_command.py looks at it.
 HANDED_OVER = ("dashboard", "report")
@@ -77,8 +81,8 @@ def test_every_help_ends_in_an_example(invoke, name):
 def test_every_example_can_be_typed(name):
     command, *words = shlex.split(example(name))
     with main.commands[command].make_context(command, words) as context:
-        if command == "store":
-            assert words[0] in GROUP.commands
+        if command in GROUPS:
+            assert words[0] in GROUPS[command].commands
         if command in SWEEPING:
             flags = {name: value for name, value in context.params.items() if name in FIELDS}
             asked, _ = asked_sweep(None, context.params["quick"], flags)
@@ -123,17 +127,26 @@ def test_a_field_is_a_flag_with_its_help_and_default(invoke, command, name):
 
 # Flags that are no field of a sweep or a plan.
 OF_ALL = {"--encoder", "--config", "--quick", "--store", "--help"}
+RULE = ("--smallest", "--margin", "--pairs", "--order-seed")
+WRITTEN = ("--junit", "--json", "--markdown")
 OF_ONE = {
     "sweep": {"--fresh", "--no-prune", "--launcher", "--trace"},
     "plan": set(),
     "capacity": {"--most", "--latency-budget-ms"},
-}
+    "compare": {
+        "--ab", "--format", *RULE, *WRITTEN, "--base-python", "--head-python",
+        "--own-environments", "--accepted",
+    },
+    "check": {"--baselines", "--update-expected", "--baseline", "--smallest", *WRITTEN},
+    "selftest": {"--aa", "--inject", "--measure-pairs", *RULE},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("command", SWEEPING)
 def test_what_is_no_field_is_no_setting(command):
     command = main.commands[command]
-    flags = {each.opts[-1] for each in command.get_params(click.Context(command))}
+    options = command.get_params(click.Context(command))
+    flags = {each.opts[-1] for each in options if each.opts[-1].startswith("-")}
     fields = {f"--{name.replace('_', '-')}" for name in FIELDS}
 
     assert flags == fields | OF_ALL | OF_ONE[command.name]

@@ -33,11 +33,6 @@ FLAGS = (
 expect.set_options(timeout=PATIENCE_S * 1e3)
 
 
-def pytest_collection_modifyitems(items):
-    """Last: playwright's event loop stays in this thread, where a notebook's could not run then."""
-    items.sort(key=lambda item: Path(__file__).parent in item.path.parents)
-
-
 @pytest.fixture(scope="session")
 def browser_type_launch_args(browser_type_launch_args):
     found = next(filter(None, map(shutil.which, CHROMIUM)), None)

@@ -1,0 +1,29 @@
+"""Tables in Markdown, of texts that anybody may have written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+INVISIBLE = "\u200b"  # a space of no width, that keeps a word from being a link
+
+
+def cell(value: object) -> str:
+    """Anybody's text in a cell: it can't end the cell, nor call a person or an issue."""
+    plain = str(value)
+    for sign in "\\|`[]!":
+        plain = plain.replace(sign, f"\\{sign}")
+    plain = plain.replace("<", "&lt;").replace("@", f"@{INVISIBLE}").replace("#", f"#{INVISIBLE}")
+    plain = re.sub(r"(?i)\b(GH-)(?=[0-9])", rf"\1{INVISIBLE}", plain)
+    plain = re.sub(r"(?i)\b(https?|ftp|www)(?=[:.])", rf"\1{INVISIBLE}", plain)
+    return " ".join(plain.split())
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Headings, the rule below them, and a line a row."""
+    lines = [line(headings), "|" + " --- |" * len(headings), *map(line, rows)]
+    return "\n".join(lines) + "\n"
+
+
+def line(values: Iterable[object]) -> str:
+    return "| " + " | ".join(map(cell, values)) + " |"
