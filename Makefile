@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check format lint types wheel bench-overhead bench-upstream bench-masks bench-referee bench-dashboard clean
+.PHONY: help quickstart test check gate format lint types wheel bench-overhead bench-upstream bench-masks bench-referee bench-gate bench-dashboard clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -17,7 +17,10 @@ quickstart: $(VENV)/installed  ## Install, then measure SAM's encoder on this ma
 test: $(VENV)/installed-test  ## Run all tests
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-check: lint types test  ## What CI runs: format, lint, types, tests
+check: lint types test gate  ## What CI runs: format, lint, types, tests, the gate
+
+gate: $(VENV)/installed-test  ## What must be the same at every run, of this project itself
+	$(BIN)/sam-bench check --config tests/baselines/gate.toml --baselines tests/baselines
 
 format: $(VENV)/installed-test  ## Format the code
 	$(BIN)/ruff format .
@@ -41,6 +44,9 @@ bench-masks: $(VENV)/installed-test  ## Our mask generator beside upstream's, in
 
 bench-referee: $(VENV)/installed-test  ## Our latency beside what others measure, in one run
 	$(BIN)/python tests/benches/referee.py $(ARGS)
+
+bench-gate: $(VENV)/installed-test  ## How often the gate cries wolf, and what it finds
+	$(BIN)/python tests/benches/gate.py $(ARGS)
 
 bench-dashboard: $(VENV)/installed-test  ## How fast the pages are on a large store
 	$(BIN)/python tests/benches/dashboard.py $(ARGS)

@@ -8,6 +8,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -37,7 +38,8 @@ def count_facts(cases: Iterable[Case]) -> dict[str, dict[str, Facts]]:
 
 
 def facts_of(case: Case) -> Facts:
-    """Of a forward of one image."""
+    """Of a forward of one image, whatever the case's batch size."""
+    case = case.model_copy(update={"batch_size": 1})
     encoder, dtype = meta_encoder(case)
     images = torch.empty(1, 3, case.image_size, case.image_size, device="meta", dtype=dtype)
     with torch.inference_mode(), CountedOperations() as counted:
@@ -55,7 +57,7 @@ def facts_of(case: Case) -> Facts:
         output_shape=tuple(shape),
         operations=dict(sorted(counted.operations.items())),
         graph_breaks=count_breaks(encoder, images),
-        output=output_sums(case),
+        output=output_sums(case.model, case.image_size, case.attention),
     )
 
 
@@ -85,24 +87,26 @@ def count_breaks(encoder: nn.Module, images: Tensor) -> int | None:
     torch._dynamo.reset()
     try:
         with torch.no_grad():
-            return int(torch._dynamo.explain(encoder)(images).graph_break_count)
+            breaks = int(torch._dynamo.explain(encoder)(images).graph_break_count)
     except Exception:  # of an encoder that is not ours, anything may be raised
         return None
+    return breaks if breaks >= 0 else None  # -1 where no graph was made at all, as of a loop
 
 
-def output_sums(case: Case) -> tuple[float, ...]:
+@lru_cache(maxsize=64)  # it is the same whatever the case's own precision
+def output_sums(model: str, image_size: int, attention: str) -> tuple[float, ...]:
     """Weighted sums of the output of seeded weights for a seeded image, in float64.
 
     In float64, since float32 rounds otherwise on another CPU.
     """
-    size = min(case.image_size, LARGEST_RUN)
-    if case.model in MODELS:
-        model = allocate_sam(MODELS[case.model], size, case.attention)
-        fill_random(model, SEED)
-        encoder: nn.Module = model.image_encoder
+    if model in MODELS:
+        size = min(image_size, LARGEST_RUN)
+        sam = allocate_sam(MODELS[model], size, attention)
+        fill_random(sam, SEED)
+        encoder: nn.Module = sam.image_encoder
     else:
-        size = case.image_size  # which others may be made for
-        encoder = load_encoder(case.model, size, SEED)
+        size = image_size  # which it may be made for
+        encoder = load_encoder(model, size, SEED)
     random = torch.Generator().manual_seed(SEED)
     image = torch.randn(1, 3, size, size, generator=random, dtype=torch.float64)
     with torch.inference_mode():

@@ -23,11 +23,13 @@ from results.frames import (
     sample_frame,
     telemetry_frame,
 )
+from results.gates import GateFile, read_gates
 from results.hardware import HardwareError
+from results.history import history_frame
 from results.index import FRAMES, KEY, Indexed, refresh
 from results.prices import Price, PriceError, with_cost
 from results.schema import FAILED, Record, SweepFile
-from results.store import BrokenFileError, Store, StoreError, read_file
+from results.store import BrokenFileError, Problem, Store, StoreError, read_file
 
 from .figures.scaling import with_gains
 from .figures.series import current, with_device
@@ -52,6 +54,7 @@ class Snapshot:
     stamp: Tells it from other moments.
     frames: By name; all but `cases` lack what the case of a row tells.
     files: Of each record.
+    gates: What was judged, newest last.
     notes: What was passed over.
     errors: Why a store could not be read at all; what was read of it before is shown.
     """
@@ -61,6 +64,7 @@ class Snapshot:
     files: dict[str, Path] = field(default_factory=dict)
     sweeps: dict[str, Path] = field(default_factory=dict)
     prices: dict[str, Price] = field(default_factory=dict)
+    gates: tuple[GateFile, ...] = ()
     notes: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
 
@@ -89,15 +93,19 @@ class Data:
         with self._reading:
             errors: list[str] = []
             prices: dict[str, Price] = {}
+            gates: list[GateFile] = []
+            problems: list[Problem] = []
             for store in self.stores:
                 try:
                     self._indexed[store.path] = refresh(
                         store, self._indexed.get(store.path), self.keep, processes=self.processes
                     )
                     prices |= store.read_prices()
+                    gates += read_gates(store, problems)
                 except (StoreError, HardwareError, PriceError) as error:
                     errors.append(str(error))
-            snapshot = together(self._indexed, prices, errors)
+            notes = [f"Passed over {each.path}: {each.reason}" for each in problems]
+            snapshot = together(self._indexed, prices, gates, errors, notes)
             with self._lock:
                 if snapshot.stamp != self.snapshot.stamp:
                     self._views.clear()
@@ -114,9 +122,14 @@ class Data:
             return frames
 
 
-def together(indexed: dict[Path, Indexed], prices: dict[str, Price], errors: list[str]) -> Snapshot:
+def together(
+    indexed: dict[Path, Indexed],
+    prices: dict[str, Price],
+    gates: Sequence[GateFile],
+    errors: list[str],
+    notes: list[str],
+) -> Snapshot:
     """One snapshot of all stores."""
-    notes: list[str] = []
     files: dict[str, Path] = {}
     sweeps: dict[str, Path] = {}
     owner: dict[str, int] = {}
@@ -140,9 +153,12 @@ def together(indexed: dict[Path, Indexed], prices: dict[str, Price], errors: lis
     if frames:
         frames["cases"] = with_device(frames["cases"])
         frames["cases"] = with_cost(frames["cases"], prices)
-    stamp = " ".join([*(each.stamp for each in indexed.values()), *map(str, prices.items())])
+    judged = (f"{gate.gate_id} {len(gate.pairs)}" for gate in gates)
+    stamp = " ".join(
+        [*(each.stamp for each in indexed.values()), *map(str, prices.items()), *judged]
+    )
     told = (*errors, *notes)
-    return Snapshot(stamp, frames, files, sweeps, prices, told, tuple(errors))
+    return Snapshot(stamp, frames, files, sweeps, prices, tuple(gates), told, tuple(errors))
 
 
 class Frames(Mapping[str, pd.DataFrame]):
@@ -324,6 +340,7 @@ MAKERS: dict[str, Callable[[Frames], pd.DataFrame]] = {
     "components": lambda frames: frames.of_cases("components", frames["cases"]),
     "modules": lambda frames: frames.of_cases("modules", frames["cases"]),
     "limits": Frames.limits,
+    "history": lambda frames: history_frame(frames["cases"]),
     "capacity": lambda frames: capacity_of_cases(frames["current"]),
     "latest": lambda frames: frames["cases"].sort_values("started_at", ascending=False).head(200),
     "sweeps": Frames.sweeps,

@@ -10,6 +10,7 @@ from dash import dcc, html
 from dash.development.base_component import Component
 
 from results.compare import environment_changes, geometric_mean, matched, plan_changes
+from results.gates import Cell
 from results.hardware import fits
 from results.metrics import METRICS
 from results.schema import FAILED, Check, Record
@@ -17,11 +18,13 @@ from results.schema import FAILED, Check, Record
 from .controls import button, named, part
 from .data import Frames, UnknownRecordError, asked_prices
 from .figures.history import measured_often
-from .figures.series import newest
+from .figures.series import newest, with_device
 from .tables import TABLES, markdown_text, text
 from .view import View
 
 Parts = list[Component]
+MOST_ROWS, MOST_GATES = 100, 10
+GATE_HEADINGS = ("verdict", "case", "change [%]", "95 % [%]", "pairs", "why")
 
 
 def overview_cards(frames: Frames) -> Parts:
@@ -42,6 +45,7 @@ def overview_cards(frames: Frames) -> Parts:
                     f"{len(good)} ok; {len(frames['cases'])} records in "
                     f"{frames['cases']['sweep_id'].nunique()} sweeps",
                 ),
+                regressions_card(frames),
                 card("Failed cases", str(failed), "crashed, timed out, or not to be trusted"),
                 card("Out of memory", str(int((cases["status"] == "oom").sum())), "an answer too"),
                 card(
@@ -53,6 +57,71 @@ def overview_cards(frames: Frames) -> Parts:
             className="cards",
         )
     ]
+
+
+def regressions_card(frames: Frames) -> Component:
+    """How many cases have become slower and still are, and what the newest gate said."""
+    slower = int((last_steps(frames["history"])["step"] > 1).sum())
+    gates = frames.snapshot.gates
+    failing = sum(cell.fails for cell in gates[-1].cells) if gates else 0
+    told = f"slower since a step; newest gate: {failing} cells" if gates else "slower since a step"
+    return card("Regressions", str(slower), dcc.Link(told, href=frames.view.link("/regressions")))
+
+
+def last_steps(history: pd.DataFrame) -> pd.DataFrame:
+    """The newest step of each series that has one, the newest first."""
+    steps = history[history["step"].notna()].drop_duplicates("series", keep="last")
+    return steps.sort_values("started_at", ascending=False, kind="stable")
+
+
+def regression_tables(frames: Frames) -> Parts:
+    """Steps over time, what gates have judged, and what somebody has accepted."""
+    return [*step_table(frames), *gate_tables(frames)]
+
+
+def step_table(frames: Frames) -> Parts:
+    steps = last_steps(with_device(frames["history"]))
+    if steps.empty:
+        return [html.P("No case stays at another level than before: no step in three sessions.")]
+    axes = ["device_name", "model", "batch_size", "precision", "attention"]
+    rows = [
+        [
+            str(row["started_at"])[:16], str(row["git_commit"] or "-")[:12],
+            f"{(row['step'] - 1) * 100:+.1f}", *(str(row[axis]) for axis in axes),
+        ]
+        for row in steps.head(MOST_ROWS).to_dict("records")
+    ]  # fmt: skip
+    headings = ["since", "commit", "step [%]", *(axis.replace("_", " ") for axis in axes)]
+    return [html.H2("Steps"), plain_table(headings, rows)]
+
+
+def gate_tables(frames: Frames) -> Parts:
+    """The newest gates: each cell that needs a look, and what of it was accepted."""
+    gates = frames.snapshot.gates
+    if not gates:
+        told = "No gate was run yet: sam-bench compare --ab judges a change, and keeps it here."
+        return [html.H2("Gates"), html.P(told)]
+    parts: Parts = [html.H2("Gates")]
+    for gate in reversed(gates[-MOST_GATES:]):
+        fine = sum(cell.verdict == "OK" for cell in gate.cells)
+        when = f"{gate.created_at[:16]}: {gate.base.label} against {gate.head.label}"
+        told = f"{len(gate.pairs)} pairs of launches; {fine} of {len(gate.cells)} cells are OK"
+        parts += [html.H3(when), html.P(told if gate.is_finished else f"{told}; not finished")]
+        rows = [gate_row(cell) for cell in gate.cells if cell.verdict != "OK"][:MOST_ROWS]
+        if rows:
+            parts.append(plain_table(GATE_HEADINGS, rows))
+    return parts
+
+
+def gate_row(cell: Cell) -> list[str]:
+    change, low, high = (
+        "-" if each is None else f"{(each - 1) * 100:+.2f}"
+        for each in (cell.ratio, cell.ratio_low, cell.ratio_high)
+    )
+    blamed = ", ".join(f"{each.module} ({each.kind})" for each in cell.modules)
+    word = f"accepted by {cell.accepted.author}: {cell.accepted.reason}" if cell.accepted else ""
+    why = "; ".join(filter(None, [word, cell.reason, blamed])) or "-"
+    return [cell.verdict, cell.label, change, f"{low} .. {high}", str(cell.pairs), why]
 
 
 def best_card(

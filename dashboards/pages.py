@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from dash.development.base_component import Component
 
 from .data import Frames
-from .details import comparison_details, overview_cards, price_notes, run_details, run_tables
+from .details import (
+    comparison_details,
+    overview_cards,
+    price_notes,
+    regression_tables,
+    run_details,
+    run_tables,
+)
 
 Parts = list[Component]
 
@@ -95,8 +102,9 @@ PAGES: dict[str, Page] = {
     ),
     "/regressions": Page(
         "Regressions",
-        "Cases that were measured more than once, over days and commits.",
+        "Cases that were measured more than once, over days and commits, and what gates judged.",
         figures=("history",),
+        below=regression_tables,
     ),
     "/run": Page(
         "Run detail",

@@ -20,6 +20,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarking.cli import main
+from benchmarking.commands.gating import baseline
 from benchmarking.commands.store import store
 from benchmarking.inputs import SAMPLE_IMAGES
 from sam.configs import MODELS, OfficialCheckpoint
@@ -34,7 +35,8 @@ COMMANDS = [
 ]
 NEEDS_NETWORK = "sam-bench download vit_b"
 STAYS_OPEN = "sam-bench dashboard demo"
-OWN_TESTS = (NEEDS_NETWORK, STAYS_OPEN)
+JUDGES = "sam-bench compare --ab main . -m vit_b -b 1,8"  # for an hour; a small one is tested
+OWN_TESTS = (NEEDS_NETWORK, STAYS_OPEN, JUDGES)
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,14 @@ def test_the_dashboard_of_the_readme_shows_the_demonstration(folder):
     assert pages.returncode == 0
 
 
+def test_the_gate_of_the_readme_can_be_typed():
+    command, *words = shlex.split(JUDGES)[1:]
+
+    assert JUDGES in COMMANDS
+    with main.commands[command].make_context(command, words) as context:
+        assert context.params["is_gate"]
+
+
 def test_the_download_of_the_readme_works(tmp_path, monkeypatch):
     content = b"in place of 375 MB"
     official = OfficialCheckpoint(
@@ -105,6 +115,13 @@ def test_every_kind_of_line_in_the_readme_s_shell_blocks_is_tested():
     assert untested == []
 
 
-@pytest.mark.parametrize("name", [*main.commands, *(f"store {name}" for name in store.commands)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *main.commands,
+        *(f"store {name}" for name in store.commands),
+        *(f"baseline {name}" for name in baseline.commands),
+    ],
+)
 def test_every_command_stands_in_the_readme(name):
     assert f"sam-bench {name}" in README

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
+from results.history import IN_A_ROW, find_steps
+
 from ..theme import LINES, color_of, finish, marker_of, safe
 from .series import (
     FAMILY,
@@ -72,7 +74,18 @@ def history_figure(frame: pd.DataFrame) -> go.Figure:
                 ),
             )
         )  # fmt: skip
+        for step in find_steps(list(rows["image_s"])):
+            mark_step(figure, rows["at"].iloc[step.at], values.iloc[step.at], step.ratio)
     figure.update_xaxes(title="measured at")
     figure.update_yaxes(title="time of an image [ms]")
     note = f"{MOST_SERIES} of {len(every)} series shown" if len(every) > MOST_SERIES else ""
-    return finish(figure, "Time of an image over time [ms]", has_synthetic(often), note=note)
+    title = f"Time of an image over time; arrow: {IN_A_ROW} sessions in a row at a new level [ms]"
+    return finish(figure, title, has_synthetic(often), note=note)
+
+
+def mark_step(figure: go.Figure, at: pd.Timestamp, value: float, ratio: float) -> None:
+    """Where a new level begins, and by how much it is another."""
+    figure.add_annotation(
+        x=at, y=value, text=f"{(ratio - 1) * 100:+.1f} %", showarrow=True, arrowhead=2, ax=0,
+        ay=-40 if ratio > 1 else 40,
+    )  # fmt: skip
