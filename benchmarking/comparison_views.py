@@ -24,7 +24,7 @@ from results.frames import case_frame
 from results.metrics import METRICS
 from results.schema import AXES, Record
 
-from .report import View
+from .report import View, harmless
 
 Change = tuple[str, str, str]  # what differs, before, after
 SHOWN = ("before_s", "after_s", "ratio")
@@ -93,11 +93,11 @@ def comparison_view(both: Comparison) -> View:
     for row in rows.to_dict("records"):
         interval = (METRICS["ratio"].show(row[name]) for name in ("ratio_low", "ratio_high"))
         shown = [METRICS[name].show(row[name]) for name in SHOWN]
-        own = [str(row[axis]) for axis in axes]
+        own = [harmless(str(row[axis])) for axis in axes]
         view.rows.append([*own, *shown, " .. ".join(interval), row["verdict"]])
     mean = geometric_mean(both.rows)
     view.caption = f"geometric mean of {len(rows)} ratios: {mean:.4f}; above 1 is slower"
-    view.sentences = [*sentences(both)]
+    view.sentences = [harmless(each) for each in sentences(both)]
     return view
 
 

@@ -50,7 +50,7 @@ QUICK_SETTINGS = {"passes": "latency,modules"}
 SETTINGS = {**QUICK_SETTINGS, "max_timed_s": "2", "warmup_s": "1", "warmup_cap_s": "5"}
 NO_SWEEP_CODES = (0, 5)  # a sweep's exit codes that leave records: all good, or some cases failed
 LONGEST_REASON = 300
-MOST_FAILURES = 3  # launches without records, one after another, that a gate bears
+MOST_FAILURES = 3  # launches without records, and no whole pair between, that end a gate
 GRACE_S = 10.0  # for a launch to end after Ctrl-C
 
 
@@ -106,24 +106,28 @@ def launch(source: Source, store: Path) -> str:
         LaunchError: Where it left none, with its own last words.
     """
     before = set(Store(store).sweep_ids())
-    process = subprocess.Popen(
-        source.command(store),
-        cwd=source.folder,
-        env=source.environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    )
+    try:
+        process = subprocess.Popen(
+            source.command(store),
+            cwd=source.folder,
+            env=source.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+    except OSError as error:  # its Python or its folder was removed
+        raise LaunchError(f"{source.side.label} can't be measured: {error}") from error
     try:
         _, complaint = process.communicate()
     except KeyboardInterrupt:  # a terminal's goes to both
+        # Reading on, since a launch whose last words find a full pipe would never end.
         with suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE_S)
+            process.communicate(timeout=GRACE_S)
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
-            process.wait()
+            process.communicate()
         raise
     made = sorted(set(Store(store).sweep_ids()) - before)
     if process.returncode not in NO_SWEEP_CODES or not made:
@@ -185,7 +189,7 @@ class Gate:
         self.looks = Looks(0, self.rule)
         self.launches: list[tuple[Launches, Launches]] = []
         self.notes: tuple[str, ...] = ()
-        self.failures = 0  # of launches, one after another
+        self.failures = 0  # of launches, since the last whole pair
         self.gate = GateFile(
             gate_id=new_gate_id(store),
             created_at=utc_now(),
@@ -237,11 +241,12 @@ class Gate:
             self.watcher.launch_begins(self.gate, number, source.side)
             try:
                 ids[side] = self.launcher(source, self.store_of(side).path)
-                self.failures = 0
             except LaunchError:
                 self.failures += 1
                 if not self.gate.pairs or self.failures == MOST_FAILURES:
                     raise
+        if None not in ids:
+            self.failures = 0
         pair = Pair(
             is_head_first=is_head_first,
             base_sweep_id=ids[0],

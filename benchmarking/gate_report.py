@@ -129,7 +129,8 @@ def comment(gate: GateFile) -> str:
     foot = "\n".join(["", *(f"- {markdown.cell(note)}" for note in gate.notes), "", legend(gate)])
     room = MOST_COMMENT_BYTES - len((head + foot).encode()) - 1000  # for what frames the tables
     parts, room = [], max(room, 0)
-    for cells, title in ((attention, ""), (fine, f"{len(fine)} cells are OK")):
+    are_fine = "1 cell is OK" if len(fine) == 1 else f"{len(fine)} cells are OK"
+    for cells, title in ((attention, ""), (fine, are_fine)):
         if not cells:
             continue
         text, shown = fitted(cells, room)
@@ -180,7 +181,11 @@ def legend(gate: GateFile) -> str:
 
 
 def cut(text: str) -> str:
-    """Never more bytes than are taken, also where single labels are endless."""
+    """Never more bytes than are taken, also where single labels are endless; what would drive a
+    terminal is left out of it.
+    """
+    taken = "\n" + markdown.INVISIBLE
+    text = "".join(char if char.isprintable() or char in taken else "?" for char in text)
     content = text.encode()
     if len(content) <= MOST_COMMENT_BYTES:
         return text

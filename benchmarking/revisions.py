@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -53,6 +54,7 @@ def find_commit(revision: str, folder: Path) -> str:
     with suppress(GateError):
         if not revision.startswith("-"):  # which git would take for an option
             return git("rev-parse", "--verify", f"{revision}^{{commit}}", folder=folder)
+    git("--version", folder=folder)  # says so where there is none
     raise GateError(
         f"{quoted(revision)} must be a revision of a git repository here, a sweep file (*.toml), "
         "or '.' for the working tree as it is."
@@ -103,11 +105,11 @@ def install(root: Path) -> str:
 
 
 def python_of(path: str | None) -> str:
-    """A Python that a person named, or this one."""
+    """A Python that a person named, or this one; named from the root, since it runs elsewhere."""
     if path is None:
         return sys.executable
     try:
         subprocess.run([path, "-c", ""], check=True, capture_output=True, timeout=60)
     except (OSError, subprocess.SubprocessError) as error:
         raise GateError(f"{quoted(path)} must be a Python that runs.") from error
-    return path
+    return os.path.abspath(path) if os.sep in path else path

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Annotated
 
 from pydantic import Field
 
@@ -51,7 +52,7 @@ class Baseline(Strict):
     name: str = Field(pattern=NAME)
     fingerprint: dict[str, str]
     sessions: tuple[Session, ...]
-    cases: dict[str, dict[str, Seconds]]
+    cases: dict[str, dict[str, Annotated[Seconds, Field(gt=0)]]]
 
 
 class AcceptedFile(Strict):
@@ -106,8 +107,9 @@ def fingerprint_of(record: Record) -> dict[str, str]:
         "schema": SCHEMA_VERSION,
         "torch": environment.torch,
         "memory limit": record.plan.memory_limit_bytes,
-        f"weights of {record.case.model}": measurement.weights.partition(":")[0],
-        f"input {record.case.input}": measurement.input_source,
+        f"weights of {record.case.model}": measurement.weights,
+        # A larger batch takes more of the photographs.
+        f"input {record.case.input} b{record.case.batch_size}": measurement.input_source,
     }
     flags = ", ".join(f"{name}={value}" for name, value in sorted(measurement.flags.items()))
     told[f"flags of {record.case.precision}"] = flags
@@ -134,6 +136,7 @@ def medians(records: Iterable[Record]) -> dict[str, float]:
         if record.status == "ok"
         and record.measurement is not None
         and record.measurement.latency is not None
+        and median(record.measurement.latency.forward_s) > 0  # else no clock saw it
     }
 
 

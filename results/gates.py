@@ -207,14 +207,18 @@ def match_cases(base: Sequence[Case], head: Sequence[Case]) -> list[Matched]:
 
 
 def short_label(case: Case, varying: Sequence[str]) -> str:
-    """The model and the batch size, and what else differs between the cells."""
-    others = [str(getattr(case, axis)) for axis in varying if axis not in ("model", "batch_size")]
+    """The model, the batch size and the image size, and what else differs between the cells."""
+    named = ("model", "batch_size", "image_size")
+    others = [str(getattr(case, axis)) for axis in varying if axis not in named]
     return " ".join([case.model, f"b{case.batch_size}", f"{case.image_size}px", *others])
 
 
 def log_ratio(base: float | None, head: float | None) -> float:
-    """NaN where one of them is missing or not positive."""
-    return math.log(head / base) if base and head and base > 0 and head > 0 else math.nan
+    """NaN where one of them is missing or not positive, or floats can't hold their ratio."""
+    if not base or not head or base < 0:
+        return math.nan
+    ratio = head / base
+    return math.log(ratio) if 0 < ratio < math.inf else math.nan
 
 
 def log_ratios(cells: Sequence[Matched], pairs: Sequence[tuple[Launches, Launches]]) -> Array:
@@ -265,7 +269,8 @@ def module_changes(
         ]
         for side, case in enumerate((cell.base, cell.head))
     ]
-    names = [name for name in sides[0][0] if name in sides[1][0]] if pairs else []
+    known = [dict.fromkeys(name for launch in side for name in launch) for side in sides]
+    names = [name for name in known[0] if name in known[1]]
     if not names:
         return ()
     ratios = np.array(
@@ -327,8 +332,9 @@ def judged_cell(
 
 
 def why_not(sides: Sequence[Sequence[Launch]]) -> str:
-    """Why a cell has no valid pair."""
-    for name, launches in zip(("base", "head"), sides, strict=True):
+    """Why a cell has no valid pair: by the side that was never valid, where there is one."""
+    named = zip(("base", "head"), sides, strict=True)
+    for name, launches in sorted(named, key=lambda side: any(each.median_s for each in side[1])):
         bad = next((each for each in launches if each.median_s is None), None)
         if bad is not None:
             return f"{name} is {bad.status}: {bad.message or 'no reason was given'}"

@@ -37,8 +37,9 @@ class Band:
 
     def is_beyond(self, value: float, sign: int, smallest: float = SMALLEST) -> bool:
         """Whether a value is slower (sign 1) or faster (-1) than predicted, and by enough."""
-        is_outside = value > self.high if sign > 0 else value < self.low
-        return is_outside and sign * math.log(value / self.middle) > math.log1p(smallest)
+        if sign > 0:
+            return value > self.high and value > self.middle * (1 + smallest)
+        return value < self.low and value * (1 + smallest) < self.middle
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ def history_frame(cases: pd.DataFrame) -> pd.DataFrame:
     Columns added: `series`, a number for each; `session`, from 1; `step`, the ratio where a new
     level begins, else missing.
     """
-    good = cases[(cases["status"] == "ok") & cases["image_s"].notna()]
-    good = good.sort_values("started_at", kind="stable")
+    good = cases[(cases["status"] == "ok") & (cases["image_s"].astype(float) > 0)]
+    good = good.sort_values("started_at", kind="stable", ignore_index=True)
     series = good.groupby(SERIES, dropna=False, sort=False)
     rows = good.assign(series=series.ngroup(), session=series.cumcount() + 1, step=np.nan)
     rows = rows[series["image_s"].transform("size") > 1]

@@ -13,9 +13,11 @@ def cell(value: object) -> str:
     plain = str(value)
     for sign in "\\|`[]!":
         plain = plain.replace(sign, f"\\{sign}")
-    plain = plain.replace("<", "&lt;").replace("@", f"@{INVISIBLE}").replace("#", f"#{INVISIBLE}")
-    plain = re.sub(r"(?i)\b(GH-)(?=[0-9])", rf"\1{INVISIBLE}", plain)
-    plain = re.sub(r"(?i)\b(https?|ftp|www)(?=[:.])", rf"\1{INVISIBLE}", plain)
+    plain = plain.replace("&", "&amp;").replace("<", "&lt;")
+    plain = plain.replace("@", f"@{INVISIBLE}").replace("#", f"#{INVISIBLE}")
+    # A link may begin after an underscore, where a word does not.
+    plain = re.sub(r"(?i)(?<![^\W_])(GH-)(?=[0-9])", rf"\1{INVISIBLE}", plain)
+    plain = re.sub(r"(?i)(?<![^\W_])(https?|ftp|www)(?=[:.])", rf"\1{INVISIBLE}", plain)
     return " ".join(plain.split())
 
 

@@ -96,7 +96,10 @@ def output_options(command: Any) -> Any:
         ("junit", "JUnit's XML"), ("json", "JSON"), ("markdown", "Markdown for a pull request"),
     ):  # fmt: skip
         command = click.option(
-            f"--{form}", f"{form}_path", type=click.Path(path_type=Path), help=f"File for {what}."
+            f"--{form}",
+            f"{form}_path",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help=f"File for {what}.",
         )(command)
     return command
 
@@ -210,6 +213,8 @@ def measured(gate: Gate) -> GateFile:
     try:
         return gate.run()
     except KeyboardInterrupt as stop:
+        if not gate.gate.pairs:
+            raise KeyboardInterrupt("No pair was measured.") from stop
         kept = f"What was measured until then is kept in {gate.folder}"
         raise KeyboardInterrupt(f"{kept}; it was not judged.") from stop
 
@@ -307,6 +312,8 @@ def write_outputs(
 def write(path: Path, text: str) -> None:
     from results.store import StoreError, write_whole
 
+    if not path.name:
+        raise Mistake("A file to write must have a name, got an empty one.")
     try:
         write_whole(path, text)
     except StoreError as error:
@@ -328,11 +335,12 @@ def add_to_summary(text: str) -> None:
 def show_comparison(before: str, after: str, form: str, store_path: Path) -> None:
     """Two sets of records side by side."""
     from ..comparison_views import compared, comparison_view
-    from ..report import markdown, print_view
+    from ..report import harmless, markdown, print_view
 
-    both = compared(read_side(before, store_path), read_side(after, store_path))
-    if both.matched.empty:
-        click.echo(f"{before} and {after} have no case in common.", err=True)
+    sides = [read_side(name, store_path) for name in (before, after)]
+    both = compared(*sides) if all(sides) else None
+    if both is None or both.matched.empty:
+        click.echo(harmless(f"{before} and {after} have no case in common."), err=True)
         sys.exit(EXIT_INVALID)
     view = comparison_view(both)
     if form == "json":
@@ -345,9 +353,10 @@ def show_comparison(before: str, after: str, form: str, store_path: Path) -> Non
 
 def read_side(name: str, store_path: Path) -> list[Record]:
     """Records of a sweep by its id, of a sweep's folder, or of a whole store."""
+    if not os.path.isdir(name):  # nor is a name that is too long for one
+        return read_store(store_path, name).records
     path = Path(name)
     if (path / "sweep.json").is_file() or (path / "cases").is_dir():
-        return read_store(path.parent, path.resolve().name).records
-    if path.is_dir():
-        return read_store(path, "all").records
-    return read_store(store_path, name).records
+        own = path.resolve()  # '.' has neither a name nor a parent
+        return read_store(own.parent, own.name).records
+    return read_store(path, "all").records

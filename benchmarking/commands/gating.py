@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,9 +90,11 @@ def check(
     Example:
       sam-bench check -m vit_b --attention reference,sdpa
     """  # fmt: skip
-    from results.baselines import FingerprintError
+    from results.baselines import NAME, FingerprintError
     from results.facts import differences, not_compared, write_facts
 
+    if name is not None:
+        check_name(name, NAME)
     asked, _ = asked_sweep(config, quick, flags)
     found = count(asked)
     if update_expected:
@@ -105,12 +107,13 @@ def check(
     notes = not_compared(expected, found)
     notes += [f"nothing is expected of {model} yet: --update-expected" for model in missing]
     judged: list[Judged] = []
+    is_incomparable = bool(missing)
     if name is not None:
         try:
             judged = judge_times(folder, name, store_path, smallest)
-        except FingerprintError as error:
-            click.echo(str(error), err=True)
-            sys.exit(EXIT_INVALID)
+        except FingerprintError as error:  # facts count on any machine
+            notes.append(str(error))
+            is_incomparable = True
     findings = [
         *(
             (each.name, "DIFFERS", f"expected {each.expected}, got {each.found}")
@@ -119,8 +122,9 @@ def check(
         *((each.label, each.verdict, each.reason) for each in judged),
     ]
     tell(found, changes, judged, notes, missing)
-    write_findings(findings, notes, junit_path, json_path, markdown_path)
-    sys.exit(exit_code(changes, judged, bool(missing)))
+    is_compared = len(missing) < len(found)
+    write_findings(findings, notes, is_compared, junit_path, json_path, markdown_path)
+    sys.exit(exit_code(changes, judged, is_incomparable))
 
 
 def count(asked: Sweep) -> dict[str, FactsFile]:
@@ -172,7 +176,14 @@ def read_expected(folder: Path, found: dict[str, FactsFile]) -> dict[str, FactsF
 
 def judge_times(folder: Path, name: str, store_path: Path, smallest: float) -> list[Judged]:
     """The newest sweep of the store by a baseline; the one before may confirm it."""
-    from results.baselines import check_fingerprint, fingerprint, judge, medians, read_baseline
+    from results.baselines import (
+        BaselineError,
+        check_fingerprint,
+        fingerprint,
+        judge,
+        medians,
+        read_baseline,
+    )
     from results.store import Store
 
     baseline = read_baseline(folder, name)
@@ -185,7 +196,10 @@ def judge_times(folder: Path, name: str, store_path: Path, smallest: float) -> l
         )
     sessions = [read_store(store_path, each).records for each in new[-2:]]
     check_fingerprint(baseline, fingerprint(sessions[-1]))
-    before = medians(sessions[0]) if len(sessions) == 2 else None
+    before = None
+    with suppress(BaselineError):  # a session of another machine confirms nothing
+        check_fingerprint(baseline, fingerprint(sessions[0]))
+        before = medians(sessions[0]) if len(sessions) == 2 else None
     return judge(baseline, medians(sessions[-1]), before, smallest)
 
 
@@ -196,7 +210,7 @@ def tell(
     notes: list[str],
     missing: list[str],
 ) -> None:
-    from ..report import View, print_view
+    from ..report import View, harmless, print_view
 
     if changes:
         rows = [
@@ -213,7 +227,7 @@ def tell(
     if not any(each.model not in missing for each in found.values()):
         verdict = "there is nothing to compare them with"
     for note in notes:
-        click.echo(f"note: {note}", err=True)
+        click.echo(harmless(f"note: {note}"), err=True)
     click.echo(f"{len(found)} models, {variants} variants: {verdict}")
 
 
@@ -223,17 +237,14 @@ Finding = tuple[str, str, str]
 def write_findings(
     findings: Sequence[Finding],
     notes: list[str],
+    is_compared: bool,
     junit_path: Path | None,
     json_path: Path | None,
     markdown_path: Path | None,
 ) -> None:
-    from results import markdown
+    from ..gate_report import junit
 
-    from ..gate_report import cut, junit
-
-    table = markdown.table(["verdict", "what", "why"], [(b, a, c) for a, b, c in findings])
-    body = table if findings else "Nothing differs from what is expected.\n"
-    told = cut("### sam-bench check\n\n" + body + "".join(f"\n- {markdown.cell(n)}" for n in notes))
+    told = findings_text(findings, notes, is_compared)
     if junit_path is not None:
         everything = findings or [("facts", "NOT_COMPARABLE" if notes else "OK", "; ".join(notes))]
         write(junit_path, junit("sam-bench check", everything))
@@ -245,12 +256,37 @@ def write_findings(
     add_to_summary(told)
 
 
-def exit_code(changes: list[Difference], judged: list[Judged], is_missing: bool) -> int:
+def findings_text(findings: Sequence[Finding], notes: list[str], is_compared: bool) -> str:
+    """Markdown, with as many findings as a pull request's comment takes, and how many those are."""
+    from results import markdown
+
+    from ..gate_report import MOST_COMMENT_BYTES, cut
+
+    foot = "".join(f"\n- {markdown.cell(note)}" for note in notes)
+    lines = markdown.table(["verdict", "what", "why"], []).splitlines()
+    room = MOST_COMMENT_BYTES - len(foot.encode()) - 1000  # for what frames the table
+    for what, verdict, why in findings:
+        line = markdown.line((verdict, what, why))
+        room -= len(line.encode()) + 1
+        if room < 0:
+            break
+        lines.append(line)
+    shown = len(lines) - 2  # without the headings and the rule
+    body = "\n".join(lines) + "\n"
+    if shown < len(findings):
+        body += f"\n{shown} of {len(findings)} shown.\n"
+    if not findings:
+        is_good = "Nothing differs from what is expected.\n"
+        body = is_good if is_compared else "There is nothing to compare with.\n"
+    return cut(f"### sam-bench check\n\n{body}{foot}")
+
+
+def exit_code(changes: list[Difference], judged: list[Judged], is_incomparable: bool) -> int:
     """Times that are not comparable yet don't gate: there, the facts alone do."""
     verdicts = {each.verdict for each in judged}
     if changes or "REGRESSED" in verdicts:
         return EXIT_REGRESSED
-    if is_missing:
+    if is_incomparable:
         return EXIT_INVALID
     return EXIT_UNCLEAR if "INCONCLUSIVE" in verdicts else 0
 
@@ -287,6 +323,8 @@ def save(name: str, sweep_ids: tuple[str, ...], folder: Path, store_path: Path) 
 
     check_name(name, NAME)
     known = read_baseline(folder, name) if (folder / f"{name}.json").exists() else None
+    if "all" in sweep_ids:
+        raise Mistake("SWEEP_IDS must be ids, since each sweep is a session of its own, got 'all'.")
     for sweep_id in sweep_ids or (None,):
         records = read_store(store_path, sweep_id).records
         if not records:
@@ -369,19 +407,29 @@ def accept_regression(
     from results.baselines import ACCEPTED, accept
     from results.gates import Acceptance
 
+    from ..report import harmless
+
+    if not is_name(case):
+        raise Mistake(f"CASE must be a cell's name in the gate's table, got {case[:60]!a}.")
     try:
         acceptance = Acceptance(
             case=case,
             up_to=1 + up_to,
-            reason=reason,
-            author=author or git_user(),
+            reason=reason.strip(),
+            author=(author or git_user()).strip(),
             date=datetime.now(UTC).date().isoformat(),
         )
     except ValidationError as error:
         first = error.errors()[0]
         raise Mistake(f"--{first['loc'][0]}: {first['msg'].lower()}.") from error
     accept(folder / ACCEPTED, acceptance)
-    click.echo(f"{case} may be {up_to:.1%} slower, says {folder / ACCEPTED}: commit it.")
+    told = f"{case} may be {up_to:.1%} slower, says {folder / ACCEPTED}: commit it."
+    click.echo(harmless(told))
+
+
+def is_name(text: str) -> bool:
+    """Not blank, nor of bytes that are no text, which no JSON file may hold."""
+    return bool(text.strip()) and not re.search("[\ud800-\udfff]", text)
 
 
 def git_user() -> str:

@@ -10,7 +10,7 @@ from results.schema import FAILED
 from ..theme import STATUS_MARKS, finish, safe
 from .series import has_synthetic, newest
 
-NOT_MEASURED = ("skipped", "unsupported", "interrupted", "not_run")
+NOT_MEASURED = ("unsupported", "interrupted", "not_run")
 WORST_FIRST = ("failed", "oom", "ok", "not run")
 
 
@@ -18,6 +18,8 @@ def mark_of(status: str) -> str:
     """The one of four marks that stands for a status."""
     if status in NOT_MEASURED:
         return "not run"
+    if status == "skipped":  # since a smaller batch was out of memory
+        return "oom"
     return "failed" if status in FAILED else status
 
 

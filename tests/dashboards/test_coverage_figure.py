@@ -14,7 +14,7 @@ MARKS = {
     "crashed": "failed",
     "cuda_error": "failed",
     "invalid": "failed",
-    "skipped": "not run",
+    "skipped": "oom",
     "unsupported": "not run",
     "interrupted": "not run",
     "not_run": "not run",
@@ -71,7 +71,7 @@ def test_no_two_marks_have_the_same_symbol():
         (("crashed", "ok"), "failed"),
         (("ok", "oom"), "oom"),
         (("oom", "timeout"), "failed"),
-        (("skipped", "ok"), "ok"),
+        (("skipped", "ok"), "oom"),
         (("skipped", "oom"), "oom"),
         (("ok", "ok"), "ok"),
     ],
@@ -81,9 +81,10 @@ def test_of_several_cases_at_one_place_the_worst_shows(draw, several, statuses, 
 
 
 def test_hovering_tells_how_many_of_each_there_are(draw, several):
-    (trace,) = draw("coverage", several("ok", "ok", "ok", "oom", "oom", "crashed", "skipped")).data
+    statuses = ("ok", "ok", "ok", "oom", "oom", "crashed", "skipped", "unsupported")
+    (trace,) = draw("coverage", several(*statuses)).data
 
-    assert list(trace.customdata[0]) == [None, 3, 2, 1]
+    assert list(trace.customdata[0]) == [None, 3, 3, 1]
 
 
 def test_every_place_of_device_model_and_batch_has_one_mark(draw, frames):
