@@ -5,6 +5,7 @@ Every record of it says so (`is_synthetic`), and so does every figure that is ma
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -132,7 +133,7 @@ def make_environment(gpu: MadeUpGpu, commit: int) -> Environment:
         torchvision=None,
         python="made up",
         sam_bench="made up",
-        git_commit=f"{commit:040x}",
+        git_commit=hashlib.sha1(str(commit).encode(), usedforsecurity=False).hexdigest(),
         git_dirty=False,
         source_sha256="0" * 64,
         notes=("synthetic: nothing here was measured",),

@@ -22,11 +22,12 @@ def history_view(rows: pd.DataFrame) -> View:
     now_s = rows.groupby("series")["image_s"].last()
     for row in steps.to_dict("records"):
         own = [str(row[name]) for name in (*devices, *axes)]
+        commit = row["git_commit"] if isinstance(row["git_commit"], str) else "-"  # none is NaN
         view.rows.append(
             [
                 *own,
                 str(row["started_at"])[:16],
-                str(row["git_commit"] or "-")[:12],
+                commit[:12],
                 f"{(row['step'] - 1) * 100:+.1f}",
                 str(sessions[row["series"]]),
                 METRICS["image_s"].show(now_s[row["series"]]),

@@ -52,7 +52,7 @@ class Rule(Strict):
         default=0.03, gt=0, lt=10, description="Least change that is reported as one: 0.03 is 3 %."
     )
     alpha: float = Field(
-        default=0.05,
+        default=0.015,
         gt=0,
         lt=1,
         description="Most probability of a wrong alarm among all cells and looks.",
@@ -60,6 +60,13 @@ class Rule(Strict):
     looks: tuple[int, ...] = Field(
         default=(10, 20, 30), description="Pairs after which it is looked whether enough is known."
     )
+
+    def alpha_at(self, look: int) -> float:
+        """What a look may spend of alpha: more where there are more pairs, which can use it.
+
+        A cell can reach 2^-pairs at best, which Holm's threshold asks of it times the cells.
+        """
+        return self.alpha * self.looks[look] / sum(self.looks)
 
 
 @dataclass(frozen=True)
@@ -145,12 +152,19 @@ def holm(p_values: Array, alpha: float) -> NDArray[np.bool_]:
     return rejected
 
 
-def verdicts(found: Estimates, rule: Rule) -> list[Verdict]:
+def verdicts(found: Estimates, rule: Rule, look: int = -1) -> list[Verdict]:
     """What one look at all cells tells of each.
 
-    A cell is OK when it can't be slower by as much as would be reported.
+    A cell is OK when it can't be slower by as much as would be reported. One that looks faster by
+    as much stays open until the last look, so that it can be proven.
+
+    Args:
+        found: Of all cells.
+        rule: When a change counts.
+        look: Which of the rule's it is, from 0; the last where none is named.
     """
-    alpha, smallest = rule.alpha / len(rule.looks), math.log1p(rule.smallest)
+    alpha, smallest = rule.alpha_at(look), math.log1p(rule.smallest)
+    is_last = look in (-1, len(rule.looks) - 1)
     # A cell without pairs has no p: it is not rejected, and still counts among the cells.
     slower, faster = (
         holm(np.nan_to_num(p, nan=1.0), alpha) for p in (found.p_slower, found.p_faster)
@@ -163,7 +177,7 @@ def verdicts(found: Estimates, rule: Rule) -> list[Verdict]:
             told.append("REGRESSED")
         elif faster[cell] and change <= -smallest:
             told.append("IMPROVED")
-        elif found.high[cell] < smallest:
+        elif found.high[cell] < smallest and (is_last or change > -smallest):
             told.append("OK")
         else:
             told.append("INCONCLUSIVE")
@@ -187,6 +201,7 @@ class Looks:
         self.rule = rule
         self.verdicts: list[Verdict] = ["INCONCLUSIVE"] * cells
         self.decided_at: list[int | None] = [None] * cells
+        self.taken = 0
 
     def look(self, log_ratios: Array, log_cycle_ratios: Array | None = None) -> Estimates:
         """Judge the cells that are still open, by all pairs so far.
@@ -196,9 +211,10 @@ class Looks:
             log_cycle_ratios: The same in cycles of the clock, where it is known.
         """
         found = estimate(log_ratios, self.rule.margin)
-        told = verdicts(found, self.rule)
+        told = verdicts(found, self.rule, self.taken)
         if log_cycle_ratios is not None:
-            told = in_cycles(told, log_cycle_ratios, self.rule)
+            told = in_cycles(told, log_cycle_ratios, self.rule, self.taken)
+        self.taken += 1
         for cell, verdict in enumerate(told):
             if self.verdicts[cell] in ("INCONCLUSIVE", "NOT_COMPARABLE"):
                 self.verdicts[cell] = verdict
@@ -207,16 +223,18 @@ class Looks:
         return found
 
 
-def in_cycles(told: Sequence[Verdict], log_ratios: Array, rule: Rule) -> list[Verdict]:
-    """A regression must hold in cycles too, where the clock is known: else it is the clock's."""
+def in_cycles(
+    told: Sequence[Verdict], log_ratios: Array, rule: Rule, look: int = -1
+) -> list[Verdict]:
+    """A regression must hold in cycles too, where the clock is known: else it is the clock's.
+
+    Where it is known of fewer pairs than a first look takes, they could not hold it.
+    """
     found = estimate(log_ratios, rule.margin)
-    holds = (found.change >= math.log1p(rule.smallest)) & (
-        found.p_slower <= rule.alpha / len(rule.looks)
-    )
+    holds = (found.change >= math.log1p(rule.smallest)) & (found.p_slower <= rule.alpha_at(look))
+    is_known = found.pairs >= rule.looks[0]
     return [
-        "CLOCK_DRIVEN"
-        if verdict == "REGRESSED" and found.pairs[cell] and not holds[cell]
-        else verdict
+        "CLOCK_DRIVEN" if verdict == "REGRESSED" and is_known[cell] and not holds[cell] else verdict
         for cell, verdict in enumerate(told)
     ]
 

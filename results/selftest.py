@@ -89,12 +89,12 @@ def calibrated_margin(drawn: Array, rule: Rule) -> float | None:
 
 
 def smallest_effects(drawn: Array, rule: Rule) -> list[float | None]:
-    """Of each cell, the least effect that the last look's test finds often enough.
+    """Of each cell, the least effect that the last look reports often enough.
 
     At the threshold of the first of Holm's steps, as if no other cell had changed.
     """
     cells = drawn.shape[1]
-    alpha = rule.alpha / len(rule.looks) / cells
+    alpha = rule.alpha_at(-1) / cells
     told: list[float | None] = []
     for cell in range(cells):
         values = drawn[:, cell, : rule.looks[-1]]
@@ -103,14 +103,15 @@ def smallest_effects(drawn: Array, rule: Rule) -> list[float | None]:
 
 
 def power(values: Array, effect: float, rule: Rule, alpha: float) -> bool:
-    p_values = estimate(values + math.log1p(effect), rule.margin).p_slower
-    return bool(np.mean(p_values <= alpha) >= POWER)
+    found = estimate(values + math.log1p(effect), rule.margin)
+    is_reported = (found.p_slower <= alpha) & (found.change >= math.log1p(rule.smallest))
+    return bool(np.mean(is_reported) >= POWER)
 
 
 def judge_gate(
     log_ratios: Array, labels: list[str], rule: Rule, seed: int, effect: float | None = None
 ) -> dict[str, Any]:
-    """The fields of SelfTest that follow from the pairs.
+    """The fields of SelfTest that follow from the pairs; ValueError where none is whole.
 
     Args:
         log_ratios: (C, R), of equal sides; a pair that is invalid for a cell is left out for all.
@@ -120,6 +121,8 @@ def judge_gate(
         effect: A share that is added to the head, to see whether it is found.
     """
     whole = log_ratios[:, np.isfinite(log_ratios).all(axis=0)]
+    if not whole.shape[1]:
+        raise ValueError("A self-test needs a pair that is valid for all cells, and there is none.")
     random = np.random.default_rng(seed)
     drawn = draw_suites(whole, rule.looks[-1], SUITES, random)
     told: dict[str, Any] = {

@@ -505,6 +505,8 @@ def selftest(
     Example:
       sam-bench selftest --aa --inject 5% -m vit_b -b 1 -s 256 --quick
     """  # fmt: skip
+    import numpy as np
+
     from results.decision import Rule
     from results.gates import log_ratios
     from results.selftest import SelfTest, judge_gate, selftest_path
@@ -512,7 +514,7 @@ def selftest(
 
     from ..gate import Gate, Options
     from ..planning import utc_now
-    from ..report import print_view
+    from ..report import harmless, print_view
     from ..selftest_views import selftest_view
 
     rule = checked_rule(margin, smallest, pairs)
@@ -524,6 +526,10 @@ def selftest(
         gate = Gate(sides, options, store, watcher("table"), typed())
         found = measured(gate)
     ratios = log_ratios(gate.cells, gate.launches)
+    if not np.isfinite(ratios).all(axis=0).any():
+        reasons = "; ".join(f"{cell.label}: {cell.reason}" for cell in found.cells if cell.reason)
+        click.echo(harmless(f"No pair is valid for every case: {reasons}"), err=True)
+        sys.exit(EXIT_INVALID)
     labels = [cell.label for cell in gate.cells]
     environment = found.environment
     assert environment is not None  # a pair was measured
