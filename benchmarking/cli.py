@@ -10,7 +10,9 @@ from typing import Any
 import click
 
 from .commands import (
+    baseline,
     capacity,
+    checking,
     comparing,
     gating,
     machine,
@@ -87,8 +89,8 @@ for command in (
     showing.show,
     showing.export,
     comparing.compare,
-    gating.check,
-    gating.baseline,
+    checking.check,
+    baseline.baseline,
     gating.history,
     gating.selftest,
     pictures.dashboard,

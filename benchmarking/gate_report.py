@@ -151,7 +151,7 @@ def fitted(cells: Sequence[Cell], room: int) -> tuple[str, int]:
         said = [f"- {markdown.cell(cell.label)}: {markdown.cell(each)}" for each in remarks(cell)]
         size = sum(len(line.encode()) + 1 for line in (own, *said))
         if used + size > room:
-            break
+            continue
         used, shown = used + size, shown + 1
         lines.append(own)
         below += said

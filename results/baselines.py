@@ -68,7 +68,7 @@ class Judged:
 
     label: str
     verdict: Verdict
-    now_s: float
+    now_s: float | None  # None where it was not measured
     band: Band | None
     reason: str
 
@@ -195,6 +195,20 @@ def judge(
         )
         for label, seconds in now.items()
     ]
+
+
+def judge_missing(baseline: Baseline, records: Iterable[Record]) -> list[Judged]:
+    """Cases that the baseline keeps and that have no good time now: failed, or left out."""
+    now = {label_of(record.case): record for record in records}
+    told = []
+    for label in baseline.cases:
+        record = now.get(label)
+        if record is None:
+            told.append(Judged(label, "NOT_COMPARABLE", None, None, "it was not measured now"))
+        elif label not in medians([record]):
+            reason = f"{record.status}: {record.message or 'no reason was given'}"
+            told.append(Judged(label, "FAILED", None, None, reason))
+    return told
 
 
 def judge_case(

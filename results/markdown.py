@@ -11,7 +11,7 @@ INVISIBLE = "\u200b"  # a space of no width, that keeps a word from being a link
 def cell(value: object) -> str:
     """Anybody's text in a cell: it can't end the cell, nor call a person or an issue."""
     plain = str(value)
-    for sign in "\\|`[]!":
+    for sign in "\\|`[]!~":
         plain = plain.replace(sign, f"\\{sign}")
     plain = plain.replace("&", "&amp;").replace("<", "&lt;")
     plain = plain.replace("@", f"@{INVISIBLE}").replace("#", f"#{INVISIBLE}")

@@ -28,6 +28,7 @@ PARENT_SIDE = {
     "history_views.py", "comparison_views.py", "selftest_views.py",
     "commands/terminal.py", "commands/sweeping.py", "commands/showing.py", "commands/capacity.py",
     "commands/store.py", "commands/machine.py", "commands/comparing.py", "commands/gating.py",
+    "commands/checking.py", "commands/baseline.py",
 }  # fmt: skip
 
 FILES = sorted(path.relative_to(ROOT) for room in ROOMS for path in (ROOT / room).rglob("*.py"))

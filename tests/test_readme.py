@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarking.cli import main
-from benchmarking.commands.gating import baseline
+from benchmarking.commands.baseline import baseline
 from benchmarking.commands.store import store
 from benchmarking.inputs import SAMPLE_IMAGES
 from sam.configs import MODELS, OfficialCheckpoint

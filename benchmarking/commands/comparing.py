@@ -27,6 +27,7 @@ FORMATS = ("table", "json", "md")
 PATHS = ("weights", "images", "config")  # settings that may name a file
 # Of `sweep`, what is no setting of the sweep itself.
 NOT_SETTINGS = ("config", "quick", "store_path", "fresh", "no_prune", "trace", "launcher")
+FEWEST_PAIRS = 7  # that are all slower by a chance of 1 : 128
 SUMMARY = "GITHUB_STEP_SUMMARY"  # a file that GitHub shows with a job
 
 
@@ -56,10 +57,10 @@ class Looks(click.ParamType):
         text = str(value)
         if re.fullmatch(r"[0-9]{1,4}(,[0-9]{1,4}){0,9}", text):
             looks = tuple(map(int, text.split(",")))
-            if looks[0] >= 6 and list(looks) == sorted(set(looks)):
+            if looks[0] >= FEWEST_PAIRS and list(looks) == sorted(set(looks)):
                 return looks
         raise Mistake(
-            "--pairs must be ascending numbers of at least 6 pairs, since fewer can't tell, such "
+            "--pairs must be ascending numbers of at least 7 pairs, since fewer can't tell, such "
             f"as 10,20,30, got {text[:60]!a}."
         )
 

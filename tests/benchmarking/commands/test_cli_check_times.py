@@ -66,11 +66,11 @@ def baseline(expected, invoke, measure):
 
 @pytest.fixture
 def judge(invoke, tmp_path):
-    """Check beside the baseline; give the exit code, the verdict and the reason."""
+    """Check beside the baseline; give the exit code, the first verdict and its reason."""
 
     def check(*flags):
         result = invoke(f"{CHECK} --baseline mine --json found.json", *flags)
-        (told,) = json.loads((tmp_path / "found.json").read_text())["findings"]
+        told, *_ = json.loads((tmp_path / "found.json").read_text())["findings"]
         return result.exit_code, told["verdict"], told["why"]
 
     return check
@@ -117,6 +117,35 @@ def test_a_case_that_the_baseline_lacks_fails_nothing(baseline, measure, judge):
     measure(SLOW_S, batch_size=4)
 
     assert judge() == (0, "NOT_COMPARABLE", ADVICE.replace("9 of", "0 of"))
+
+
+def test_a_case_of_the_baseline_that_is_not_measured_now_is_told(
+    baseline, measure, invoke, tmp_path
+):
+    measure(SLOW_S, batch_size=4)
+    invoke(f"{CHECK} --baseline mine --json found.json")
+    told = json.loads((tmp_path / "found.json").read_text())["findings"]
+
+    assert [(each["what"], each["why"]) for each in told[1:]] == [
+        ("tiny b2 64px fp32 reference eager cpu noise random", "it was not measured now")
+    ]
+
+
+def test_a_case_of_the_baseline_that_fails_now_fails_the_gate(
+    baseline, judge, make_store, make_record
+):
+    make_store(
+        make_record(
+            "oom", sweep_id="20250111-030405-abcdef", started_at="2025-01-11T03:04:05Z",
+            message="out of memory",
+        ),
+        make_record(
+            batch_size=4, sweep_id="20250111-030405-abcdef", started_at="2025-01-11T03:04:05Z"
+        ),
+    )  # fmt: skip
+    code, *_ = judge()
+
+    assert code == 5
 
 
 def test_the_verdict_is_shown_with_the_case(baseline, invoke, measure):
