@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,7 +148,18 @@ def compare(base: str, head: str, is_gate: bool, form: str, store_path: Path, **
     """  # fmt: skip
     if is_gate:
         sys.exit(run_gate(base, head, form, store_path, **more))
+    refuse_unused(click.get_current_context(), more)
     show_comparison(base, head, form, store_path)
+
+
+def refuse_unused(context: click.Context, names: Iterable[str]) -> None:
+    """What stored sweeps are compared without, nobody should believe to matter."""
+    typed = click.core.ParameterSource.COMMANDLINE
+    for name in names:
+        if context.get_parameter_source(name) is typed:
+            every = context.command.get_params(context)
+            option = next(each.opts[-1] for each in every if each.name == name)
+            raise Mistake(f"{option} is for --ab, which measures: add that, or leave it out.")
 
 
 def run_gate(
@@ -225,6 +237,11 @@ def accepted_between(base: Source, head: Source, path: Path | None) -> list[Acce
     from results.baselines import ACCEPTED, read_accepted
 
     named = path or Path("baselines", ACCEPTED)
+    if path is not None and (path.is_absolute() or not (head.folder / path).is_file()):
+        raise Mistake(
+            "--accepted must name a file by its path below this folder, since each side has its "
+            f"own, and HEAD must have it, got {str(path)[:200]!a}."
+        )
     sides = [read_accepted(each.folder / named) for each in (base, head)]
     if base.folder == head.folder:  # two configurations, which share all their files
         return list(sides[1])
@@ -355,7 +372,11 @@ def show_comparison(before: str, after: str, form: str, store_path: Path) -> Non
 def read_side(name: str, store_path: Path) -> list[Record]:
     """Records of a sweep by its id, of a sweep's folder, or of a whole store."""
     if not os.path.isdir(name):  # nor is a name that is too long for one
-        return read_store(store_path, name).records
+        try:
+            return read_store(store_path, name).records
+        except Mistake as mistake:
+            told = mistake.message if mistake.message[-1] in ".?" else f"{mistake.message}."
+            raise Mistake(f"{told} To measure revisions, add --ab.") from mistake
     path = Path(name)
     if (path / "sweep.json").is_file() or (path / "cases").is_dir():
         own = path.resolve()  # '.' has neither a name nor a parent

@@ -292,3 +292,19 @@ def test_a_word_that_the_base_has_too_counts_no_more(words, asked, repository, t
     words(REVISIONS)
 
     assert list(asked[-1][1].accepted) == []
+
+
+@pytest.mark.parametrize(
+    "flags", ["-m tiny", "--junit x.xml", "--pairs 10", "--quick", "--accepted a.json"]
+)
+def test_what_only_the_gate_takes_is_refused_without_it(invoke, mistake, flags):
+    line = mistake(invoke(f"compare one other {flags}"))
+
+    assert flags.split()[0].lstrip("-")[0] in line
+    assert "--ab" in line
+
+
+def test_what_is_no_sweep_may_be_a_revision(invoke, mistake, make_store, make_record):
+    make_store(make_record())
+
+    assert "add --ab" in mistake(invoke("compare main ."))
