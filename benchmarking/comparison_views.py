@@ -28,6 +28,7 @@ from .report import View, harmless
 
 Change = tuple[str, str, str]  # what differs, before, after
 SHOWN = ("before_s", "after_s", "ratio")
+TOLD_OF_CODE = ("git_commit", "sam_bench")  # of an environment
 MOST_CHANGES = 12  # of the environment, that are told below a table
 
 
@@ -107,6 +108,11 @@ def sentences(both: Comparison) -> list[str]:
         count = int(both.rows[column].isna().sum())
         if count:
             told.append(f"{count} cases {name} alone are not compared")
+    told += [
+        f"compared: {name} {old}, then {new}"
+        for name, old, new in both.changes
+        if name in TOLD_OF_CODE and not both.apart
+    ]
     told += [f"warning: {each}" for each in both.warnings[:MOST_CHANGES]]
     left_out = len(both.warnings) - MOST_CHANGES
     if left_out > 0:

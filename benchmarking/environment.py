@@ -39,19 +39,20 @@ def probe_environment() -> Environment:
         ) from error
 
 
-def ask(module: str, *arguments: str, task: str, limit_s: float = PROBE_TIMEOUT_S) -> str:
+def ask(module: str, *arguments: str, task: str, limit_s: float | None = None) -> str:
     """The last line that one of our modules prints, run as a process, which may load torch.
 
     Args:
         module: Its full name.
         arguments: Of its command line.
         task: What did not succeed, for the error.
-        limit_s: The most that it may take.
+        limit_s: The most that it may take; as long as a probe of the machine where None.
 
     Raises:
         ProbeError: Where it takes too long, fails or prints nothing.
     """
     command = [sys.executable, "-P", "-m", module, *arguments]
+    limit_s = limit_s or PROBE_TIMEOUT_S
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
     except subprocess.TimeoutExpired as error:

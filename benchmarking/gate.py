@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -151,14 +151,12 @@ class Options:
     seed: Of the order within pairs.
     accepted: What is known and allowed to be slower.
     sees: The least change that a machine can see, by its device and the cell's label.
-    inject: Share that the head's times are made longer by: a test of the gate itself.
     """
 
     rule: Rule = field(default_factory=Rule)
     seed: int = 0
     accepted: Sequence[Acceptance] = ()
     sees: Mapping[tuple[str, str], float | None] = field(default_factory=dict)
-    inject: float = 0.0
 
 
 class Gate:
@@ -256,7 +254,7 @@ class Gate:
         if not self.gate.pairs:
             self.plan_cells(ids)
         base, head = (launches_of(self.store_of(side), ids[side]) for side in (0, 1))
-        self.launches.append((base, injected(head, self.options.inject)))
+        self.launches.append((base, head))
         self.gate = self.gate.model_copy(update={"pairs": (*self.gate.pairs, pair)})
 
     def plan_cells(self, ids: Sequence[str | None]) -> None:
@@ -279,9 +277,6 @@ class Gate:
             for cases, side in zip((base, head), (self.gate.base, self.gate.head), strict=True)
             if len(cases) > len(self.cells)
         ]
-        if self.options.inject:
-            factor = 1 + self.options.inject
-            notes.append(f"injected: the head's times were multiplied by {factor:g}")
         self.notes = tuple(notes)
         self.gate = self.gate.model_copy(update={"environment": sweeps[1].environment})
 
@@ -346,20 +341,6 @@ class Gate:
 
     def write(self) -> None:
         write_whole(self.folder / "gate.json", to_json(self.gate))
-
-
-def injected(launches: Launches, share: float) -> Launches:
-    """The same, as if everything had taken longer by a share."""
-    if not share:
-        return launches
-    return {
-        case_id: replace(
-            each,
-            median_s=each.median_s * (1 + share) if each.median_s is not None else None,
-            modules_s=tuple((name, seconds * (1 + share)) for name, seconds in each.modules_s),
-        )
-        for case_id, each in launches.items()
-    }
 
 
 def accepted_by(acceptances: Sequence[Acceptance], cell: Cell) -> Acceptance | None:

@@ -93,20 +93,6 @@ def test_equal_sides_need_no_note(run_gate):
     assert run_gate().notes == ()
 
 
-def test_what_was_injected_is_noted_and_found(run_gate):
-    gate = run_gate(inject=0.1)
-
-    assert gate.notes == ("injected: the head's times were multiplied by 1.1",)
-    assert gate.cells[0].verdict == "REGRESSED"
-    assert gate.cells[0].ratio == pytest.approx(1.1, rel=0.005)
-
-
-def test_a_case_that_failed_bears_an_injection(run_gate):
-    gate = run_gate({1: 1.0, 2: 1.0}, {1: 1.0, 2: "oom"}, inject=0.1)
-
-    assert [cell.verdict for cell in gate.cells] == ["REGRESSED", "FAILED"]
-
-
 # The clock
 
 
