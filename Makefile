@@ -46,7 +46,7 @@ bench-referee: $(VENV)/installed-test  ## Our latency beside what others measure
 	$(BIN)/python tests/benches/referee.py $(ARGS)
 
 bench-gate: $(VENV)/installed-test  ## How often the gate cries wolf, and what it finds
-	$(BIN)/python tests/benches/gate.py $(ARGS)
+	$(BIN)/python -m tests.benches.gate $(ARGS)
 
 bench-dashboard: $(VENV)/installed-test  ## How fast the pages are on a large store
 	$(BIN)/python tests/benches/dashboard.py $(ARGS)

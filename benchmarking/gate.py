@@ -21,20 +21,14 @@ from typing import Protocol
 import numpy as np
 
 from results.decision import Looks, Rule, Verdict, estimate, is_settled, shared_shift
-from results.gates import (
-    GATES,
-    Acceptance,
-    Cell,
-    GateFile,
+from results.gates import GATES, Acceptance, Cell, GateFile, Pair, Side, gate_path
+from results.launches import (
     Launches,
     Matched,
-    Pair,
-    Side,
     axes_apart,
-    gate_path,
+    cycles,
     judged_cell,
     launches_of,
-    log_cycle_ratios,
     log_ratios,
     match_cases,
     module_changes,
@@ -295,9 +289,9 @@ class Gate:
         return Store(self.folder / ("base", "head")[side])
 
     def ratios(self) -> tuple[np.ndarray, np.ndarray | None]:
-        cycles = log_cycle_ratios(self.cells, self.launches)
-        is_known = bool(np.isfinite(cycles).any())
-        return log_ratios(self.cells, self.launches), cycles if is_known else None
+        in_cycles = log_ratios(self.cells, self.launches, cycles)
+        is_known = bool(np.isfinite(in_cycles).any())
+        return log_ratios(self.cells, self.launches), in_cycles if is_known else None
 
     def current(self, is_last: bool = False) -> GateFile:
         """What is known after the pairs so far."""

@@ -16,8 +16,9 @@ from typing import Annotated
 from pydantic import Field
 
 from .decision import Verdict
-from .gates import Acceptance, short_label
+from .gates import Acceptance
 from .history import FEWEST_SESSIONS, Band, predict
+from .launches import short_label
 from .schema import AXES, SCHEMA_VERSION, Case, Record, Seconds, Strict
 from .store import BrokenFileError, read_file, write_whole
 

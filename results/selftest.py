@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from .decision import Array, Looks, Rule, estimate, is_settled
+from .decision import Array, Rule, estimate, look_through
 from .schema import SCHEMA_VERSION, Count, Strict
 from .store import Store, read_into
 
@@ -62,15 +62,9 @@ def draw_suites(log_ratios: Array, pairs: int, suites: int, random: np.random.Ge
 
 def regressed_cells(drawn: Array, rule: Rule) -> np.ndarray:
     """(suites, C, R) to (suites, C): whether the gate calls each REGRESSED, look after look."""
-    found = np.zeros(drawn.shape[:2], dtype=bool)
-    for number, suite in enumerate(drawn):
-        looks = Looks(drawn.shape[1], rule)
-        for pairs in rule.looks:
-            looks.look(suite[:, :pairs])
-            if is_settled(looks.verdicts):
-                break
-        found[number] = [verdict == "REGRESSED" for verdict in looks.verdicts]
-    return found
+    told = [look_through(suite, rule).verdicts for suite in drawn]
+    found = [[verdict == "REGRESSED" for verdict in verdicts] for verdicts in told]
+    return np.array(found, dtype=bool).reshape(drawn.shape[:2])
 
 
 def false_alarm_rate(drawn: Array, rule: Rule) -> float:

@@ -92,7 +92,7 @@ def selftest(
     import numpy as np
 
     from results.decision import Rule
-    from results.gates import log_ratios
+    from results.launches import log_ratios
     from results.selftest import SelfTest, judge_gate, selftest_path
     from results.store import Store, to_json, write_whole
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from results.gates import Launch
+from results.launches import Launch
 
 FAILED = Launch(status="oom", message="CUDA out of memory")
 

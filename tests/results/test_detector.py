@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from results.decision import Looks, Rule, estimate, is_settled, verdicts
-from results.gates import Launch, Matched, launch_of, log_ratios
+from results.decision import Rule, estimate, look_through, verdicts
+from results.launches import Launch, Matched, launch_of, log_ratios
 
 from .noises import NOISES
 from .noises import log_ratios as noisy
@@ -27,12 +27,7 @@ MIRROR = {"REGRESSED": "IMPROVED", "IMPROVED": "REGRESSED"}
 
 def judged(log_ratios, rule=RULE):
     """The verdicts of a whole suite, look after look, as the gate takes them."""
-    looks = Looks(len(log_ratios), rule)
-    for pairs in rule.looks:
-        looks.look(log_ratios[:, :pairs])
-        if is_settled(looks.verdicts):
-            break
-    return looks.verdicts
+    return look_through(log_ratios, rule).verdicts
 
 
 def told(log_ratios):

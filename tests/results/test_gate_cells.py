@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from results.decision import Rule, estimate
-from results.gates import MOST_MODULES, Launch, Matched, judged_cell, log_ratios, module_changes
+from results.launches import MOST_MODULES, Launch, Matched, judged_cell, log_ratios, module_changes
 
 from .gate_launches import FAILED, ok, pairs_of
 

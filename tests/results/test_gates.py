@@ -1,245 +1,164 @@
-"""What an A/B gate compares, and what one launch of it tells."""
+"""Gates on disk, and as a table."""
 
 from __future__ import annotations
 
-import math
+import json
 
-import numpy as np
 import pytest
 
+from results.decision import Rule
 from results.gates import (
-    Launch,
-    Matched,
-    axes_apart,
-    launch_of,
-    launches_of,
-    log_cycle_ratios,
-    log_ratio,
-    log_ratios,
-    match_cases,
+    GATES,
+    Acceptance,
+    Cell,
+    GateFile,
+    ModuleChange,
+    Pair,
+    Side,
+    gate_path,
+    read_gates,
 )
-from results.schema import AXES, STATUSES, ModuleTiming, Telemetry
-from results.store import StoreError
+from results.store import Store, read_file, to_json, write_whole
 
-from .gate_launches import FAILED, ok, pairs_of
-
-OTHER = {
-    "model": "vit_l", "image_size": 512, "precision": "fp32", "attention": "sdpa",
-    "execution": "compiled", "device": "cuda:1", "input": "noise", "weights": "checkpoints",
-}  # fmt: skip
+WORD = Acceptance(
+    case="vit_b b4 1024px", up_to=1.1, reason="exact masks", author="Ada", date="2025-01-02"
+)
 
 
 @pytest.fixture
-def make_cases(make_case):
-    """Maker of cases of these batch sizes."""
-
-    def make(*sizes, **changes):
-        return [make_case(batch_size=size, **changes) for size in sizes]
+def make_cell(make_case):
+    def make(**changes):
+        fields = {
+            "label": "vit_b b4 1024px", "base": make_case(), "head": make_case(attention="sdpa"),
+            "verdict": "REGRESSED", "pairs": 10, "decided_at": 10, "ratio": 1.1, "ratio_low": 1.05,
+            "ratio_high": 1.2, "base_s": 0.1, "head_s": 0.11, "sees": 0.02,
+            "is_output_same": False,
+            "modules": (ModuleChange(module="neck", kind="neck", ratio=1.5, lost_s=0.01),),
+        }  # fmt: skip
+        return Cell(**fields | changes)
 
     return make
 
 
 @pytest.fixture
-def cell(make_case):
-    return Matched("a cell", make_case(), make_case())
+def make_gate(make_cell, environment):
+    def make(gate_id="20250102-gate", **changes):
+        fields = {
+            "gate_id": gate_id, "created_at": "2025-01-02T03:04:05Z", "seed": 7, "rule": Rule(),
+            "command": "sam-bench compare --ab main", "base": Side(label="main", commit="0" * 40),
+            "head": Side(label=".", python="/usr/bin/python3"), "environment": environment,
+            "pairs": (
+                Pair(is_head_first=True, base_sweep_id="b", head_sweep_id=None, wall_s=1.5),
+            ),
+            "cells": (make_cell(),), "notes": ("a note",), "is_finished": True,
+        }  # fmt: skip
+        return GateFile(**fields | changes)
 
+    return make
 
-# What is compared
 
+def write(store, gate):
+    path = gate_path(store, gate.gate_id) / "gate.json"
+    write_whole(path, to_json(gate))
+    return path
 
-def test_of_two_revisions_equal_cases_are_compared(make_cases):
-    cells = match_cases(make_cases(1, 2, 4), make_cases(4, 2, 8))
 
-    assert [cell.base.batch_size for cell in cells] == [2, 4]
-    assert all(cell.base == cell.head for cell in cells)
+# On disk
 
 
-@pytest.mark.parametrize("axis", OTHER)
-def test_of_two_configurations_cases_are_equal_but_for_what_sets_them_apart(make_cases, axis):
-    cells = match_cases(make_cases(1, 2), make_cases(1, 2, **{axis: OTHER[axis]}))
+def test_a_gate_is_read_as_it_was_written(store, make_gate, make_cell):
+    bare = make_gate("bare", cells=(), pairs=(), notes=(), environment=None, is_finished=False)
+    full = make_gate("full", cells=(make_cell(), make_cell(accepted=WORD, verdict="OK")))
+    for gate in (bare, full):
+        write(store, gate)
+    problems = []
 
-    assert [(cell.base.batch_size, cell.head.batch_size) for cell in cells] == [(1, 1), (2, 2)]
-    assert {getattr(cell.head, axis) for cell in cells} == {OTHER[axis]}
-    assert {getattr(cell.base, axis) for cell in cells}.isdisjoint({OTHER[axis]})
+    assert read_gates(store, problems) == [bare, full]
+    assert problems == []
 
 
-def test_every_axis_but_the_batch_size_can_set_sides_apart(make_cases):
-    assert axes_apart(make_cases(1), make_cases(1, **OTHER)) == tuple(
-        axis for axis in AXES if axis != "batch_size"
-    )
+def test_a_gate_written_again_has_the_same_bytes(store, make_gate):
+    path = write(store, make_gate())
+    text = path.read_bytes()
+    write(store, read_file(path, GateFile))
 
+    assert path.read_bytes() == text
 
-def test_sides_may_be_several_axes_apart(make_cases):
-    apart = {"attention": "sdpa", "precision": "fp32"}
-    cells = match_cases(make_cases(1, 2), make_cases(2, 1, **apart))
 
-    assert [cell.base.batch_size for cell in cells] == [1, 2]
-    assert axes_apart(make_cases(1), make_cases(1, **apart)) == ("precision", "attention")
+def test_gates_come_oldest_first_whatever_their_names(store, make_gate):
+    for gate_id, created_at in (("a", "2025-03-01"), ("b", "2025-01-01"), ("c", "2025-02-01")):
+        write(store, make_gate(gate_id, created_at=created_at))
 
+    assert [gate.gate_id for gate in read_gates(store, [])] == ["b", "c", "a"]
 
-def test_an_axis_of_several_values_on_one_side_sets_nothing_apart(make_cases):
-    base = make_cases(1)
-    head = [*make_cases(1), *make_cases(1, attention="sdpa")]
 
-    assert axes_apart(base, head) == ()
-    assert [cell.head for cell in match_cases(base, head)] == base
+@pytest.mark.parametrize("made", ["nothing", "an empty folder", "a gate without a file"])
+def test_a_store_without_gates_has_none(tmp_path, made):
+    store, problems = Store(tmp_path / "runs"), []
+    if made != "nothing":
+        (store.path / GATES / ("" if made == "an empty folder" else "id")).mkdir(parents=True)
 
+    assert (read_gates(store, problems), problems) == ([], [])
 
-@pytest.mark.parametrize(("base", "head"), [((1, 2), (4, 8)), ((1,), (2,)), ((), (1,)), ((1,), ())])
-def test_sides_that_share_nothing_have_no_cell(make_cases, base, head):
-    assert match_cases(make_cases(*base), make_cases(*head)) == []
 
+def changed(**changes):
+    return lambda text: json.dumps(json.loads(text) | changes)
 
-def test_cells_are_in_the_order_of_the_base(make_cases):
-    cells = match_cases(make_cases(8, 1, 4), make_cases(1, 4, 8))
 
-    assert [cell.base.batch_size for cell in cells] == [8, 1, 4]
+BROKEN = {  # what becomes of the text, and what is said of it
+    "half of it": (lambda text: text[: len(text) // 2], "it is not JSON"),
+    "nothing": (lambda text: "", "it is not JSON"),
+    "a list": (lambda text: "[]", "schema_version is None"),
+    "another version": (changed(schema_version=99), "schema_version is 99"),
+    "an unknown field": (changed(verdict="OK"), "verdict"),
+    "a missing field": (lambda text: text.replace('"seed":7,', ""), "seed"),
+    "a number as text": (changed(seed="7"), "seed"),
+    "an unknown verdict": (lambda text: text.replace("REGRESSED", "WORSE"), "cells.0.verdict"),
+    "a name that leaves the folder": (changed(gate_id="../../etc"), "gate_id"),
+    "no number": (lambda text: text.replace('"ratio":1.1', '"ratio":NaN'), "NaN is not a number"),
+    "no ratio": (lambda text: text.replace('"ratio":1.1', '"ratio":0'), "cells.0.ratio"),
+    "negative pairs": (lambda text: text.replace('"pairs":10', '"pairs":-1'), "cells.0.pairs"),
+    "a key twice": (lambda text: text.replace('"seed":7', '"seed":7,"seed":8'), "stands twice"),
+}  # fmt: skip
 
 
-def test_a_label_tells_each_axis_that_varies_once(make_cases):
-    cases = [*make_cases(1), *make_cases(1, image_size=512, precision="fp32")]
+@pytest.mark.parametrize(("broken", "reason"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_gate_is_named_and_hides_no_other(store, make_gate, broken, reason):
+    good, bad = make_gate("good"), make_gate("bad")
+    write(store, good)
+    path = write(store, bad)
+    path.write_text(broken(path.read_text()))
+    problems = []
 
-    assert [cell.label for cell in match_cases(cases, cases)] == [
-        "vit_b b1 1024px bf16", "vit_b b1 512px fp32",
-    ]  # fmt: skip
+    assert read_gates(store, problems) == [good]
+    assert [problem.path for problem in problems] == [path]
+    assert reason in problems[0].reason
 
 
-@pytest.mark.parametrize("axis", OTHER)
-def test_cells_that_differ_in_an_axis_have_labels_that_differ(make_cases, axis):
-    cases = [*make_cases(1, 2), *make_cases(1, 2, **{axis: OTHER[axis]})]
+def test_a_folder_in_place_of_a_gate_s_file_is_named(store):
+    (gate_path(store, "id") / "gate.json").mkdir(parents=True)
+    problems = []
 
-    assert len({cell.label for cell in match_cases(cases, cases)}) == 4
+    assert read_gates(store, problems) == []
+    assert problems[0].reason == "it is not a regular file"
 
 
-# Launches
+def test_gates_are_no_sweeps_of_the_store(store, make_gate, sweep):
+    write(store, make_gate())
 
+    assert store.sweep_ids() == [sweep.sweep_id]
+    assert store.read().problems == []
 
-def test_a_launch_is_the_median_of_its_forwards(make_record, make_measurement, make_latency):
-    latency = make_latency(forward_s=(0.4, 0.1, 0.2, 0.3, 9.0))
-    launch = launch_of(make_record(measurement=make_measurement(latency=latency)))
 
-    assert (launch.status, launch.median_s) == ("ok", 0.3)
-
-
-def test_a_launch_has_each_module_s_own_time(make_record):
-    assert dict(launch_of(make_record()).modules_s) == {
-        "image_encoder": 0.125, "blocks.0": 0.625, "neck": 0.25,
-    }  # fmt: skip
-
-
-def test_a_launch_has_the_clock_of_its_work(make_record):
-    telemetry = Telemetry(sm_clock_hz=(9, 1000, 3000, 9), event_reasons=((),) * 4, at_s=(0,) * 4)
-
-    assert launch_of(make_record(telemetry=telemetry)).clock_hz == 2000
-    assert launch_of(make_record()).clock_hz is None
-
-
-def test_a_launch_has_the_digest_of_its_output(make_record, make_measurement):
-    without = make_record(measurement=make_measurement(output=None))
-
-    assert launch_of(make_record()).output_sha256 == "ab" * 32
-    assert launch_of(without).output_sha256 is None
-
-
-@pytest.mark.parametrize("status", [each for each in STATUSES if each not in ("ok", "not_run")])
-def test_a_launch_that_is_not_good_has_no_time_and_says_why(make_record, status):
-    launch = launch_of(make_record(status=status, message="why"))
-
-    assert launch == Launch(status=status, message="why")
-
-
-def test_a_launch_without_a_latency_has_no_time(make_record, make_measurement):
-    assert launch_of(make_record(measurement=make_measurement(latency=None))).median_s is None
-
-
-def test_a_launch_that_took_no_time_has_none(make_record, make_measurement, make_latency):
-    latency = make_latency(forward_s=(0.0, 0.0, 0.5))
-
-    assert launch_of(make_record(measurement=make_measurement(latency=latency))).median_s is None
-
-
-def test_a_module_without_samples_is_none_of_the_launch(make_record, make_measurement):
-    modules = {"neck": ModuleTiming(total_s=(), self_s=(), kind="neck")}
-    launch = launch_of(make_record(measurement=make_measurement(modules=modules)))
-
-    assert launch.modules_s == ()
-
-
-def test_launches_are_found_by_their_case(store, make_record, make_failure):
-    good, bad = make_record(), make_failure(batch_size=8)
-    store.write_record(good)
-    store.write_record(bad)
-
-    assert launches_of(store, good.sweep_id) == {
-        good.case_id: launch_of(good), bad.case_id: launch_of(bad),
-    }  # fmt: skip
-
-
-def test_a_launch_that_left_no_sweep_has_none(store):
-    assert launches_of(store, None) == {}
-
-
-def test_a_sweep_that_is_gone_is_an_error(store):
-    with pytest.raises(StoreError, match="There is no sweep 'gone'"):
-        launches_of(store, "gone")
-
-
-# Ratios
-
-BAD_TIMES = [None, 0.0, -0.1, math.nan]
-
-
-def test_a_log_ratio_is_of_the_head_over_the_base():
-    assert log_ratio(0.1, 0.2) == pytest.approx(math.log(2))
-    assert log_ratio(0.2, 0.1) == pytest.approx(-math.log(2))
-
-
-@pytest.mark.parametrize("bad", BAD_TIMES)
-def test_a_time_that_is_none_has_no_ratio(bad):
-    assert math.isnan(log_ratio(bad, 0.1))
-    assert math.isnan(log_ratio(0.1, bad))
-
-
-@pytest.mark.parametrize("times", [(1e-300, 1e300), (1e300, 1e-300), (math.inf, 1.0)])
-def test_a_ratio_that_no_float_can_hold_is_none(times):
-    assert math.isnan(log_ratio(*times))
-
-
-def test_ratios_have_a_row_a_cell_and_a_column_a_pair(make_cases):
-    cells = match_cases(make_cases(1, 2), make_cases(1, 2))
-    ids = [cell.base.case_id for cell in cells]
-    pairs = [
-        ({ids[0]: ok(0.1), ids[1]: ok(0.4)}, {ids[0]: ok(0.2), ids[1]: ok(0.4)}),
-        ({ids[0]: ok(0.1), ids[1]: ok(0.1)}, {ids[0]: FAILED, ids[1]: ok(0.4)}),
-        ({ids[1]: ok(0.1)}, {ids[1]: ok(0.1)}),
-    ]
-
-    assert log_ratios(cells, pairs) == pytest.approx(
-        np.log([[2, np.nan, np.nan], [1, 4, 1]]), nan_ok=True
-    )
-
-
-@pytest.mark.parametrize("make", [log_ratios, log_cycle_ratios])
-def test_ratios_of_nothing_keep_their_shape(make, cell):
-    assert make([], []).shape == (0, 0)
-    assert make([cell, cell], []).shape == (2, 0)
-    assert make([], [({}, {})] * 3).shape == (0, 3)
-
-
-def test_cycles_are_the_time_at_its_clock(cell):
-    pairs = pairs_of(
-        cell,
-        (ok(0.1, clock_hz=2e9), ok(0.2, clock_hz=1e9)),  # as many, at half the clock
-        (ok(0.1, clock_hz=1e9), ok(0.2, clock_hz=1e9)),
-    )
-
-    assert log_cycle_ratios([cell], pairs) == pytest.approx(np.log([[1, 2]]))
+# Whether it fails
 
 
 @pytest.mark.parametrize(
-    "launches",
-    [(ok(0.1), ok(0.1, clock_hz=1e9)), (ok(0.1, clock_hz=1e9), ok(0.1)), (FAILED, ok(1.0)),
-     (ok(0.1, clock_hz=1e9), None)],
+    ("verdict", "accepted", "fails"),
+    [("REGRESSED", None, True), ("REGRESSED", WORD, False), ("OK", None, False),
+     ("IMPROVED", None, False), ("INCONCLUSIVE", None, False), ("CLOCK_DRIVEN", None, False)],
 )  # fmt: skip
-def test_cycles_are_known_of_launches_with_a_time_and_a_clock_alone(cell, launches):
-    assert np.isnan(log_cycle_ratios([cell], pairs_of(cell, launches))).all()
+def test_a_cell_fails_where_it_regressed_and_nobody_accepted_it(
+    make_cell, verdict, accepted, fails
+):
+    assert make_cell(verdict=verdict, accepted=accepted).fails is fails

@@ -211,7 +211,7 @@ INTERRUPTED = """
 import sys
 from pathlib import Path
 from benchmarking import gate
-from results.gates import Side
+from results.gates import (Side)
 
 gate.GRACE_S = 0.1
 gate.launch(gate.Source(Side(label="main"), (), Path.cwd(), sys.argv[1]), Path(sys.argv[2]))
