@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,9 +71,11 @@ def dashboard(stores: tuple[Path, ...], port: int, host: str, allow_remote: bool
     for note in data.snapshot.notes:
         click.echo(note, err=True)
     count = len(data.snapshot.frames["cases"]) if data.snapshot.frames else 0
-    click.echo(f"{count} cases at {pages.address}  (Ctrl-C ends it)")
-    gc.freeze()  # what was read stays; each look through it for garbage would take 0.2 s
-    pages.serve()
+    # Ctrl-C is how it ends, from the line on that says so.
+    with closing(pages), suppress(KeyboardInterrupt):
+        click.echo(f"{count} cases at {pages.address}  (Ctrl-C ends it)")
+        gc.freeze()  # what was read stays; each look through it for garbage would take 0.2 s
+        pages.serve()
 
 
 @main.command()

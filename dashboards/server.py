@@ -198,7 +198,8 @@ class Pages:
     def serve(self) -> None:
         """Until Ctrl-C."""
         logging.getLogger(QUEUE).setLevel(logging.ERROR)
-        try:
-            self.server.run()
-        finally:
-            self.server.close()
+        self.server.run()
+
+    def close(self) -> None:
+        """Listen no longer."""
+        self.server.close()

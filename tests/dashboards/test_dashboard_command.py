@@ -115,6 +115,16 @@ def test_an_interrupt_of_its_first_process_alone_ends_all_of_it(store, tmp_path)
             text_of(address)
 
 
+def test_ctrl_c_before_it_serves_ends_it_as_quietly(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gc, "freeze", lambda: signal.raise_signal(signal.SIGINT))
+
+    result = CliRunner().invoke(main, ["dashboard", "runs", "--port", "0"])
+
+    assert LINE.fullmatch(result.stdout)
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
 def test_the_environment_changes_nothing(store, tmp_path):
     with started("runs", folder=tmp_path) as (_, address, _):
         plain = text_of(address)
