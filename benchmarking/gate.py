@@ -45,7 +45,7 @@ SETTINGS = {**QUICK_SETTINGS, "max_timed_s": "2", "warmup_s": "1", "warmup_cap_s
 NO_SWEEP_CODES = (0, 5)  # a sweep's exit codes that leave records: all good, or some cases failed
 LONGEST_REASON = 300
 MOST_FAILURES = 3  # launches without records, and no whole pair between, that end a gate
-GRACE_S = 10.0  # for a launch to end after Ctrl-C
+GRACE_S = 3.0  # for a launch to end after Ctrl-C
 
 
 class GateError(SweepError):

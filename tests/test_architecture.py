@@ -27,8 +27,8 @@ PARENT_SIDE = {
     "doctor.py", "gate.py", "gate_progress.py", "gate_report.py", "revisions.py",
     "history_views.py", "comparison_views.py", "selftest_views.py",
     "commands/terminal.py", "commands/sweeping.py", "commands/showing.py", "commands/capacity.py",
-    "commands/store.py", "commands/machine.py", "commands/comparing.py", "commands/gating.py",
-    "commands/checking.py", "commands/baseline.py",
+    "commands/store.py", "commands/machine.py", "commands/comparing.py", "commands/selftest.py",
+    "commands/gate_options.py", "commands/sides.py", "commands/checking.py", "commands/baseline.py",
 }  # fmt: skip
 
 FILES = sorted(path.relative_to(ROOT) for room in ROOMS for path in (ROOT / room).rglob("*.py"))

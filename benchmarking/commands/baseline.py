@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from .comparing import Percent
+from .gate_options import Percent
 from .showing import read_store
 from .terminal import Mistake, store_option
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .baseline import baselines_option, check_name
-from .comparing import Percent, add_to_summary, output_options, write
+from .gate_options import Percent, add_to_summary, output_options, write
 from .showing import read_store
 from .sweeping import SweepCommand, asked_sweep, config_option, quick_option
 from .terminal import (
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from results.baselines import Judged
     from results.facts import Difference, FactsFile
 
+    from ..gate_report import Finding
     from ..sweep import Sweep
 
 LONGEST_COUNT_S = 1800.0  # of facts; a vit_h in float64 takes a slow machine minutes
@@ -220,9 +221,6 @@ def tell(
     for note in notes:
         click.echo(harmless(f"note: {note}"), err=True)
     click.echo(f"{len(found)} models, {variants} variants: {verdict}")
-
-
-Finding = tuple[str, str, str]
 
 
 def write_findings(

@@ -1,10 +1,8 @@
-"""Commands that tell whether something became slower: compare."""
+"""Two sides beside each other: compare."""
 
 from __future__ import annotations
 
 import os
-import re
-import shlex
 import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -13,97 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .gate_options import add_to_summary, checked_rule, output_options, rule_options, write
 from .showing import read_store
+from .sides import measured, source, terminable, typed, watcher
 from .sweeping import SweepCommand, config_option, quick_option
 from .terminal import EXIT_INVALID, Mistake, out, store_option
 
 if TYPE_CHECKING:
-    from results.decision import Rule
     from results.gates import Acceptance, GateFile
     from results.schema import Record
 
-    from ..gate import Gate, GateWatcher, Source
+    from ..gate import Source
 
 FORMATS = ("table", "json", "md")
-PATHS = ("weights", "images", "config")  # settings that may name a file
-# Of `sweep`, what is no setting of the sweep itself.
-NOT_SETTINGS = ("config", "quick", "store_path", "fresh", "no_prune", "trace", "launcher")
-FEWEST_PAIRS = 7  # that are all slower by a chance of 1 : 128
-SUMMARY = "GITHUB_STEP_SUMMARY"  # a file that GitHub shows with a job
-
-
-class Percent(click.ParamType):
-    """A share, with its sign, since 3 and 0.03 could both be meant."""
-
-    name = "PERCENT"
-
-    def convert(self, value: Any, parameter: Any, context: Any) -> float:
-        if isinstance(value, float):
-            return value
-        found = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%", str(value).strip())
-        if found is None or float(found[1]) > 100:
-            named = parameter.opts[0] if parameter is not None else "it"
-            raise Mistake(f"{named} must be a percentage with its sign, such as 3%, got {value!a}.")
-        return float(found[1]) / 100
-
-
-class Looks(click.ParamType):
-    """Numbers of pairs, ascending."""
-
-    name = "PAIRS"
-
-    def convert(self, value: Any, parameter: Any, context: Any) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        text = str(value)
-        if re.fullmatch(r"[0-9]{1,4}(,[0-9]{1,4}){0,9}", text):
-            looks = tuple(map(int, text.split(",")))
-            if looks[0] >= FEWEST_PAIRS and list(looks) == sorted(set(looks)):
-                return looks
-        raise Mistake(
-            "--pairs must be ascending numbers of at least 7 pairs, since fewer can't tell, such "
-            f"as 10,20,30, got {text[:60]!a}."
-        )
-
-
-def rule_options(command: Any) -> Any:
-    """When a change counts."""
-    for option in reversed(
-        (
-            click.option(
-                "--smallest", type=Percent(), default="3%", show_default=True,
-                help="Least change that is reported.",
-            ),
-            click.option(
-                "--margin", type=Percent(), default="1%", show_default=True,
-                help="Change that nobody minds: what is tested is a larger one.",
-            ),
-            click.option(
-                "--pairs", type=Looks(), default="10,20,30", show_default=True,
-                help="After how many pairs it is looked whether enough is known.",
-            ),
-            click.option(
-                "--order-seed", type=click.IntRange(0, 2**32 - 1), default=0,
-                show_default=True, help="Of the order within pairs.",
-            ),
-        )
-    ):  # fmt: skip
-        command = option(command)
-    return command
-
-
-def output_options(command: Any) -> Any:
-    """Where a verdict is written, besides the terminal."""
-    for form, what in (
-        ("junit", "JUnit's XML"), ("json", "JSON"), ("markdown", "Markdown for a pull request"),
-    ):  # fmt: skip
-        command = click.option(
-            f"--{form}",
-            f"{form}_path",
-            type=click.Path(dir_okay=False, path_type=Path),
-            help=f"File for {what}.",
-        )(command)
-    return command
 
 
 @click.command(cls=SweepCommand)
@@ -189,7 +109,7 @@ def run_gate(
 
     rule = checked_rule(margin, smallest, pairs)
     store = Store(store_path.absolute())
-    with ExitStack() as worktrees:
+    with terminable(), ExitStack() as worktrees:
         pythons = (base_python, head_python)
         sources = [
             source(name, python, own_environments, settings, worktrees)
@@ -201,35 +121,6 @@ def run_gate(
     tell(gate, form)
     write_outputs(gate, junit_path, json_path, markdown_path)
     return exit_code(gate)
-
-
-def typed() -> str:
-    return shlex.join(["sam-bench", *sys.argv[1:]])
-
-
-def checked_rule(margin: float, smallest: float, pairs: tuple[int, ...]) -> Rule:
-    from results.decision import Rule
-
-    if margin >= smallest:
-        raise Mistake(f"--margin must be below --smallest, got {margin:.2%} and {smallest:.2%}.")
-    return Rule(margin=margin, smallest=smallest, looks=pairs)
-
-
-def watcher(form: str) -> GateWatcher:
-    """Beside the table; on the other stream, where that is for a program."""
-    from ..gate_progress import make_gate_watcher
-
-    return make_gate_watcher(out(stderr=form != "table"))
-
-
-def measured(gate: Gate) -> GateFile:
-    try:
-        return gate.run()
-    except KeyboardInterrupt as stop:
-        if not gate.gate.pairs:
-            raise KeyboardInterrupt("No pair was measured.") from stop
-        kept = f"What was measured until then is kept in {gate.folder}"
-        raise KeyboardInterrupt(f"{kept}; it was not judged.") from stop
 
 
 def accepted_between(base: Source, head: Source, path: Path | None) -> list[Acceptance]:
@@ -246,58 +137,6 @@ def accepted_between(base: Source, head: Source, path: Path | None) -> list[Acce
     if base.folder == head.folder:  # two configurations, which share all their files
         return list(sides[1])
     return [each for each in sides[1] if each not in sides[0]]
-
-
-def source(
-    name: str, python: str | None, is_own: bool, settings: dict[str, Any], worktrees: ExitStack
-) -> Source:
-    """One side: a sweep file of this installation, or a revision in a worktree."""
-    from results.gates import Side
-
-    from ..gate import Source
-    from ..revisions import checked_out, install, python_of
-
-    here = Path.cwd()
-    if name.endswith(".toml"):
-        if settings.get("config") is not None:
-            raise Mistake("--config would set what the two sweep files set: leave it out.")
-        words = sweep_words(settings | {"config": name})
-        return Source(Side(label=name, python=python), words, here, python_of(python))
-    words = sweep_words(settings)
-    tree = worktrees.enter_context(checked_out(name, here))
-    chosen = install(tree.root) if is_own and tree.commit else python_of(python)
-    side = Side(label=name, commit=tree.commit, python=chosen if chosen != sys.executable else None)
-    return Source(side, words, tree.folder, chosen)
-
-
-def sweep_words(settings: dict[str, Any]) -> tuple[str, ...]:
-    """What a launch is typed with; files are named from the root, since it runs elsewhere."""
-    from ..gate import QUICK_SETTINGS, SETTINGS
-    from ..settings import read_config
-
-    given = {name: value for name, value in settings.items() if value is not None}
-    is_quick = given.pop("quick", False)
-    in_file = read_config(Path(given["config"])) if "config" in given else {}
-    defaults = QUICK_SETTINGS if is_quick else SETTINGS
-    words = ["--quick"] if is_quick else []
-    for name, value in (defaults | given).items():
-        if name in in_file and name not in given:
-            continue
-        is_path = name in PATHS and os.path.exists(value)
-        text = os.path.abspath(value) if is_path else str(value)
-        words += ["--" + name.replace("_", "-"), text]
-    check_words(tuple(words))
-    return tuple(words)
-
-
-def check_words(words: tuple[str, ...]) -> None:
-    """A mistake in a setting is told at once, not after a launch."""
-    from .sweeping import asked_sweep, sweep
-
-    with sweep.make_context("sweep", list(words)) as context:
-        given = dict(context.params)
-        flags = {name: given[name] for name in given if name not in NOT_SETTINGS}
-        asked_sweep(given["config"], given["quick"], flags)
 
 
 def tell(gate: GateFile, form: str) -> None:
@@ -325,29 +164,6 @@ def write_outputs(
     if markdown_path is not None:
         write(markdown_path, comment(gate))
     add_to_summary(comment(gate))
-
-
-def write(path: Path, text: str) -> None:
-    from results.store import StoreError, write_whole
-
-    if not path.name:
-        raise Mistake("A file to write must have a name, got an empty one.")
-    try:
-        write_whole(path, text)
-    except StoreError as error:
-        raise Mistake(str(error).split(". Name")[0] + ". Name another file.") from error
-
-
-def add_to_summary(text: str) -> None:
-    """Where a job's summary can't be written, the verdict counts all the same."""
-    path = os.environ.get(SUMMARY)
-    if not path:
-        return
-    try:
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(text + "\n")
-    except OSError as error:
-        click.echo(f"note: {SUMMARY} can't be written: {error.strerror}", err=True)
 
 
 def show_comparison(before: str, after: str, form: str, store_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Commands that show records: show, export."""
+"""Commands that show records: show, export, history."""
 
 from __future__ import annotations
 
@@ -101,6 +101,31 @@ def export(form: str, view: str, store_path: Path, sweep_id: str, output: Path |
         reason = error.strerror or error  # pandas gives a text alone
         raise Mistake(f"'{output}' can't be written: {reason}.") from error
     click.echo(f"{len(frame)} rows in {output}")
+
+
+@click.command()
+@store_option
+def history(store_path: Path) -> None:
+    """Say where cases became slower or faster over days and commits, and stayed so.
+
+    A step is three sessions in a row beyond what the twenty before predict, and by more than 3 %.
+
+    \b
+    Example:
+      sam-bench history --store demo
+    """
+    from results.frames import case_frame
+    from results.history import history_frame
+
+    from ..history_views import history_view
+    from ..report import print_view
+
+    records: list[Record] = read_store(store_path, "all").records
+    rows = history_frame(case_frame(records))
+    if rows.empty:
+        click.echo("No case was measured more than once.")
+        return
+    print_view(history_view(rows), out())
 
 
 def read_store(store_path: Path, sweep_id: str | None) -> Contents:

@@ -1,4 +1,4 @@
-"""Ctrl-C on a true gate whose launches never end: a script stands for their Python."""
+"""A true gate whose launches never end is stopped: a script stands for their Python."""
 
 from __future__ import annotations
 
@@ -21,8 +21,16 @@ exec sleep 600
 """
 
 
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory, make_repository, wait_until):
+def by_terminal(process):
+    os.killpg(process.pid, signal.SIGINT)
+
+
+def by_runner(process):
+    process.terminate()
+
+
+@pytest.fixture(scope="module", params=[by_terminal, by_runner])
+def stopped(request, tmp_path_factory, make_repository, wait_until):
     """A gate of two revisions that was stopped in its first launch."""
     folder = tmp_path_factory.mktemp("ctrl c")
     repository = make_repository(folder / "repository", {"a.py": "1"}, {"a.py": "2"})
@@ -41,7 +49,7 @@ def stopped(tmp_path_factory, make_repository, wait_until):
         try:
             wait_until(began.exists)
             during = repository.worktrees()
-            os.killpg(process.pid, signal.SIGINT)
+            request.param(process)
             out, err = process.communicate(timeout=60)
         finally:
             with suppress(ProcessLookupError):  # where it hangs, this test is not to

@@ -1,54 +1,18 @@
-"""Commands about change over time, and about the gate itself: history, selftest."""
+"""The gate tried on a machine: selftest."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from .comparing import (
-    Percent,
-    checked_rule,
-    measured,
-    rule_options,
-    source,
-    typed,
-    watcher,
-)
-from .showing import read_store
+from .gate_options import Percent, checked_rule, rule_options
+from .sides import measured, source, terminable, typed, watcher
 from .sweeping import SweepCommand, config_option, quick_option
 from .terminal import EXIT_INVALID, out, store_option
-
-if TYPE_CHECKING:
-    from results.schema import Record
-
-
-@click.command()
-@store_option
-def history(store_path: Path) -> None:
-    """Say where cases became slower or faster over days and commits, and stayed so.
-
-    A step is three sessions in a row beyond what the twenty before predict, and by more than 3 %.
-
-    \b
-    Example:
-      sam-bench history --store demo
-    """
-    from results.frames import case_frame
-    from results.history import history_frame
-
-    from ..history_views import history_view
-    from ..report import print_view
-
-    records: list[Record] = read_store(store_path, "all").records
-    rows = history_frame(case_frame(records))
-    if rows.empty:
-        click.echo("No case was measured more than once.")
-        return
-    print_view(history_view(rows), out())
 
 
 @click.command(cls=SweepCommand)
@@ -105,7 +69,7 @@ def selftest(
     store = Store(store_path.absolute())
     # One look at the end: what is asked for is the pairs themselves.
     options = Options(Rule(margin=margin, smallest=smallest, looks=(measure_pairs,)), order_seed)
-    with ExitStack() as worktrees:
+    with terminable(), ExitStack() as worktrees:
         sides = [source(".", None, False, settings, worktrees) for _ in range(2)]
         gate = Gate(sides, options, store, watcher("table"), typed())
         found = measured(gate)
