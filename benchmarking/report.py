@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from results import markdown as md
 from results.schema import AXES, Record, SweepEnd
 
 if TYPE_CHECKING:
@@ -70,16 +70,9 @@ def harmless(text: str) -> str:
 
 
 def markdown(view: View) -> str:
-    """The view as a Markdown table; what would end a cell is escaped."""
-
-    def line(cells: Iterable[str]) -> str:
-        safe = (re.sub(r"([\\|])", r"\\\1", cell.replace("\n", " ")) for cell in cells)
-        return "| " + " | ".join(safe) + " |"
-
-    rule = line("---" for _ in view.headings)
-    body = "\n".join([line(view.headings), rule, *map(line, view.rows)])
-    below = "\n\n".join(filter(None, [view.caption, *view.sentences]))
-    return f"**{view.title}**\n\n{body}\n\n{below}".strip()
+    """The view as a Markdown table, whoever wrote what it shows."""
+    below = "\n\n".join(md.cell(text) for text in (view.caption, *view.sentences) if text)
+    return f"**{md.cell(view.title)}**\n\n{md.table(view.headings, view.rows)}\n{below}".strip()
 
 
 def two_lines(heading: str) -> str:

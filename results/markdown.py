@@ -11,9 +11,9 @@ INVISIBLE = "\u200b"  # a space of no width, that keeps a word from being a link
 def cell(value: object) -> str:
     """Anybody's text in a cell: it can't end the cell, nor call a person or an issue."""
     plain = str(value)
-    for sign in "\\|`[]!~":
+    for sign in ("\\", "|", "`", "~", "]("):  # a bracket alone is none: headings read "[ms]"
         plain = plain.replace(sign, f"\\{sign}")
-    plain = plain.replace("&", "&amp;").replace("<", "&lt;")
+    plain = re.sub(r"<(?![ =0-9])", "&lt;", plain.replace("&", "&amp;"))  # "<= 5" stays legible
     plain = plain.replace("@", f"@{INVISIBLE}").replace("#", f"#{INVISIBLE}")
     # A link may begin after an underscore, where a word does not.
     plain = re.sub(r"(?i)(?<![^\W_])(GH-)(?=[0-9])", rf"\1{INVISIBLE}", plain)
