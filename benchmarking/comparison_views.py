@@ -11,14 +11,13 @@ import pandas as pd
 
 from results.compare import (
     compare_cases,
-    compared_axes,
+    compared_values,
     environment_changes,
     geometric_mean,
     matched,
     newest,
     plan_changes,
     unasked_changes,
-    values_of,
 )
 from results.frames import case_frame
 from results.metrics import METRICS
@@ -66,11 +65,7 @@ class Comparison:
 
 def compared(before: Sequence[Record], after: Sequence[Record]) -> Comparison:
     frames = [case_frame(side) for side in (before, after)]
-    values = [values_of(newest(frame)) for frame in frames]
-    apart = tuple(
-        (axis, str(next(iter(values[0][axis]))), str(next(iter(values[1][axis]))))
-        for axis in compared_axes(values[0], values[1])
-    )
+    apart = compared_values(*map(newest, frames))
     sides = [max(side, key=lambda record: record.started_at) for side in (before, after)]
     environment = environment_changes(sides[0].environment, sides[1].environment)
     plans = plan_changes(sides[0].plan, sides[1].plan)

@@ -16,7 +16,7 @@ from .schema import AXES, Environment, TimingPlan
 
 COMPARISON_COLUMNS = (
     *AXES, "record_id", "after_record_id", "before_s", "after_s", "ratio", "ratio_low",
-    "ratio_high", "verdict", "is_synthetic",
+    "ratio_high", "verdict", "compared", "is_synthetic",
 )  # fmt: skip
 USED = (*AXES, "record_id", "median_s", "low_s", "high_s", "is_synthetic")
 CODE = ("git_commit", "git_dirty", "source_sha256", "sam_bench")  # of an environment
@@ -28,7 +28,8 @@ def compare_cases(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     """A row a case of either side; the other side's values are missing where it has none.
 
     Where the sides differ in an axis of which each has one value, that is what is compared: their
-    cases are the same in all other axes, and the rows show the value of before.
+    cases are the same in all other axes, the rows show the value of before, and `compared` says
+    both.
 
     The ratio is of medians, after over before. Its interval spans the quotients of both medians'
     95 % intervals: wider than an interval of the ratio itself would be.
@@ -37,9 +38,9 @@ def compare_cases(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
         before, after: Frames of cases; of equal cases the newest counts.
     """
     sides = [newest(before), newest(after)]
-    apart = compared_axes(*(values_of(side) for side in sides))
-    shared = [axis for axis in AXES if axis not in apart]
-    sides[1] = sides[1].drop(columns=list(apart))
+    apart = compared_values(*sides)
+    shared = sorted(set(AXES) - {axis for axis, *_ in apart}, key=AXES.index)
+    sides[1] = sides[1].drop(columns=[axis for axis, *_ in apart])
     both = sides[0].merge(sides[1], on=shared, how="outer", suffixes=("", "_after"), sort=False)
     made_up = both[["is_synthetic", "is_synthetic_after"]].fillna(False).astype(bool)
     low, high = both["low_s_after"] / both["high_s"], both["high_s_after"] / both["low_s"]
@@ -52,6 +53,7 @@ def compare_cases(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
         ratio_high=high,
         is_synthetic=made_up.any(axis=1),
         verdict=apparent(both["median_s_after"] / both["median_s"], low, high),
+        compared="; ".join(f"{axis} {old}, then {new}" for axis, old, new in apart) or None,
     )
     return compared[list(COMPARISON_COLUMNS)]
 
@@ -62,6 +64,15 @@ def apparent(ratio: pd.Series, low: pd.Series, high: pd.Series) -> pd.Series:
     told[(low > 1) & (ratio >= NOTABLE)] = "slower?"
     told[(high < 1) & (ratio <= 1 / NOTABLE)] = "faster?"
     return told.where(ratio.notna(), None)
+
+
+def compared_values(before: pd.DataFrame, after: pd.DataFrame) -> tuple[tuple[str, str, str], ...]:
+    """The axes that are compared, with both values."""
+    old, new = values_of(before), values_of(after)
+    return tuple(
+        (axis, str(next(iter(old[axis]))), str(next(iter(new[axis]))))
+        for axis in compared_axes(old, new)
+    )
 
 
 def values_of(cases: pd.DataFrame) -> dict[str, set[object]]:

@@ -55,9 +55,13 @@ def ratios_figure(frame: pd.DataFrame) -> go.Figure:
         figure.add_vline(x=1, line={"color": SAME, "width": 1})
     figure.update_xaxes(title="time after / time before")
     figure.update_yaxes(autorange="reversed", automargin=True, type="category")
-    note = f"{len(rows)} of {len(every)} cases shown" if len(rows) < len(every) else ""
-    height = 200 + 20 * len(rows)
-    return finish(figure, "Slower is to the right [ratio]", has_synthetic(rows), height, note)
+    notes = list(every["compared"].dropna().unique())
+    if len(rows) < len(every):
+        notes.append(f"{len(rows)} of {len(every)} cases shown")
+    return finish(
+        figure, "Slower is to the right [ratio]", has_synthetic(rows),
+        height=200 + 20 * len(rows), note=safe("; ".join(notes)),
+    )  # fmt: skip
 
 
 def color_of_ratio(row: dict[Any, Any]) -> str:

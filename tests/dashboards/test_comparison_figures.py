@@ -114,6 +114,13 @@ def test_it_says_how_many_of_all_cases_it_shows(draw, with_ratios):
     assert draw("ratios").layout.title.subtitle.text == ""
 
 
+def test_what_is_compared_is_said_below_the_title(draw, with_ratios):
+    rows = with_ratios((0.9, 1.0, 1.1)).assign(compared="precision <fp32>, then bf16")
+    figure = draw("ratios", rows)
+
+    assert figure.layout.title.subtitle.text == "precision &lt;fp32&gt;, then bf16"
+
+
 # The waterfall
 
 

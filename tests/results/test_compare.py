@@ -102,6 +102,18 @@ def test_cases_that_differ_in_an_axis_are_not_the_same(make_cases, axis, other):
     assert (len(comparison), len(matched(comparison))) == (3, 0)
 
 
+def test_where_the_sides_differ_in_an_axis_every_row_says_so(make_cases):
+    before = make_cases({1: 0.1, 2: 0.1}, attention="reference")
+    comparison = compare_cases(before, make_cases({1: 0.2}, attention="sdpa"))
+
+    assert len(matched(comparison)) == 1
+    assert set(comparison["compared"]) == {"attention reference, then sdpa"}
+
+
+def test_where_only_the_code_differs_no_axis_is_named(both):
+    assert both["compared"].isna().all()
+
+
 def test_every_axis_is_looked_at():
     assert set(OTHER_AXES) == set(AXES)
 
