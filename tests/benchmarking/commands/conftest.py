@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -52,6 +53,25 @@ def launcher(monkeypatch, scripted_launcher, make_record):
     scripted = scripted_launcher(measurement=make_record().measurement)
     monkeypatch.setitem(LAUNCHERS, "local", lambda: scripted)
     return scripted
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """What the counting process would say of tiny, which takes it seconds; a test may change it."""
+    facts = {
+        "parameters": 1, "weights_bytes": 4, "flops": 2, "least_flops": 2, "output_shape": [1, 2],
+        "operations": {"aten.linear.default": 1}, "graph_breaks": 0, "output": [0.5],
+    }  # fmt: skip
+    told = {"tiny": {"reference 128px fp32": facts}}
+    monkeypatch.setattr(environment_file, "ask", lambda *words, **options: json.dumps(told))
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    return facts
+
+
+@pytest.fixture
+def expected(invoke, counted):
+    """What was counted is what is expected."""
+    assert invoke("check -m tiny -s 128 -b 1 --update-expected").exit_code == 0
 
 
 @pytest.fixture(scope="session")

@@ -7,32 +7,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarking import environment as environment_file
 from benchmarking.gate_report import MOST_COMMENT_BYTES
 
 CHECK = "check -m tiny -s 128 -b 1 --junit found.xml --json found.json --markdown found.md"
 VARIANT = "reference 128px fp32"
-FACTS = {
-    "parameters": 1, "weights_bytes": 4, "flops": 2, "least_flops": 2, "output_shape": [1, 2],
-    "operations": {"aten.linear.default": 1}, "graph_breaks": 0, "output": [0.5],
-}  # fmt: skip
 HOSTILE = "a|b`\n# @org/team #1 GH-1 </details><img src=x>\x1b[31m"
 
-
-@pytest.fixture(autouse=True)
-def counted(monkeypatch):
-    """What the counting process would say, which takes it seconds; a test may change it."""
-    facts = {**FACTS, "operations": dict(FACTS["operations"])}
-    told = {"tiny": {VARIANT: facts}}
-    monkeypatch.setattr(environment_file, "ask", lambda *words, **options: json.dumps(told))
-    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
-    return facts
-
-
-@pytest.fixture
-def expected(invoke):
-    """What was found is what is expected."""
-    assert invoke(f"{CHECK} --update-expected").exit_code == 0
+pytestmark = pytest.mark.usefixtures("counted")
 
 
 @pytest.fixture

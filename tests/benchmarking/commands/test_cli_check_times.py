@@ -6,33 +6,13 @@ import json
 
 import pytest
 
-from benchmarking import environment as environment_file
-
 CHECK = "check -m tiny -s 128 -b 1"
 VARIANT = "reference 128px fp32"
-FACTS = {
-    "parameters": 1, "weights_bytes": 4, "flops": 2, "least_flops": 2, "output_shape": [1, 2],
-    "operations": {"aten.linear.default": 1}, "graph_breaks": 0, "output": [0.5],
-}  # fmt: skip
 NORMAL_S = [0.25 + 0.0005 * number for number in range(10)]  # whose median is 0.25225
 SLOW_S = 0.3
 ADVICE = "not comparable yet: 9 of 10 sessions; until then: sam-bench compare --ab"
 
-
-@pytest.fixture(autouse=True)
-def counted(monkeypatch):
-    """What the counting process would say, which takes it seconds; a test may change it."""
-    facts = dict(FACTS)
-    told = {"tiny": {VARIANT: facts}}
-    monkeypatch.setattr(environment_file, "ask", lambda *words, **options: json.dumps(told))
-    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
-    return facts
-
-
-@pytest.fixture
-def expected(invoke):
-    """What was found is what is expected."""
-    assert invoke(f"{CHECK} --update-expected").exit_code == 0
+pytestmark = pytest.mark.usefixtures("counted")
 
 
 @pytest.fixture

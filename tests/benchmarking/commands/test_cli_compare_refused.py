@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
+from functools import partial
 
 import pytest
 
 from benchmarking import gate as gate_file
 from benchmarking.gate import LaunchError
 
+from ..repository import git
+
 REVISIONS = "compare --ab HEAD ."
-GIT = ("git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgsign=0")
 
 
 @pytest.fixture
@@ -37,19 +37,10 @@ def repository(tmp_path, monkeypatch):
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # set where git runs the tests
         monkeypatch.delenv(name, raising=False)
 
-    def git(*words):
-        quiet = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
-        done = subprocess.run(
-            [*GIT, "-C", str(tmp_path), *words],
-            env={**os.environ, **quiet}, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        return done.stdout.strip()
-
-    git("init", "--quiet")
     (tmp_path / "encoder.py").write_text("")
-    git("add", "encoder.py")
-    git("commit", "--quiet", "--message", "first")
-    return git
+    for words in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "-m", "first"]):
+        git(tmp_path, *words)
+    return partial(git, tmp_path)
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +12,8 @@ from results.decision import Rule
 from results.gates import Cell, GateFile, Pair, Side
 from results.schema import ModuleTiming, SweepFile, TimingPlan
 from results.store import Store
+
+from ..repository import git
 
 SIDES = ("base", "head")
 RULE = Rule(alpha=0.05, looks=(6, 12))  # six pairs are the fewest that can tell one cell
@@ -166,8 +166,6 @@ def make_gate_file():
 
 # Repositories
 
-GIT = ("git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgsign=0")
-
 
 @pytest.fixture(scope="session", autouse=True)
 def no_other_repository():
@@ -176,16 +174,6 @@ def no_other_repository():
         for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
             patch.delenv(name, raising=False)
         yield
-
-
-def git(folder, *words):
-    # Without a person's own settings, which could demand signatures or other names of branches.
-    quiet = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
-    done = subprocess.run(
-        [*GIT, "-C", str(folder), *words],
-        env={**os.environ, **quiet}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return done.stdout.strip()
 
 
 def write_files(folder, files):
