@@ -17,11 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from results.facts import Facts, variant_name
 from results.schema import ENCODER, Case
+from sam.attention import ATTENTION, split_attention
 from sam.build import allocate_sam, fill_random
 from sam.configs import MODELS
 
 from .encoders import first_tensor, load_encoder
-from .precision import apply_precision
+from .precision import apply_precision, chosen_attention
 from .work import count_work, sam_work, without_weights
 
 SEED = 0
@@ -64,7 +65,7 @@ def facts_of(case: Case) -> Facts:
 def meta_encoder(case: Case) -> tuple[nn.Module, torch.dtype]:
     """Of a case, on the meta device, where nothing is computed; and the type of its images."""
     if case.model in MODELS:
-        model = allocate_sam(MODELS[case.model], case.image_size, case.attention, "meta")
+        model = allocate_sam(MODELS[case.model], case.image_size, chosen_attention(case), "meta")
         return model.image_encoder, apply_precision(model, case.precision)
     encoder = without_weights(load_encoder(case.model, case.image_size, SEED))
     return encoder, apply_precision(encoder, case.precision)
@@ -97,8 +98,12 @@ def count_breaks(encoder: nn.Module, images: Tensor) -> int | None:
 def output_sums(model: str, image_size: int, attention: str) -> tuple[float, ...]:
     """Weighted sums of the output of seeded weights for a seeded image, in float64.
 
-    In float64, since float32 rounds otherwise on another CPU.
+    In float64, since float32 rounds otherwise on another CPU. None where a CPU can't compute it.
     """
+    if model in MODELS and any(
+        ATTENTION[name].why_unsupported("cpu", "float64") for name in split_attention(attention)
+    ):
+        return ()
     if model in MODELS:
         size = min(image_size, LARGEST_RUN)
         sam = allocate_sam(MODELS[model], size, attention)

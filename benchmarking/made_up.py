@@ -23,7 +23,6 @@ from results.schema import (
     Telemetry,
     Work,
 )
-from sam.attention import ATTENTION
 from sam.configs import MODELS, PATCH_SIZE, PROMPT_EMBED_DIM
 from sam.work import Formats, ModuleWork, encoder_work
 
@@ -96,8 +95,7 @@ def formats_of(case: Case) -> Formats:
 
 
 def module_works(case: Case) -> dict[str, ModuleWork]:
-    padding = ATTENTION[case.attention].padding
-    return encoder_work(MODELS[case.model], case.image_size, padding, formats_of(case))
+    return encoder_work(MODELS[case.model], case.image_size, case.attention, formats_of(case))
 
 
 def measure(

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from results.schema import Case
+from sam.attention import ATTENTION, concrete_attention, split_attention
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -66,6 +69,21 @@ def why_unsupported(name: str, device_type: str, capability: tuple[int, int] | N
             f"has {capability[0]}.{capability[1]}"
         )
     return None
+
+
+def chosen_attention(case: Case) -> str:
+    """The attention of a case, with what `auto` stands for on its device in its place."""
+    device_type, dtype = case.device.partition(":")[0], PRECISIONS[case.precision].dtype
+    return concrete_attention(case.attention, device_type, dtype)
+
+
+def why_no_attention(attention: str, precision: str, device_type: str) -> str | None:
+    """Why a type of device can't do an attention in a precision, or None where it can."""
+    dtype = PRECISIONS[precision].dtype
+    reasons = (
+        ATTENTION[name].why_unsupported(device_type, dtype) for name in split_attention(attention)
+    )
+    return next(filter(None, reasons), None)
 
 
 def apply_precision(model: nn.Module, name: str) -> torch.dtype:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hooks import Clock, MemoryMeter, clock_for, meter_for
 from results.schema import Case, TimingPlan
+from sam.attention import split_attention
 from sam.build import allocate_sam, fill_random
 from sam.checkpoints import fit_state_dict, read_weights
 from sam.configs import MODELS
@@ -22,7 +23,7 @@ from sam.model import Sam, normalise_and_pad, pixel_statistics
 
 from .encoders import first_tensor, load_encoder
 from .execution import EXECUTIONS
-from .precision import apply_precision
+from .precision import apply_precision, chosen_attention
 from .sweep import checkpoint_path
 
 TIMER_TRIES = 5
@@ -125,8 +126,12 @@ def build_model(case: Case, plan: TimingPlan) -> tuple[nn.Module, str, dict[str,
             f"as {case.model} makes them",
             {},
         )
-    model = allocate_sam(MODELS[case.model], case.image_size, case.attention)
+    attention = chosen_attention(case)
+    model = allocate_sam(MODELS[case.model], case.image_size, attention)
     weights, notes = load_weights(model, case, plan)
+    if attention != case.attention:
+        window, of_global = split_attention(attention)
+        notes = notes | {"attention": f"{window} in window blocks, {of_global} in global blocks"}
     return model, weights, notes
 
 

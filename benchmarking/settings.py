@@ -22,6 +22,7 @@ from .sweep import (
     Sweep,
     SweepError,
     is_encoder_path,
+    is_known,
     quoted,
     suggestion,
     unique,
@@ -138,7 +139,7 @@ def parse_name(name: str, item: object) -> list[str]:
     known = VOCABULARY.get(name)
     if name == "model" and is_encoder_path(item):
         return [item]
-    if known is not None and item not in known:
+    if known is not None and not is_known(name, item):
         raise SweepError(f"Unknown {name} {quoted(item)}.{suggestion(item, known)}")
     return [item]
 

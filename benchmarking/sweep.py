@@ -16,12 +16,12 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from results.schema import AXES, OWN, Case, Environment, Strict
-from sam.attention import ATTENTION
+from sam.attention import ATTENTION, BOTH
 from sam.configs import MODELS, PATCH_SIZE
 
 from .execution import EXECUTIONS
 from .inputs import INPUTS
-from .precision import PRECISIONS, why_unsupported
+from .precision import PRECISIONS, why_no_attention, why_unsupported
 
 MAX_CASES = 20_000
 MAX_VALUES = 1_000  # of one axis
@@ -206,7 +206,17 @@ def unsupported_reason(case: Case, environment: Environment) -> str | None:
     if execution.only_sam and case.model not in MODELS:
         return f"{case.execution} runs SAM's own encoder alone"
     reason = why_unsupported(case.precision, kind, capability)
+    if reason is None and case.model in MODELS:
+        reason = why_no_attention(case.attention, case.precision, kind)
     return reason or execution.why_unsupported(kind, case.precision)
+
+
+def is_known(axis: str, value: object) -> bool:
+    """Whether an axis with a vocabulary has a value; attention may be two, joined."""
+    if axis != "attention" or not isinstance(value, str):
+        return value in VOCABULARY[axis]
+    parts = value.split(BOTH)
+    return len(parts) <= 2 and all(part in ATTENTION for part in parts)
 
 
 def unique(values: Iterable[Any]) -> list[Any]:

@@ -19,12 +19,11 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from results.schema import ENCODER, Case, TimingPlan, Work
-from sam.attention import ATTENTION
 from sam.configs import MODELS
 from sam.work import Formats, encoder_work
 
 from .modules import find_modules
-from .precision import PRECISIONS
+from .precision import PRECISIONS, chosen_attention
 
 OVERWRITING = ("copy_", "fill_", "zero_")  # of these, what was there before is not read
 CREATING = ("ones", "zeros", "full", "new_")  # which look at no more than a tensor's shape
@@ -76,8 +75,8 @@ def sam_work(case: Case) -> dict[str, Work]:
     precision = PRECISIONS[case.precision]
     weight = ITEM_BYTES[precision.dtype]
     formats = Formats(weight, residual=4 if precision.keeps_residual else weight)
-    padding = ATTENTION[case.attention].padding
-    works = encoder_work(MODELS[case.model], case.image_size, padding, formats)
+    attention = chosen_attention(case)
+    works = encoder_work(MODELS[case.model], case.image_size, attention, formats)
     return {
         name or ENCODER: Work(
             flops=work.flops * case.batch_size,

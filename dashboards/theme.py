@@ -25,7 +25,10 @@ GPU_COLORS = {
 }
 MARKERS = {"fp32": "circle", "tf32": "square", "bf16": "diamond", "fp16": "triangle-up"}
 LINES = ("solid", "dash", "dot", "dashdot", "longdash")  # where models share a panel
-DASHES = {"reference": "solid", "sdpa": "dash", "own": "dot"}
+DASHES = {
+    "reference": "solid", "sdpa": "dash", "own": "dot", "fold": "dashdot", "triton": "longdashdot",
+    "auto": "12px,3px", "flex": "2px,6px", "tiled": "6px,6px",
+}  # fmt: skip
 PART_COLORS = {
     "decode": "#bbbbbb",
     "preprocess": "#999933",

@@ -8,9 +8,10 @@ D = C / N channels a head. Source: Segment Anything (Kirillov et al. 2023) and V
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import ATTENTION
+from .attention import ATTENTION, Queried, split_attention
 from .configs import (
     IMAGE_SIZE,
     MLP_RATIO,
@@ -21,7 +22,7 @@ from .configs import (
     check_image_size,
 )
 from .layers import LayerNorm, LayerNorm2d, MLPBlock
-from .windows import join_windows, partition_windows
+from .windows import pad_grid
 
 
 class ImageEncoderViT(nn.Module):
@@ -30,7 +31,8 @@ class ImageEncoderViT(nn.Module):
     Args:
         config: Width, depth and heads.
         image_size: Pixels along an edge, a multiple of 16.
-        attention: A key of sam.attention.ATTENTION.
+        attention: A key of sam.attention.ATTENTION, or two joined by "+": of window blocks and of
+            global blocks.
     """
 
     def __init__(
@@ -39,7 +41,8 @@ class ImageEncoderViT(nn.Module):
         super().__init__()
         self.image_size = check_image_size(image_size)
         grid_side = image_size // PATCH_SIZE
-        self.patch_embed = PatchEmbed(config.embed_dim)
+        of_windows, of_globals = split_attention(attention)
+        self.patch_embed = PatchEmbed(config.embed_dim, as_linear=attention != "reference")
         self.pos_embed = nn.Parameter(torch.zeros(1, grid_side, grid_side, config.embed_dim))
         self.blocks = nn.ModuleList(
             Block(
@@ -47,7 +50,7 @@ class ImageEncoderViT(nn.Module):
                 config.num_heads,
                 window_size=0 if index in config.global_blocks else WINDOW_SIDE,
                 grid_side=grid_side,
-                attention=attention,
+                attention=of_globals if index in config.global_blocks else of_windows,
             )
             for index in range(config.depth)
         )
@@ -69,15 +72,29 @@ class ImageEncoderViT(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """A linear map of each 16 x 16 patch of pixels to a token."""
+    """A linear map of each 16 x 16 patch of pixels to a token.
 
-    def __init__(self, embed_dim: int) -> None:
+    Args:
+        embed_dim: Channels of a token.
+        as_linear: Whether patches are laid out for a matrix product. It computes what upstream's
+            convolution does, for which cuDNN picks a kernel thirty times slower in bf16.
+    """
+
+    def __init__(self, embed_dim: int, as_linear: bool) -> None:
         super().__init__()
+        self.as_linear = as_linear
         self.proj = nn.Conv2d(3, embed_dim, kernel_size=PATCH_SIZE, stride=PATCH_SIZE)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, 16 H, 16 W) to (B, H, W, C)."""
-        return self.proj(images.to(self.proj.weight.dtype)).permute(0, 2, 3, 1)
+        images = images.to(self.proj.weight.dtype)
+        if not self.as_linear:
+            return self.proj(images).permute(0, 2, 3, 1)
+        batch, channels, height, width = images.shape
+        rows, columns = height // PATCH_SIZE, width // PATCH_SIZE
+        grid = images.reshape(batch, channels, rows, PATCH_SIZE, columns, PATCH_SIZE)
+        patches = grid.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows, columns, -1)
+        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
 class Neck(nn.Sequential):
@@ -136,9 +153,8 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int, window_side: int, attention: str) -> None:
         super().__init__()
-        if attention not in ATTENTION:
-            raise ValueError(f"Unknown attention '{attention}'. Known: {', '.join(ATTENTION)}.")
         self.variant = ATTENTION[attention]
+        self.variant.load()
         self.heads = heads
         self.window_side = window_side
         self.qkv = nn.Linear(width, 3 * width)
@@ -148,36 +164,12 @@ class Attention(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, H, W, C) to (B, H, W, C)."""
-        grid_size = (tokens.shape[1], tokens.shape[2])
+        _, height, width, _ = tokens.shape
         tokens = tokens.to(self.qkv.weight.dtype)
         if self.variant.padding == "tokens":
-            windows = self.attend(self.qkv(partition_windows(tokens, self.window_side)))
-            return join_windows(self.proj(windows), grid_size)
-        qkv = partition_windows(self.qkv(tokens), self.window_side, fill=self.qkv.bias)
-        return self.proj(join_windows(self.attend(qkv), grid_size))
-
-    def attend(self, qkv: Tensor) -> Tensor:
-        """(B', S, S, 3 C) of B' windows with S tokens an edge, to (B', S, S, C)."""
-        windows, side = qkv.shape[0], self.window_side
-        q, k, v = qkv.view(windows, side * side, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        # Bias of each query for every key row and for every key column: (B', N, L, S) both.
-        query_grid = q.unflatten(2, (side, side))
-        rel_h = torch.einsum("bnhwc,hck->bnhwk", query_grid, relative_table(self.rel_pos_h, side))
-        rel_w = torch.einsum("bnhwc,wck->bnhwk", query_grid, relative_table(self.rel_pos_w, side))
-        attended = self.variant.attend(q, k, v, rel_h.flatten(2, 3), rel_w.flatten(2, 3))
-        return attended.transpose(1, 2).reshape(windows, side, side, -1)
-
-
-def relative_table(rel_pos: Tensor, side: int) -> Tensor:
-    """Lay out relative positions for each pair of a query's and a key's coordinate.
-
-    Args:
-        rel_pos: (2 side - 1, D); the row of offset o (query minus key) is o + side - 1.
-        side: Coordinates along an edge.
-
-    Returns:
-        (side, D, side): query coordinate, channel, key coordinate.
-    """
-    # Reversed, the keys of a query are neighbours: a sliding view, with no index to build on the
-    # CPU in each forward.
-    return rel_pos.flip(0).unfold(0, side, 1).flip(0)
+            tokens = pad_grid(tokens, self.window_side, fill=None)
+        queried = Queried(
+            self.qkv(tokens), self.qkv.bias, self.rel_pos_h, self.rel_pos_w,
+            self.heads, self.window_side,
+        )  # fmt: skip
+        return self.proj(self.variant.attend(queried).contiguous())[:, :height, :width]

@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .attention import ATTENTION, AttentionVariant, folded_columns, split_attention
 from .configs import MLP_RATIO, PATCH_SIZE, PROMPT_EMBED_DIM, WINDOW_SIDE, ModelConfig
 
 PATCH_PIXELS = 3 * PATCH_SIZE**2  # numbers in a patch
+LEAST = ATTENTION["sdpa"]  # an exact variant whose linear layers see no padding
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,14 @@ class ModuleWork:
 
 
 def encoder_work(
-    config: ModelConfig, image_size: int, padding: str, formats: Formats = Formats()
+    config: ModelConfig, image_size: int, attention: str, formats: Formats = Formats()
 ) -> dict[str, ModuleWork]:
     """The work of the encoder (""), its modules, and the parts of each block, by name.
 
     Args:
         config: Width, depth and heads.
         image_size: Pixels along an edge.
-        padding: Of the attention variant: "tokens", or "bias" where linear layers see none.
+        attention: A key of ATTENTION, or two joined; `auto` is counted as a GPU's plain variant.
         formats: Bytes of the numbers.
     """
     length, width = (image_size // PATCH_SIZE) ** 2, config.embed_dim
@@ -71,7 +73,9 @@ def encoder_work(
         )
     }
     for index in range(config.depth):
-        parts = block_parts(config, index in config.global_blocks, image_size, padding, formats)
+        is_global = index in config.global_blocks
+        variant = ATTENTION[split_attention(attention)[is_global]]
+        parts = block_parts(config, is_global, image_size, variant, formats)
         works[f"blocks.{index}"] = together(parts.values(), 2 * length * width * residual)
         works |= {f"blocks.{index}.{name}": part for name, part in parts.items()}
     works["neck"] = neck_work(length, width, formats)
@@ -93,7 +97,11 @@ def together(parts: Iterable[ModuleWork], image_bytes: int, more_weights: int = 
 
 
 def block_parts(
-    config: ModelConfig, is_global: bool, image_size: int, padding: str, formats: Formats
+    config: ModelConfig,
+    is_global: bool,
+    image_size: int,
+    variant: AttentionVariant,
+    formats: Formats,
 ) -> dict[str, ModuleWork]:
     """norm1, attn, norm2 and mlp of one block."""
     grid, width = image_size // PATCH_SIZE, config.embed_dim
@@ -107,8 +115,8 @@ def block_parts(
     return {
         "norm1": norm,
         "attn": ModuleWork(
-            attention_flops(width, grid, side, padding),
-            attention_flops(width, grid, side, "bias"),
+            attention_flops(config, grid, side, variant),
+            attention_flops(config, grid, side, LEAST),
             attention_weights * weight,
             in_and_out,
         ),
@@ -119,12 +127,17 @@ def block_parts(
     }
 
 
-def attention_flops(width: int, grid: int, side: int, padding: str) -> int:
+def attention_flops(config: ModelConfig, grid: int, side: int, variant: AttentionVariant) -> int:
     """Linear layers, the products of attention, and the bias by key row and column."""
+    width = config.embed_dim
     windows = (-(-grid // side)) ** 2  # rounded up
     padded = windows * side**2
-    linear = 8 * width**2 * (padded if padding == "tokens" else grid**2)
-    return linear + 4 * padded * side**2 * width + 4 * padded * side * width
+    columns = folded_columns(side) if variant.is_folded else side
+    flops = 8 * width**2 * (padded if variant.padding == "tokens" else grid**2)
+    flops += 4 * padded * side**2 * width + 4 * padded * columns * width
+    if variant.is_folded:  # the bias's columns are part of queries and keys
+        flops += 4 * padded * side**2 * columns * config.num_heads
+    return flops
 
 
 def neck_work(length: int, width: int, formats: Formats) -> ModuleWork:

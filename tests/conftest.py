@@ -14,6 +14,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Two processes of two threads each would wait for one another on two cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+if not os.path.exists("/dev/nvidiactl"):
+    # Triton decides as it reads a kernel whether to compile it for a GPU or to interpret it.
+    os.environ["TRITON_INTERPRET"] = "1"
+
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):

@@ -191,7 +191,7 @@ def masks(
         click.echo(f"{done} of {len(jobs)} images have masks (--overwrite makes them again).")
     if not left:
         return
-    place = check_place(device, precision)  # first, for loading a model takes seconds
+    place = check_place(device, precision, attention)  # first, for loading a model takes seconds
     model = load_model(model_type, checkpoint, image_size, attention)
     given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
     with in_one_line():
@@ -301,36 +301,41 @@ def check_new(paths: Iterable[Path]) -> None:
 
 def load_model(model_type: str, checkpoint: str, image_size: int, attention: str = "sdpa") -> Sam:
     """A model with its weights, on the CPU."""
-    from sam.attention import ATTENTION
     from sam.build import build_sam_model
-    from sam.configs import MODELS
 
-    from ..sweep import checkpoint_path, quoted, suggestion
+    from ..sweep import checkpoint_path
 
     name = "vit_h" if model_type == "default" else model_type  # as upstream's registry has it
-    for what, value, known in (("model", name, MODELS), ("attention", attention, ATTENTION)):
-        if value not in known:
-            raise Mistake(f"Unknown {what} {quoted(value)}.{suggestion(value, known)}")
+    check_known("model", name)
     with in_one_line("read"):
         path = None if checkpoint == "random" else checkpoint_path(checkpoint, name, "--checkpoint")
         return build_sam_model(name, image_size=image_size, attention=attention, checkpoint=path)
 
 
-def check_place(device: str, precision: str) -> torch.device:
-    """The device of this name, where it can do the precision."""
+def check_place(device: str, precision: str, attention: str) -> torch.device:
+    """The device of this name, where it can do the precision and the attention."""
     import torch
 
-    from ..precision import PRECISIONS, why_unsupported
-    from ..sweep import quoted, suggestion
+    from ..precision import why_no_attention, why_unsupported
 
-    if precision not in PRECISIONS:
-        raise Mistake(f"Unknown precision {quoted(precision)}.{suggestion(precision, PRECISIONS)}")
+    check_known("precision", precision)
+    check_known("attention", attention)
     place = find_device(device)
     capability = torch.cuda.get_device_capability(place) if place.type == "cuda" else None
     reason = why_unsupported(precision, place.type, capability)
     if reason is not None:
         raise Mistake(f"{reason}: choose another --precision or --device.")
+    reason = why_no_attention(attention, precision, place.type)
+    if reason is not None:
+        raise Mistake(f"{reason}: choose another --attention or --device.")
     return place
+
+
+def check_known(axis: str, value: str) -> None:
+    from ..sweep import VOCABULARY, is_known, quoted, suggestion
+
+    if not is_known(axis, value):
+        raise Mistake(f"Unknown {axis} {quoted(value)}.{suggestion(value, VOCABULARY[axis])}")
 
 
 def find_device(name: str) -> torch.device:

@@ -20,7 +20,9 @@ VARIANTS = [name for name in ATTENTION if name != "reference"]
 LARGEST = {
     **{("fp32", name, "eager"): 1e-5 for name in VARIANTS},
     ("fp32", "reference", "onnxruntime"): 1e-4,
-    **{(precision, name, "eager"): 0.1 for precision in ("bf16", "fp16") for name in ATTENTION},
+    **{("fp16", name, "eager"): 0.1 for name in ATTENTION},
+    # Triton's interpreter can't multiply bfloat16: see tests/sam/test_attention.py.
+    **{("bf16", name, "eager"): 0.1 for name in ATTENTION if name != "triton"},
 }
 
 

@@ -45,6 +45,16 @@ def test_every_attention_gets_the_same_weights(make_case, make_plan, attention):
     assert all(torch.equal(rig.model.state_dict()[name], reference[name]) for name in reference)
 
 
+def test_what_auto_stands_for_is_noted_and_built(make_case, make_plan):
+    rig = build_rig(make_case(attention="auto", precision="bf16"), make_plan())
+    blocks = rig.model.image_encoder.blocks
+
+    assert rig.notes == {"attention": "fold in window blocks, tiled in global blocks"}
+    assert [block.attn.variant for block in blocks] == [
+        ATTENTION["fold" if block.window_size else "tiled"] for block in blocks
+    ]
+
+
 def test_random_weights_name_their_seed(make_case, make_plan):
     rig = build_rig(make_case(), make_plan(seed=3))
 

@@ -177,6 +177,14 @@ def test_a_precision_that_the_device_lacks_is_kept_beside_one_that_it_has(enviro
     assert reasons == [None, "tf32 needs a CUDA GPU; a CPU has none of it"]
 
 
+def test_an_attention_that_the_device_lacks_is_kept_beside_one_that_it_has(environment):
+    asked = Sweep(attention=("fold", "triton", "fold+triton"), batch_size=(1,))
+    reasons = [unsupported_reason(case, environment) for case in asked.cases(environment)]
+
+    assert reasons[0] is None
+    assert all("triton needs a CUDA GPU" in reason for reason in reasons[1:])
+
+
 def test_an_execution_that_the_case_lacks_is_kept_beside_one_that_it_has(environment):
     asked = Sweep(execution=("onnxruntime",), precision=("fp32", "bf16"), batch_size=(1,))
     reasons = [unsupported_reason(case, environment) for case in asked.cases(environment)]

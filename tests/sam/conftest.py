@@ -6,7 +6,7 @@ import functools
 import types
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -53,6 +53,23 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def interpreted_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton's interpreter multiplies the bits of bfloat16 as whole numbers; not here."""
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpreterBuilder
+
+    multiply = InterpreterBuilder.create_dot
+
+    def widened(builder: InterpreterBuilder, handle: Any) -> Any:
+        return builder.create_fp_ext(handle, tl.float32) if handle.dtype is tl.bfloat16 else handle
+
+    def create_dot(builder: InterpreterBuilder, a: Any, b: Any, *more: Any) -> Any:
+        return multiply(builder, widened(builder, a), widened(builder, b), *more)
+
+    monkeypatch.setattr(InterpreterBuilder, "create_dot", create_dot)
 
 
 @pytest.fixture(scope="session")

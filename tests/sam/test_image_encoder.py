@@ -156,7 +156,7 @@ def test_vit_b_gives_upstreams_embeddings(attention, vit_b, distance):
         assert distance(ours(noise(1, 256)), vit_b.upstream(noise(1, 256))) < 1e-5
 
 
-@pytest.mark.parametrize("attention", ATTENTION)
+@pytest.mark.parametrize("attention", sorted(set(ATTENTION) - {"flex", "triton"}))
 def test_gradients_equal_upstreams(attention, build_encoders, distance):
     ours, theirs = build_encoders(MODELS["tiny"], 256, attention, torch.float64)
     images = noise(1, 256, torch.float64)
@@ -170,7 +170,7 @@ def test_gradients_equal_upstreams(attention, build_encoders, distance):
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
-@pytest.mark.parametrize("attention", ATTENTION)
+@pytest.mark.parametrize("attention", sorted(set(ATTENTION) - {"fold"}))
 def test_the_forward_costs_the_published_flops(attention, name):
     flops = count_flops(allocate_sam(MODELS[name], 1024, attention, "meta").image_encoder)
 
@@ -185,7 +185,7 @@ def test_the_reference_costs_upstreams_flops_to_the_last_one(name):
 
 
 @pytest.mark.parametrize("attention", ATTENTION)
-def test_a_bf16_encoder_takes_float32_images(attention, build_encoders, distance):
+def test_a_bf16_encoder_takes_float32_images(attention, build_encoders, distance, interpreted_bf16):
     ours, theirs = build_encoders(MODELS["tiny"], 256, attention)
     images = noise(1, 256)
 

@@ -20,7 +20,6 @@ import torch
 from segment_anything.utils.onnx import SamOnnxModel
 from torch import nn
 
-from sam.attention import ATTENTION
 from sam.build import build_sam_model, fill_random
 from sam.configs import MODELS
 from sam.image_encoder import ImageEncoderViT
@@ -107,7 +106,7 @@ def test_masks_are_upstream_s_with_and_without_a_mask(both_predictors, has_mask,
 # The encoder
 
 
-@pytest.fixture(scope="module", params=ATTENTION)
+@pytest.fixture(scope="module", params=["reference", "sdpa", "fold", "flex"])
 def exported_encoder(request, tmp_path_factory):
     encoder = ImageEncoderViT(CONFIG, 128, request.param)
     fill_random(encoder, seed=1)

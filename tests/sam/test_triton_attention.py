@@ -1,0 +1,124 @@
+"""The kernel's own limits, and that it compiles for the GPUs that nobody has at hand here.
+
+Its values are tested beside the other variants', by Triton's interpreter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from sam.attention import Queried
+from sam.triton_attention import attend, split_channels
+
+CAPABILITIES = {"A100": 80, "L4, L40S": 89, "H100, H200": 90}
+HEAD_DIMS, SIDES = (64, 80), (14, 64)
+COMPILE = """
+import itertools, json, sys
+import torch, triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from sam import triton_attention as ours
+
+names = ours.attention_kernel.arg_names
+for capability, head_dim, side in itertools.product(*json.loads(sys.argv[1])):
+    main, rest = ours.split_channels(head_dim)
+    chosen = ours.constants(side, 16, head_dim, torch.bfloat16)
+    chosen |= {"MAIN": main, "REST": rest, "IS_PADDED": bool(64 % side)}
+    signature = {name: "i32" for name in names} | dict.fromkeys(names[:5], "*bf16")
+    signature |= dict.fromkeys(chosen, "constexpr")
+    constants = {(names.index(name),): value for name, value in chosen.items()}
+    compiled = triton.compile(
+        ASTSource(ours.attention_kernel, signature, constexprs=constants),
+        target=GPUTarget("cuda", capability, 32),
+        options={"num_warps": ours.TILE.warps, "num_stages": ours.TILE.stages},
+    )
+    print(capability, head_dim, side, len(compiled.asm["cubin"]), compiled.metadata.shared)
+"""
+SHARED_BYTES = 99 * 1024  # what a block may take of an L4, the least of these GPUs
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """Bytes of the machine code, and of shared memory, by capability, head dim and side.
+
+    In a process of its own, since in this one kernels are interpreted.
+    """
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_DEFAULT_FP_FUSION": "1"}
+    asked = json.dumps([list(CAPABILITIES.values()), HEAD_DIMS, SIDES])
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE, asked], env=environment, capture_output=True, text=True,
+        timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+    return {row[:3]: row[3:] for row in rows}
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES.values(), ids=CAPABILITIES)
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("head_dim", HEAD_DIMS)
+def test_the_kernel_compiles_for_gpus_of_each_kind(compiled, head_dim, side, capability):
+    code_bytes, shared_bytes = compiled[capability, head_dim, side]
+
+    assert code_bytes > 0
+    assert shared_bytes <= SHARED_BYTES
+
+
+@pytest.mark.parametrize(
+    ("head_dim", "parts"), [(16, (16, 0)), (64, (64, 0)), (80, (64, 16)), (96, (64, 32))]
+)
+def test_a_heads_channels_are_cut_into_powers_of_two(head_dim, parts):
+    assert split_channels(head_dim) == parts
+
+
+@pytest.mark.parametrize("head_dim", [1, 8, 24, 72, 88, 120])
+def test_other_channels_are_refused_with_what_to_take_instead(head_dim):
+    with pytest.raises(ValueError, match=rf"got {head_dim}\. Take 'fold' or 'sdpa'\.$"):
+        split_channels(head_dim)
+
+
+def test_the_operation_is_counted_on_the_meta_device():
+    qkv = torch.empty(2, 16, 16, 3 * 128, device="meta")
+    table = torch.empty(27, 64, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        attended = attend(Queried(qkv, qkv[0, 0, 0], table, table, heads=2, side=14))
+
+    assert attended.shape == (2, 16, 16, 128)
+    assert counter.get_total_flops() == 4 * 2 * (4 * 196) * (196 + 14) * 128
+
+
+def test_the_operation_is_what_torch_takes_for_one():
+    generator = torch.Generator().manual_seed(0)
+    qkv = torch.randn(1, 5, 5, 3 * 32, generator=generator)
+    table = torch.randn(7, 16, generator=generator)
+
+    torch.library.opcheck(
+        torch.ops.sam_bench.windowed_attention,
+        (qkv, qkv[0, 0, 0].clone(), table, table.clone(), 2, 4),
+    )
+
+
+def test_a_gradient_is_refused_rather_than_lost():
+    qkv = torch.randn(1, 4, 4, 3 * 16, requires_grad=True)
+    table = torch.randn(7, 16)
+    attended = attend(Queried(qkv, torch.zeros(48), table, table, heads=1, side=4))
+
+    with pytest.raises(RuntimeError, match="no autograd formula was registered"):
+        attended.sum().backward()
+
+
+def test_on_a_cpu_the_kernel_is_refused(monkeypatch):
+    import triton
+
+    monkeypatch.setattr(triton.knobs.runtime, "interpret", False)
+    qkv, table = torch.zeros(1, 4, 4, 48), torch.zeros(7, 16)
+
+    with pytest.raises(ValueError, match="'triton' needs a CUDA GPU"):
+        attend(Queried(qkv, qkv[0, 0, 0], table, table, heads=1, side=4))
