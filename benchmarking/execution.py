@@ -24,6 +24,7 @@ class Execution:
 
     prepare: Makes a function of the images out of the image encoder.
     hides_modules: Why hooks on inner modules would not tell the truth, or None where they do.
+    hides_parts: The same of modules within blocks, and the other modules of the encoder.
     hides_memory: Why the peak of a forward can't be told, or None where it can.
     why_unsupported: Why a type of device can't do it in a precision, or None where it can.
     only_sam: Whether it can run SAM's own encoder alone.
@@ -32,6 +33,7 @@ class Execution:
     prepare: Callable[[nn.Module], Forward]
     summary: str
     hides_modules: str | None = None
+    hides_parts: str | None = None
     hides_memory: str | None = None
     why_unsupported: Callable[[str, str], str | None] = lambda device_type, precision: None
     only_sam: bool = False
@@ -45,10 +47,41 @@ def prepare_compiled(encoder: nn.Module) -> Forward:
     """Static shapes: a sweep measures each batch size on its own."""
     import torch
 
-    # A compilation a batch size. Beyond its limit (8), or where it can't compile the whole, torch
-    # would run eagerly without a word: fullgraph makes that an error.
-    torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit
+    allow_recompiling()
     return torch.compile(encoder, dynamic=False, fullgraph=True)
+
+
+def prepare_regional(encoder: nn.Module) -> Forward:
+    """Blocks of one kind are one piece of code, so that each kind is compiled once.
+
+    Their forwards are compiled and not their calls, so that hooks stay outside.
+    """
+    import torch
+
+    allow_recompiling()
+    for region in compiled_regions(encoder).values():
+        compiled = torch.compile(region.forward, dynamic=False, fullgraph=True)
+        region.forward = compiled
+    return encoder
+
+
+def compiled_regions(encoder: nn.Module) -> dict[str, nn.Module]:
+    """By name: blocks, and the other large modules of the encoder."""
+    from results.schema import ENCODER
+
+    from .modules import find_modules
+
+    found = find_modules(encoder)
+    return {name: timed.module for name, timed in found.items() if name != ENCODER}
+
+
+def allow_recompiling() -> None:
+    """A compilation a batch size. Beyond its limit (8), or where it can't compile the whole, torch
+    would run eagerly without a word: fullgraph makes that an error.
+    """
+    import torch
+
+    torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit
 
 
 def prepare_onnxruntime(encoder: nn.Module) -> Forward:
@@ -88,6 +121,11 @@ EXECUTIONS: dict[str, Execution] = {
         prepare_compiled,
         "torch.compile of the whole encoder; the first forward compiles",
         hides_modules="the compiler fuses across modules, so hooks would time something else",
+    ),
+    "regional": Execution(
+        prepare_regional,
+        "torch.compile of each block, once a kind: cold in seconds, and blocks can be timed",
+        hides_parts="the compiler fuses across the parts of a block",
     ),
     "onnxruntime": Execution(
         prepare_onnxruntime,

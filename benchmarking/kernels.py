@@ -17,7 +17,7 @@ from results.schema import ENCODER, Case, Kernels, KernelTime, TimingPlan
 
 from .execution import EXECUTIONS
 from .inputs import Photographs
-from .modules import TimedModule, find_modules
+from .modules import TimedModule, timed_modules
 from .rig import Rig
 
 FORWARDS = 3
@@ -29,7 +29,7 @@ def kernels_pass(
     case: Case, plan: TimingPlan, rig: Rig, batches: list[Tensor], photographs: Photographs
 ) -> dict[str, Any]:
     """Kernels by module, and the Chrome trace; nothing of it is published as a latency."""
-    found = find_modules(rig.encoder, plan.module_depth, plan.module_pattern)
+    found = timed_modules(case, plan, rig.encoder)
     if EXECUTIONS[case.execution].hides_modules:
         found = {ENCODER: found[ENCODER]}
     activities = [ProfilerActivity.CPU]

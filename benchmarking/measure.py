@@ -32,7 +32,7 @@ from .energy import energy_pass
 from .execution import EXECUTIONS
 from .inputs import BUFFERS, Photographs, Pixels, noise_batches, photograph_batches, read_input
 from .kernels import kernels_pass
-from .modules import find_modules
+from .modules import timed_modules
 from .pipeline import components_pass, copy_to_device, mask_generator_pass, normalise, resize_images
 from .rig import Rig
 from .timing import collected_garbage, limited, time_forwards
@@ -152,7 +152,7 @@ def modules_pass(
     case: Case, plan: TimingPlan, rig: Rig, batches: list[Tensor], photographs: Photographs
 ) -> dict[str, Any]:
     """Each module's time in forwards with hooks on, its FLOPs, and its memory."""
-    found = find_modules(rig.encoder, plan.module_depth, plan.module_pattern)
+    found = timed_modules(case, plan, rig.encoder)
     modules = {name: timed.module for name, timed in found.items()}
     forward = rotating(rig.encode, batches)
     # Without the root, whose peak the memory pass takes without hooks.
@@ -176,6 +176,9 @@ def modules_pass(
         plain_s = tuple(rig.clock.seconds(*pair) for pair in plain)
         timer.clear()
     works, notes = try_work(case, plan, rig)
+    hidden = EXECUTIONS[case.execution].hides_parts
+    if hidden is not None and (plan.module_depth > 1 or plan.module_pattern is not None):
+        notes = notes | {"modules": f"nothing within a block was timed: {hidden}"}
     return {
         "modules": {
             name: ModuleTiming(

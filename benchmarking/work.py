@@ -22,7 +22,7 @@ from results.schema import ENCODER, Case, TimingPlan, Work
 from sam.configs import MODELS
 from sam.work import Formats, encoder_work
 
-from .modules import find_modules
+from .modules import timed_modules
 from .precision import PRECISIONS, chosen_attention
 
 OVERWRITING = ("copy_", "fill_", "zero_")  # of these, what was there before is not read
@@ -41,7 +41,7 @@ def case_work(
         encoder: The image encoder, with weights.
         dtype: Of the images.
     """
-    found = find_modules(without_weights(encoder), plan.module_depth, plan.module_pattern)
+    found = timed_modules(case, plan, without_weights(encoder))
     modules = {name: timed.module for name, timed in found.items()}
     shape = (case.batch_size, 3, case.image_size, case.image_size)
     counted = count_work(modules, torch.empty(shape, device="meta", dtype=dtype))
@@ -62,7 +62,11 @@ def without_weights(module: nn.Module) -> nn.Module:
     """A copy on the meta device; the weights themselves are never copied."""
     tensors = (*module.parameters(), *module.buffers())
     stand_ins: dict[int, Any] = {id(tensor): on_meta(tensor) for tensor in tensors}
-    return deepcopy(module, stand_ins)
+    copy = deepcopy(module, stand_ins)
+    for each in copy.modules():  # a compiled forward is still of the true module
+        if hasattr(vars(each).get("forward"), "_torchdynamo_orig_callable"):
+            del each.forward
+    return copy
 
 
 def on_meta(tensor: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 import sysconfig
 import tempfile
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,13 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from benchmarking import execution
-from benchmarking.execution import EXECUTIONS, prepare_compiled, prepare_onnxruntime
+from benchmarking.execution import (
+    EXECUTIONS,
+    compiled_regions,
+    prepare_compiled,
+    prepare_onnxruntime,
+    prepare_regional,
+)
 from sam.attention import ATTENTION
 from sam.build import build_sam_model
 
@@ -58,10 +65,10 @@ def encoder():
 
 @pytest.mark.parametrize("name", EXECUTIONS)
 def test_an_execution_computes_what_eager_does(encoder, name):
-    if name == "compile" and not can_build():
+    if name in ("compile", "regional") and not can_build():
         pytest.skip("torch.compile on a CPU needs g++ and Python.h")
 
-    assert distance(encoder, EXECUTIONS[name].prepare(encoder)) <= 1e-4
+    assert distance(encoder, EXECUTIONS[name].prepare(deepcopy(encoder))) <= 1e-4
 
 
 @pytest.mark.parametrize("attention", ATTENTION)
@@ -83,6 +90,36 @@ def test_each_of_many_batch_sizes_is_compiled(captured_only):
     assert counters["stats"]["unique_graphs"] == len(sizes)
 
 
+@pytest.mark.parametrize("attention", ["reference", "fold+tiled", "triton"])
+def test_each_kind_of_block_is_compiled_once(captured_only, attention):
+    encoder = build_sam_model("tiny", image_size=64, attention=attention).image_encoder
+    with torch.inference_mode():
+        prepare_regional(encoder)(torch.randn(1, 3, 64, 64))
+
+    assert counters["stats"]["unique_graphs"] == 4  # patches, windows, the whole grid, the neck
+
+
+def test_blocks_that_are_compiled_call_their_hooks(captured_only, encoder):
+    encoder = deepcopy(encoder)
+    forward = prepare_regional(encoder)
+    called = []
+    for name, block in encoder.blocks.named_children():
+        block.register_forward_hook(lambda *_, name=name: called.append(name))
+    with torch.inference_mode():
+        forward(torch.randn(1, 3, 64, 64))
+
+    assert called == ["0", "1", "2", "3"]
+
+
+def test_an_encoder_without_known_modules_is_compiled_by_its_children(captured_only):
+    encoder = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    with torch.inference_mode():
+        prepare_regional(encoder)(torch.ones(1, 4))
+
+    assert list(compiled_regions(encoder)) == ["0", "1"]
+    assert counters["stats"]["unique_graphs"] >= 1
+
+
 def test_what_can_not_be_compiled_whole_is_an_error(captured_only):
     class Printing(nn.Module):
         def forward(self, x):
@@ -95,7 +132,8 @@ def test_what_can_not_be_compiled_whole_is_an_error(captured_only):
 
 @pytest.mark.parametrize("name", EXECUTIONS)
 def test_a_module_that_runs_as_it_is_can_be_hooked(encoder, name):
-    runs_as_it_is = EXECUTIONS[name].prepare(encoder) is encoder
+    own = deepcopy(encoder)
+    runs_as_it_is = EXECUTIONS[name].prepare(own) is own
 
     assert runs_as_it_is == (EXECUTIONS[name].hides_modules is None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -213,6 +214,18 @@ def test_modules_that_an_execution_hides_are_missing_with_a_note(run_case, monke
     assert measured.modules is None
     assert measured.notes["modules"] == f"unsupported: {EXECUTIONS[name].hides_modules}"
     assert measured.work.flops > 0
+
+
+def test_of_blocks_that_are_compiled_no_part_is_timed(run_case, monkeypatch):
+    # Captured alone, without generating code, which takes most of the time.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    measured = run_case(
+        execution="regional", passes=("modules", "flops"), image_size=32, module_depth=2
+    )
+
+    assert list(measured.modules) == [ENCODER, "patch_embed", *BLOCKS, "neck"]
+    assert measured.notes["modules"].startswith("nothing within a block was timed: ")
+    assert measured.work.flops == measured.modules[ENCODER].work.flops > 0
 
 
 def test_the_kind_of_input_is_in_the_record(measured, run_case):
