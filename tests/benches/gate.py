@@ -35,6 +35,7 @@ from ..results.noises import log_ratios as noisy_ratios
 
 CELLS = 20
 EFFECT, TRUE_EFFECT = 0.05, 0.10
+NOISY_LOOKS = (10, 30, 90)  # what a person would ask for on a machine like ours
 TRUE_SWEEP = {
     "model": "tiny", "batch_size": "1,2", "image_size": "256", "attention": "sdpa",
     "input": "noise", "passes": "latency", "warmup_s": "0.2", "warmup_cap_s": "1",
@@ -104,18 +105,23 @@ def true_ratios(pairs: int) -> tuple[Array, list[str]]:
 def true_view(pairs: int) -> View:
     ratios, labels = true_ratios(pairs)
     ratios = ratios[:, np.isfinite(ratios).all(axis=0)]
-    rule = Rule()
-    drawn = draw_suites(ratios, rule.looks[-1], SUITES, np.random.default_rng(0))
-    alarms = regressed_cells(drawn, rule).any(axis=1).mean()
-    found = regressed_cells(drawn + math.log1p(TRUE_EFFECT), rule).mean(axis=0)
+    shares, alarms = {}, []
+    for looks in (Rule().looks, NOISY_LOOKS):
+        rule = Rule(looks=looks)
+        drawn = draw_suites(ratios, looks[-1], SUITES, np.random.default_rng(0))
+        shares[looks] = regressed_cells(drawn + math.log1p(TRUE_EFFECT), rule).mean(axis=0)
+        alarms.append(f"{regressed_cells(drawn, rule).any(axis=1).mean():.1%}")
     view = View(
         f"The tiny model on this machine: {SUITES} suites drawn from {ratios.shape[1]} pairs",
-        ["cell", "a pair differs by\n[%]", f"+{TRUE_EFFECT:.0%} found\n[%]"],
-    )
-    for label, own, share in zip(labels, ratios, found, strict=True):
-        spread = float(np.median(np.abs(own)))
-        view.rows.append([label, f"{spread:.1%}"[:-1], f"{share:.1%}"[:-1]])
-    view.caption = f"suites with any false REGRESSED: {alarms:.1%}, goal: at most 1 %"
+        [
+            "cell", "a pair differs by\n[%]",
+            *(f"+{TRUE_EFFECT:.0%} found\nwithin {looks[-1]} pairs [%]" for looks in shares),
+        ],
+    )  # fmt: skip
+    for index, (label, own) in enumerate(zip(labels, ratios, strict=True)):
+        figures = (np.median(np.abs(own)), *(share[index] for share in shares.values()))
+        view.rows.append([label, *(f"{figure:.1%}"[:-1] for figure in figures)])
+    view.caption = f"suites with any false REGRESSED: {', '.join(alarms)}; goal: at most 1 %"
     return view
 
 

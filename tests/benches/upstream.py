@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from functools import partial
 
 import click
@@ -11,11 +13,11 @@ from rich.console import Console
 from segment_anything.modeling import ImageEncoderViT as UpstreamEncoder
 from torch import Tensor, nn
 
+from benchmarking.execution import EXECUTIONS
 from benchmarking.precision import PRECISIONS
 from benchmarking.report import View, markdown
 from benchmarking.timing import collected_garbage, timed_chunk
 from hooks import clock_for
-from sam.attention import ATTENTION
 from sam.build import build_sam_model
 from sam.configs import MODELS
 from sam.image_encoder import ImageEncoderViT
@@ -28,18 +30,22 @@ HEADINGS = ["precision", "encoder", "ms/image", "speed-up", "relative L2 error t
 @click.option("--image-size", default=1024, show_default=True)
 @click.option("--batch-size", default=1, show_default=True)
 @click.option("--rounds", default=3, show_default=True)
-@click.option(
-    "--precision",
-    "precisions",
-    type=click.Choice(("fp32", "bf16")),
-    multiple=True,
-    default=("fp32", "bf16"),
-)
+@click.option("--precision", "precisions", default="fp32,bf16", show_default=True)
+@click.option("--attention", "attentions", default="reference,sdpa,auto", show_default=True)
+@click.option("--execution", "executions", default="eager", show_default=True)
 def main(
-    model: str, image_size: int, batch_size: int, rounds: int, precisions: tuple[str, ...]
+    model: str,
+    image_size: int,
+    batch_size: int,
+    rounds: int,
+    precisions: str,
+    attentions: str,
+    executions: str,
 ) -> None:
+    """Each attention in each execution beside upstream; several are given with commas."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    encoders = {name: it.to(device) for name, it in build_encoders(model, image_size).items()}
+    ours = list(itertools.product(attentions.split(","), executions.split(",")))
+    encoders = {name: it.to(device) for name, it in build_encoders(model, image_size, ours).items()}
     shape = (batch_size, 3, image_size, image_size)
     images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
     view = View(
@@ -50,13 +56,22 @@ def main(
     torch.backends.cudnn.allow_tf32 = False  # torch's default would make fp32 inexact
     with torch.inference_mode(), collected_garbage():
         wanted = encoders["upstream"](images).float()
-        for precision in precisions:
-            view.rows += rows(encoders, images, wanted, precision, rounds)
+        forwards = {"upstream": encoders["upstream"]} | {
+            name: EXECUTIONS[name.split()[1]].prepare(encoder)
+            for name, encoder in encoders.items()
+            if name != "upstream"
+        }
+        for precision in precisions.split(","):
+            for encoder in encoders.values():
+                encoder.to(getattr(torch, PRECISIONS[precision].dtype))
+            view.rows += rows(forwards, images, wanted, precision, rounds)
     Console(width=200).print(markdown(view), markup=False, highlight=False)
 
 
-def build_encoders(model: str, image_size: int) -> dict[str, nn.Module]:
-    """Upstream's encoder and ours with each attention, all with the same weights."""
+def build_encoders(
+    model: str, image_size: int, ours: list[tuple[str, str]]
+) -> dict[str, nn.Module]:
+    """Upstream's encoder and ours, for each attention and execution, with the same weights."""
     config = MODELS[model]
     encoders: dict[str, nn.Module] = {
         "upstream": UpstreamEncoder(
@@ -71,7 +86,8 @@ def build_encoders(model: str, image_size: int) -> dict[str, nn.Module]:
             out_chans=256,
         )
     }
-    encoders |= {name: ImageEncoderViT(config, image_size, name) for name in ATTENTION}
+    for attention, execution in ours:
+        encoders[f"{attention} {execution}"] = ImageEncoderViT(config, image_size, attention)
     weights = build_sam_model(model, image_size=image_size).image_encoder.state_dict()
     for encoder in encoders.values():
         encoder.eval().load_state_dict(weights)
@@ -79,25 +95,29 @@ def build_encoders(model: str, image_size: int) -> dict[str, nn.Module]:
 
 
 def rows(
-    encoders: dict[str, nn.Module], images: Tensor, wanted: Tensor, precision: str, rounds: int
+    forwards: dict[str, Callable[[Tensor], Tensor]],
+    images: Tensor,
+    wanted: Tensor,
+    precision: str,
+    rounds: int,
 ) -> list[list[str]]:
-    """Time all encoders in turn in one precision; a row an encoder."""
+    """Time all in turn in one precision; a row an encoder."""
     dtype = getattr(torch, PRECISIONS[precision].dtype)
     clock, images = clock_for(images.device), images.to(dtype)
     errors = {}
-    for name, encoder in encoders.items():  # warms up, too
-        output = encoder.to(dtype)(images).float()
+    for name, forward in forwards.items():  # warms up, too
+        output = forward(images).float()
         errors[name] = float((output - wanted).norm() / wanted.norm())
-    seconds = np.empty((rounds, len(encoders)))
+    seconds = np.empty((rounds, len(forwards)))
     for index in range(rounds):
-        order = list(enumerate(encoders.values()))
-        for column, encoder in order[:: 1 if index % 2 else -1]:
-            seconds[index, column] = timed_chunk(partial(encoder, images), clock, 1).wall_s
+        order = list(enumerate(forwards.values()))
+        for column, forward in order[:: 1 if index % 2 else -1]:
+            seconds[index, column] = timed_chunk(partial(forward, images), clock, 1).wall_s
     median = np.median(seconds, axis=0) / len(images)
     speed_up = np.median(seconds[:, :1] / seconds, axis=0)
     return [
         [precision, name, f"{own * 1e3:.1f}", f"{ratio:.2f}x", f"{errors[name]:.1e}"]
-        for name, own, ratio in zip(encoders, median, speed_up, strict=True)
+        for name, own, ratio in zip(forwards, median, speed_up, strict=True)
     ]
 
 
