@@ -157,7 +157,7 @@ def test_onnxruntime_runs_any_batch(encoder, by_onnxruntime, batch_size):
     assert distance(encoder, by_onnxruntime, batch_size) <= 1e-4
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "tiled", "fold", "flex"])
+@pytest.mark.parametrize("attention", ["sdpa", "fold+tiled"])
 def test_onnxruntime_runs_every_attention(attention):
     encoder = build_sam_model("tiny", image_size=64, attention=attention).image_encoder
 
