@@ -147,7 +147,8 @@ def vit_b(build_encoders):
     return build_encoders(MODELS["vit_b"], 256, "reference")
 
 
-@pytest.mark.parametrize("attention", ATTENTION)
+# Triton's interpreter takes two minutes.
+@pytest.mark.parametrize("attention", sorted(set(ATTENTION) - {"triton"}))
 def test_vit_b_gives_upstreams_embeddings(attention, vit_b, distance):
     ours = allocate_sam(MODELS["vit_b"], 256, attention, device="meta").image_encoder
     ours.load_state_dict(vit_b.upstream.state_dict(), assign=True)
