@@ -98,7 +98,7 @@ def count_breaks(encoder: nn.Module, images: Tensor) -> int | None:
 def output_sums(model: str, image_size: int, attention: str) -> tuple[float, ...]:
     """Weighted sums of the output of seeded weights for a seeded image, in float64.
 
-    In float64, since float32 rounds otherwise on another CPU. None where a CPU can't compute it.
+    In float64, since float32 rounds otherwise on another CPU. Empty where a CPU can't compute it.
     """
     if model in MODELS and any(
         ATTENTION[name].why_unsupported("cpu", "float64") for name in split_attention(attention)

@@ -58,7 +58,7 @@ def encoder_work(
     Args:
         config: Width, depth and heads.
         image_size: Pixels along an edge.
-        attention: A key of ATTENTION, or two joined; `auto` is counted as a GPU's plain variant.
+        attention: A key of ATTENTION, or two joined; `auto` counts as sdpa does.
         formats: Bytes of the numbers.
     """
     length, width = (image_size // PATCH_SIZE) ** 2, config.embed_dim
