@@ -1,61 +1,31 @@
-"""Attention with decomposed relative position bias: one function for each way to compute it.
+"""Variants of attention by name, and which is the best known for a device: see sam.attend.
 
-A variant holds no parameters, so every variant loads the same weights. All compute, in each window
-of a grid of tokens (or over the whole grid, in global blocks),
-
-    softmax(q k^T / sqrt(D) + rel_h[query, key row] + rel_w[query, key column]) v
-
-    rel_h[query, row] = q . rel_pos_h[query row - row + S - 1], and rel_w likewise with columns
-
-Shapes: B images, H x W tokens, C channels, N heads, D = C / N channels a head, S tokens along a
-window's edge, L = S * S tokens of a window, B' windows of all images.
-Torch is imported inside the functions, so that a command can list the variants at once.
+A variant holds no parameters, so every variant loads the same weights. Nothing here loads torch, so
+that a command can list the variants at once.
 """
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+from .attend import (
+    Queried,
+    attend_flex,
+    attend_folded,
+    attend_reference,
+    attend_sdpa,
+    attend_tiled,
+    grid_size,
+    in_windows,
+)
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
-# q, k, v: (B', N, L, D); rel_h, rel_w: (B', N, L, S). Returns (B', N, L, D).
-AttendWindows = Callable[["Tensor", "Tensor", "Tensor", "Tensor", "Tensor"], "Tensor"]
-
-CPU_BIAS_BYTES = 16 * 2**20  # glibc keeps at most 32 MiB for reuse
-CPU_TILE_BYTES = 2 * 2**20  # of scores: about a core's second-level cache
-FOLDED_MULTIPLE = 16  # columns of the bias: for 14, GPUs' libraries pick a much slower kernel
 BOTH = "+"  # between the variants of window blocks and of global blocks
-
-
-@dataclass(frozen=True)
-class Queried:
-    """What attention is computed from.
-
-    qkv: (B, H, W, 3 C), queries, keys and values of the grid; C is heads after heads.
-    padding: (3 C,), those of a padded token: what the qkv layer makes of zeros, its bias.
-    rel_pos_h, rel_pos_w: (2 S - 1, D), by the difference of query and key, the least first.
-    heads: N.
-    side: S; windows at the right and bottom edge reach beyond the grid where it is no multiple.
-    """
-
-    qkv: Tensor
-    padding: Tensor
-    rel_pos_h: Tensor
-    rel_pos_w: Tensor
-    heads: int
-    side: int
-
-    @property
-    def head_dim(self) -> int:
-        return self.rel_pos_h.shape[1]
 
 
 @dataclass(frozen=True)
@@ -80,211 +50,6 @@ class AttentionVariant:
     load: Callable[[], None] = lambda: None
 
 
-def in_windows(attend: AttendWindows) -> Callable[[Queried], Tensor]:
-    """The variant that cuts the grid into windows, and joins what it attended to."""
-
-    def attend_grid(queried: Queried) -> Tensor:
-        from .windows import join_windows
-
-        q, k, v = windowed(queried)
-        rel_h, rel_w = relative_bias(queried, q, queried.side)
-        return join_windows(as_windows(attend(q, k, v, rel_h, rel_w)), grid_size(queried))
-
-    return attend_grid
-
-
-def windowed(queried: Queried) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values of all windows, (B', N, L, D) each."""
-    from .windows import partition_windows
-
-    windows = partition_windows(queried.qkv, queried.side, fill=queried.padding)
-    length = queried.side**2
-    q, k, v = windows.view(len(windows), length, 3, queried.heads, -1).permute(2, 0, 3, 1, 4)
-    return q, k, v
-
-
-def as_windows(attended: Tensor) -> Tensor:
-    """(B', N, L, D) to (B', S, S, C)."""
-    windows, heads, length, head_dim = attended.shape
-    side = math.isqrt(length)
-    return attended.transpose(1, 2).reshape(windows, side, side, heads * head_dim)
-
-
-def grid_size(queried: Queried) -> tuple[int, int]:
-    return queried.qkv.shape[1], queried.qkv.shape[2]
-
-
-def relative_bias(
-    queried: Queried, q: Tensor, columns: int, scale: float = 1.0
-) -> tuple[Tensor, Tensor]:
-    """Bias of each query for every key row and for every key column, (B', N, L, columns) both.
-
-    Args:
-        queried: Whose relative positions.
-        q: (B', N, L, D).
-        columns: S or more; those beyond S mean nothing.
-        scale: Of the bias.
-    """
-    import torch
-
-    side = queried.side
-    query_grid = q.unflatten(2, (side, side))
-    of_rows = relative_table(queried.rel_pos_h, side, columns, scale)
-    of_columns = relative_table(queried.rel_pos_w, side, columns, scale)
-    rel_h = torch.einsum("bnhwc,hck->bnhwk", query_grid, of_rows)
-    rel_w = torch.einsum("bnhwc,wck->bnhwk", query_grid, of_columns)
-    return rel_h.flatten(2, 3), rel_w.flatten(2, 3)
-
-
-def relative_table(rel_pos: Tensor, side: int, columns: int, scale: float) -> Tensor:
-    """Lay out relative positions for each pair of a query's and a key's coordinate.
-
-    Args:
-        rel_pos: (2 side - 1, D); the row of offset o (query minus key) is o + side - 1.
-        side: Coordinates along an edge.
-        columns: Of keys; those beyond `side` hold zeros.
-        scale: Of the positions, rounded once.
-
-    Returns:
-        (side, D, columns): query coordinate, channel, key coordinate.
-    """
-    from torch.nn.functional import pad
-
-    if scale != 1:
-        rel_pos = (rel_pos.to(wide(rel_pos.dtype)) * scale).to(rel_pos.dtype)
-    # Reversed, the keys of a query are neighbours: a sliding view, with no index to build on the
-    # CPU in each forward.
-    by_key = rel_pos.flip(0)
-    if columns > side:
-        by_key = pad(by_key, (0, 0, 0, columns - side))
-    return by_key.unfold(0, columns, 1).flip(0)
-
-
-def wide(dtype: torch.dtype) -> torch.dtype:
-    """The type in which numbers are scaled before they are rounded: float32 at least."""
-    import torch
-
-    return torch.promote_types(dtype, torch.float32)
-
-
-def attend_reference(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """Upstream's arithmetic, step by step; the bias is added in place to save two L x L copies."""
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-    by_key_row = scores.view(*scores.shape[:-1], rel_h.shape[-1], rel_w.shape[-1])
-    by_key_row += rel_h.unsqueeze(-1)
-    by_key_row += rel_w.unsqueeze(-2)
-    return scores.softmax(dim=-1) @ v
-
-
-def attend_sdpa(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """Torch's fused attention, with the bias written out as an L x L mask.
-
-    On a CPU in pieces whose bias fits memory that the C allocator keeps: what is larger comes fresh
-    from the kernel in each call, and faulting its pages in took almost half the attention's time.
-    """
-    if is_one_call(q):
-        return attend_fused(q, k, v, rel_h, rel_w)
-    return in_pieces(attend_fused, CPU_BIAS_BYTES, q, k, v, rel_h, rel_w)
-
-
-def attend_fused(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    from torch.nn.functional import scaled_dot_product_attention
-
-    return scaled_dot_product_attention(q, k, v, attn_mask=written_out(rel_h, rel_w))
-
-
-def attend_tiled(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """Products and softmax as operations of their own, on tiles of scores that a cache holds."""
-    q = q * q.shape[-1] ** -0.5
-    if is_one_call(q):
-        return attend_tile(q, k, v, rel_h, rel_w)
-    return in_pieces(attend_tile, CPU_TILE_BYTES, q, k, v, rel_h, rel_w)
-
-
-def attend_tile(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """Of scaled queries."""
-    import torch
-
-    bias = written_out(rel_h, rel_w).flatten(0, 1)
-    scores = torch.baddbmm(bias, q.flatten(0, 1), k.flatten(0, 1).transpose(-2, -1))
-    return (scores.softmax(-1) @ v.flatten(0, 1)).view(q.shape)
-
-
-def written_out(rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """The bias of each query and key, (..., queries, L)."""
-    return (rel_h.unsqueeze(-1) + rel_w.unsqueeze(-2)).flatten(-2)
-
-
-def attend_flex(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """FlexAttention, whose generated kernel looks the bias up; on a CPU only where it is compiled,
-    and else step by step."""
-    import torch
-    from torch.nn.attention.flex_attention import flex_attention
-
-    if q.device.type == "meta" or torch.compiler.is_exporting():  # neither knows FlexAttention
-        return attend_fused(q, k, v, rel_h, rel_w)
-    side = rel_h.shape[-1]
-
-    def add_bias(score: Tensor, window: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        return score + rel_h[window, head, i, j // side] + rel_w[window, head, i, j % side]
-
-    attended: Tensor
-    if torch.compiler.is_compiling():
-        attended = flex_attention(q, k, v, score_mod=add_bias)
-    elif q.device.type == "cpu":
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "flex_attention called without torch.compile")
-            attended = flex_attention(q, k, v, score_mod=add_bias)
-    else:
-        attended = compiled_flex()(q, k, v, score_mod=add_bias)
-    return attended
-
-
-@cache
-def compiled_flex() -> Any:
-    """Once for all blocks: a kernel for each shape."""
-    import torch
-    from torch.nn.attention.flex_attention import flex_attention
-
-    return torch.compile(flex_attention, dynamic=False)
-
-
-def attend_folded(queried: Queried) -> Tensor:
-    """The bias as part of the product of queries and keys: plain attention computes it.
-
-    With q' = [q, sqrt(D) rel_h, sqrt(D) rel_w] and k' = [k, a one at its row, a one at its column],
-    q' k'^T / sqrt(D) is the product with its bias, so no L x L bias is ever in memory.
-    """
-    import torch
-    from torch.nn.functional import scaled_dot_product_attention
-
-    from .windows import join_windows
-
-    side, head_dim = queried.side, queried.head_dim
-    columns = side if queried.qkv.device.type == "cpu" else folded_columns(side)
-    q, k, v = windowed(queried)
-    rel_h, rel_w = relative_bias(queried, q, columns, head_dim**0.5)
-    ones = torch.eye(side, columns, dtype=k.dtype, device=k.device)
-    places = torch.cat([ones.repeat_interleave(side, 0), ones.repeat(side, 1)], -1)
-    queries = torch.cat([q, rel_h, rel_w], -1)
-    keys = torch.cat([k, places.expand(*k.shape[:2], -1, -1)], -1)
-    if is_one_call(q):
-        attended = scaled_dot_product_attention(queries, keys, v, scale=head_dim**-0.5)
-    else:  # whose fused attention needs values as wide as queries
-        attended = in_pieces(attend_plain_tile, CPU_TILE_BYTES, queries * head_dim**-0.5, keys, v)
-    return join_windows(as_windows(attended), grid_size(queried))
-
-
-def folded_columns(side: int) -> int:
-    """Columns of the bias for key rows, and as many for key columns, on a GPU."""
-    return -(-side // FOLDED_MULTIPLE) * FOLDED_MULTIPLE
-
-
-def attend_plain_tile(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Of scaled queries, without bias."""
-    return (q @ k.transpose(-2, -1)).softmax(-1) @ v
-
-
 def load_triton() -> None:
     from . import triton_attention  # noqa: F401  it registers its operation and its FLOPs
 
@@ -293,49 +58,6 @@ def attend_triton(queried: Queried) -> Tensor:
     from .triton_attention import attend
 
     return attend(queried)
-
-
-def is_one_call(q: Tensor) -> bool:
-    """Whether a variant is one call: on a GPU, and where a compiler would unroll its pieces."""
-    import torch
-
-    return q.device.type != "cpu" or torch.compiler.is_compiling()
-
-
-def in_pieces(
-    attend: Callable[..., Tensor],
-    most_bytes: int,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    *of_queries: Tensor,
-) -> Tensor:
-    """Attend for some heads and some queries at a time, whose scores take at most `most_bytes`."""
-    import torch
-
-    flat_q, flat_k, flat_v, *flat = (
-        tensor.flatten(0, 1).unsqueeze(0) for tensor in (q, k, v, *of_queries)
-    )
-    attended = torch.empty(v.shape, dtype=v.dtype, device=v.device)
-    flat_attended = attended.view(flat_v.shape)
-    lengths = flat_q.shape[1], flat_q.shape[2], most_bytes // flat_q.element_size()
-    for heads, queries in pieces(*lengths):
-        flat_attended[:, heads, queries] = attend(
-            flat_q[:, heads, queries],
-            flat_k[:, heads],
-            flat_v[:, heads],
-            *(tensor[:, heads, queries] for tensor in flat),
-        )
-    return attended
-
-
-def pieces(heads: int, length: int, most_scores: int) -> Iterator[tuple[slice, slice]]:
-    """Groups of heads and bands of queries that have at most so many scores, or one query's."""
-    band = max(1, min(length, most_scores // length))
-    group = max(1, most_scores // (band * length))
-    for first in range(0, heads, group):
-        for start in range(0, length, band):
-            yield slice(first, first + group), slice(start, start + band)
 
 
 def why_no_triton(device_type: str, dtype: str) -> str | None:

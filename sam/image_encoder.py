@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import ATTENTION, Queried, split_attention
+from .attend import Queried
+from .attention import ATTENTION, split_attention
 from .configs import (
     IMAGE_SIZE,
     MLP_RATIO,

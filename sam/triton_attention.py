@@ -5,7 +5,7 @@ blocks). It reads queries, keys and values where they lie in the grid, so that n
 out, padded or joined; makes the bias of its queries itself, from the relative positions; and adds
 it to the scores while they are in registers.
 
-Shapes as in sam.attention. Source of the softmax over tiles: FlashAttention-2 (Dao 2023).
+Shapes as in sam.attend. Source of the softmax over tiles: FlashAttention-2 (Dao 2023).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from .attention import Queried
+from .attend import Queried
 from .windows import windows_along
 
 LOG2E = tl.constexpr(1.4426950408889634)

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .attention import ATTENTION, AttentionVariant, folded_columns, split_attention
+from .attend import folded_columns
+from .attention import ATTENTION, AttentionVariant, split_attention
 from .configs import MLP_RATIO, PATCH_SIZE, PROMPT_EMBED_DIM, WINDOW_SIDE, ModelConfig
 
 PATCH_PIXELS = 3 * PATCH_SIZE**2  # numbers in a patch

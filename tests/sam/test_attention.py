@@ -7,13 +7,12 @@ from dataclasses import astuple, replace
 import pytest
 import torch
 
+from sam.attend import Queried, pieces
 from sam.attention import (
     ATTENTION,
     BEST,
-    Queried,
     best_attention,
     concrete_attention,
-    pieces,
     split_attention,
 )
 
@@ -53,7 +52,7 @@ def rounded(queried, dtype):
 
 
 def attend_by_the_book(queried):
-    """A query at a time, as the formula at the top of sam/attention.py says."""
+    """A query at a time, as the formula at the top of sam/attend.py says."""
     side = queried.side
     batch, height, width, channels = queried.qkv.shape
     down, across = (-(-length // side) * side for length in (height, width))

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from sam.attention import Queried
+from sam.attend import Queried
 from sam.triton_attention import attend, split_channels
 
 CAPABILITIES = {"A100": 80, "L4, L40S": 89, "H100, H200": 90}
