@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 # q, k, v: (B', N, L, D); rel_h, rel_w: (B', N, L, S). Returns (B', N, L, D).
 AttendWindows = Callable[["Tensor", "Tensor", "Tensor", "Tensor", "Tensor"], "Tensor"]
 
-CPU_BIAS_BYTES = 16 * 2**20  # glibc keeps at most 32 MiB for reuse
-CPU_TILE_BYTES = 2 * 2**20  # of scores: about a core's second-level cache
 FOLDED_MULTIPLE = 16  # columns of the bias: for 14, GPUs' libraries pick a much slower kernel
 
 
@@ -157,37 +155,16 @@ def attend_sdpa(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -
     On a CPU in pieces whose bias fits memory that the C allocator keeps: what is larger comes fresh
     from the kernel in each call, and faulting its pages in took almost half the attention's time.
     """
-    if is_one_call(q):
-        return attend_fused(q, k, v, rel_h, rel_w)
-    return in_pieces(attend_fused, CPU_BIAS_BYTES, q, k, v, rel_h, rel_w)
+    from .pieces import attend_in_pieces
 
-
-def attend_fused(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    from torch.nn.functional import scaled_dot_product_attention
-
-    return scaled_dot_product_attention(q, k, v, attn_mask=written_out(rel_h, rel_w))
+    return attend_in_pieces("fused", q, k, v, rel_h, rel_w)
 
 
 def attend_tiled(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
     """Products and softmax as operations of their own, on tiles of scores that a cache holds."""
-    q = q * q.shape[-1] ** -0.5
-    if is_one_call(q):
-        return attend_tile(q, k, v, rel_h, rel_w)
-    return in_pieces(attend_tile, CPU_TILE_BYTES, q, k, v, rel_h, rel_w)
+    from .pieces import attend_in_pieces
 
-
-def attend_tile(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """Of scaled queries."""
-    import torch
-
-    bias = written_out(rel_h, rel_w).flatten(0, 1)
-    scores = torch.baddbmm(bias, q.flatten(0, 1), k.flatten(0, 1).transpose(-2, -1))
-    return (scores.softmax(-1) @ v.flatten(0, 1)).view(q.shape)
-
-
-def written_out(rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """The bias of each query and key, (..., queries, L)."""
-    return (rel_h.unsqueeze(-1) + rel_w.unsqueeze(-2)).flatten(-2)
+    return attend_in_pieces("tile", q * q.shape[-1] ** -0.5, k, v, rel_h, rel_w)
 
 
 def attend_flex(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
@@ -195,6 +172,8 @@ def attend_flex(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -
     and else step by step."""
     import torch
     from torch.nn.attention.flex_attention import flex_attention
+
+    from .pieces import attend_fused
 
     if q.device.type == "meta" or torch.compiler.is_exporting():  # neither knows FlexAttention
         return attend_fused(q, k, v, rel_h, rel_w)
@@ -233,6 +212,7 @@ def attend_folded(queried: Queried) -> Tensor:
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
+    from .pieces import attend_in_pieces
     from .windows import join_windows
 
     side, head_dim = queried.side, queried.head_dim
@@ -243,61 +223,13 @@ def attend_folded(queried: Queried) -> Tensor:
     places = torch.cat([ones.repeat_interleave(side, 0), ones.repeat(side, 1)], -1)
     queries = torch.cat([q, rel_h, rel_w], -1)
     keys = torch.cat([k, places.expand(*k.shape[:2], -1, -1)], -1)
-    if is_one_call(q):
+    if q.device.type == "cpu":  # whose fused attention needs values as wide as queries
+        attended = attend_in_pieces("plain tile", queries * head_dim**-0.5, keys, v)
+    else:
         attended = scaled_dot_product_attention(queries, keys, v, scale=head_dim**-0.5)
-    else:  # whose fused attention needs values as wide as queries
-        attended = in_pieces(attend_plain_tile, CPU_TILE_BYTES, queries * head_dim**-0.5, keys, v)
     return join_windows(as_windows(attended), grid_size(queried))
 
 
 def folded_columns(side: int) -> int:
     """Columns of the bias for key rows, and as many for key columns, on a GPU."""
     return -(-side // FOLDED_MULTIPLE) * FOLDED_MULTIPLE
-
-
-def attend_plain_tile(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Of scaled queries, without bias."""
-    return (q @ k.transpose(-2, -1)).softmax(-1) @ v
-
-
-def is_one_call(q: Tensor) -> bool:
-    """Whether a variant is one call: on a GPU, and where a compiler would unroll its pieces."""
-    import torch
-
-    return q.device.type != "cpu" or torch.compiler.is_compiling()
-
-
-def in_pieces(
-    attend: Callable[..., Tensor],
-    most_bytes: int,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    *of_queries: Tensor,
-) -> Tensor:
-    """Attend for some heads and some queries at a time, whose scores take at most `most_bytes`."""
-    import torch
-
-    flat_q, flat_k, flat_v, *flat = (
-        tensor.flatten(0, 1).unsqueeze(0) for tensor in (q, k, v, *of_queries)
-    )
-    attended = torch.empty(v.shape, dtype=v.dtype, device=v.device)
-    flat_attended = attended.view(flat_v.shape)
-    lengths = flat_q.shape[1], flat_q.shape[2], most_bytes // flat_q.element_size()
-    for heads, queries in pieces(*lengths):
-        flat_attended[:, heads, queries] = attend(
-            flat_q[:, heads, queries],
-            flat_k[:, heads],
-            flat_v[:, heads],
-            *(tensor[:, heads, queries] for tensor in flat),
-        )
-    return attended
-
-
-def pieces(heads: int, length: int, most_scores: int) -> Iterator[tuple[slice, slice]]:
-    """Groups of heads and bands of queries that have at most so many scores, or one query's."""
-    band = max(1, min(length, most_scores // length))
-    group = max(1, most_scores // (band * length))
-    for first in range(0, heads, group):
-        for start in range(0, length, band):
-            yield slice(first, first + group), slice(start, start + band)

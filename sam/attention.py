@@ -50,6 +50,10 @@ class AttentionVariant:
     load: Callable[[], None] = lambda: None
 
 
+def load_pieces() -> None:
+    from . import pieces  # noqa: F401  it registers its operation
+
+
 def load_triton() -> None:
     from . import triton_attention  # noqa: F401  it registers its operation and its FLOPs
 
@@ -110,6 +114,12 @@ def concrete_attention(name: str, device_type: str, dtype: str) -> str:
     return BOTH.join(dict.fromkeys(parts))
 
 
+def load_best() -> None:
+    load_pieces()
+    if find_spec("triton"):
+        load_triton()
+
+
 def attend_best(queried: Queried) -> Tensor:
     qkv = queried.qkv
     best = best_attention(qkv.device.type, str(qkv.dtype).removeprefix("torch."))
@@ -126,14 +136,18 @@ ATTENTION: dict[str, AttentionVariant] = {
     "sdpa": AttentionVariant(
         in_windows(attend_sdpa),
         "fused attention with the bias as a mask; no FLOPs spent on padding",
+        load=load_pieces,
     ),
     "tiled": AttentionVariant(
-        in_windows(attend_tiled), "step by step, on tiles of scores that a CPU's cache holds"
+        in_windows(attend_tiled),
+        "step by step, on tiles of scores that a CPU's cache holds",
+        load=load_pieces,
     ),
     "fold": AttentionVariant(
         attend_folded,
         "the bias folded into queries and keys: fused attention without a mask",
         is_folded=True,
+        load=load_pieces,
     ),
     "flex": AttentionVariant(
         in_windows(attend_flex), "FlexAttention, whose compiled kernel looks the bias up"
@@ -145,6 +159,8 @@ ATTENTION: dict[str, AttentionVariant] = {
         load=load_triton,
     ),
     "auto": AttentionVariant(
-        attend_best, "the best known for the device and precision, in windows and in global blocks"
+        attend_best,
+        "the best known for the device and precision, in windows and in global blocks",
+        load=load_best,
     ),
 }

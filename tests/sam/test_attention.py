@@ -7,7 +7,7 @@ from dataclasses import astuple, replace
 import pytest
 import torch
 
-from sam.attend import Queried, pieces
+from sam.attend import Queried
 from sam.attention import (
     ATTENTION,
     BEST,
@@ -15,6 +15,7 @@ from sam.attention import (
     concrete_attention,
     split_attention,
 )
+from sam.pieces import pieces
 
 # Batch, height, width, heads, channels a head, side of a window: whole windows, windows beyond the
 # grid at one edge or two, a window larger than the grid, and whole grids.
