@@ -14,8 +14,8 @@ from sam.configs import MODELS
 from .encoders import first_tensor, load_encoder
 from .inputs import Photographs, noise_batches
 from .pipeline import copy_to_device, normalise, resize_images
-from .precision import without_tf32
-from .rig import Rig, load_weights
+from .precision import PRECISIONS, apply_precision, without_tf32
+from .rig import Reference, Rig, load_weights
 from .worker import classify
 
 
@@ -27,34 +27,37 @@ def embedding_error_pass(
     if is_reference and (case.precision, case.execution) == ("fp32", "eager"):
         return {}  # nothing else to compare with
     try:
-        expected = reference_embedding(case, plan, rig, photographs)
+        expected = find_reference(case, plan, rig, photographs)
     except Exception as error:
         if classify(error)[0] != "oom":
             raise
         return {"notes": {"embedding_error": "a model in float32 does not fit beside this one"}}
-    difference = rig.encode(batches[0])[:1].float() - expected
+    difference = rig.encode(batches[0])[:1].float() - expected.embedding
     if not difference.isfinite().all():
         return {"notes": {"embedding_error": "the output holds NaN or infinity"}}
-    if not expected.norm() > 0:
+    if not expected.embedding.norm() > 0:
         return {"notes": {"embedding_error": "in float32 the output is zero: nothing to compare"}}
     found = EmbeddingError(
-        relative_l2=float(difference.norm() / expected.norm()),
+        relative_l2=float(difference.norm() / expected.embedding.norm()),
         max_abs=float(difference.abs().max()),
+        bf16_relative_l2=expected.bf16_error,
     )
     return {"embedding_error": found}
 
 
-def reference_embedding(case: Case, plan: TimingPlan, rig: Rig, photographs: Photographs) -> Tensor:
-    """The first image's embedding, in float32 with neither TF32 nor a faster attention.
-
-    Computed once for all batch sizes of a rig.
-    """
+def find_reference(case: Case, plan: TimingPlan, rig: Rig, photographs: Photographs) -> Reference:
+    """Of the first image, computed once for all batch sizes of a rig."""
     if case.input not in rig.references:
         with torch.inference_mode(False):  # weights are filled by threads, which are not in it
             encoder = build_reference(case, plan).to(rig.device)
         image = first_image(case, plan, rig, photographs)
         with without_tf32():
-            rig.references[case.input] = first_tensor(encoder(image)).float()
+            embedding = first_tensor(encoder(image)).float()
+        bf16_error = None
+        if PRECISIONS[case.precision].budget is not None:
+            rounded = encoder(image.to(apply_precision(encoder, "bf16"))).float()
+            bf16_error = float((rounded - embedding).norm() / embedding.norm())
+        rig.references[case.input] = Reference(embedding, bf16_error)
     return rig.references[case.input]
 
 

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import psutil
 import torch
+from torch import Tensor
 
 from hooks import Clock, clock_for
 from results.schema import Products, Roofs
+from sam.quantise import EIGHT_BITS
 
 from .environment import describe_environment
 from .precision import PRECISIONS, allow_tf32, why_unsupported
@@ -59,16 +61,25 @@ def calibrate(device: torch.device) -> Roofs:
 def time_products(precision: str, device: torch.device, clock: Clock) -> Products:
     """Square products, as large as is worth while: a small one does not fill a GPU."""
     allow_tf32(PRECISIONS[precision].tf32)
-    dtype = getattr(torch, PRECISIONS[precision].dtype)
     side = SMALLEST_SIDE
     while True:
-        matrices = [torch.randn(side, side, device=device).to(dtype) for _ in range(2)]
-        product = partial(torch.mm, *matrices, out=torch.empty_like(matrices[0]))
+        matrices = [torch.randn(side, side, device=device) for _ in range(2)]
+        product = product_of(matrices, precision)
         product()  # loads the kernel
         product_s = timed_chunk(product, clock, 1).forward_s[0]
         if product_s >= PRODUCT_S[device.type] or side >= LARGEST_SIDE[device.type]:
             return Products(side=side, product_s=tuple(repeat(product, clock)))
         side *= 2
+
+
+def product_of(matrices: list[Tensor], precision: str) -> Callable[[], Tensor]:
+    """Of two matrices, in a precision."""
+    chosen = PRECISIONS[precision]
+    if chosen.eight_bits is not None:
+        bits = EIGHT_BITS[chosen.eight_bits]
+        return partial(bits.product, *(bits.quantise(matrix)[0] for matrix in matrices))
+    factors = [matrix.to(getattr(torch, chosen.dtype)) for matrix in matrices]
+    return partial(torch.mm, *factors, out=torch.empty_like(factors[0]))
 
 
 def time_copies(device: torch.device, clock: Clock) -> tuple[int, tuple[float, ...]]:

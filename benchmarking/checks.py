@@ -149,10 +149,21 @@ def check_batches(evidence: Evidence) -> Finding | None:
     error, precision = evidence.measurement.batch_error, evidence.record.case.precision
     if error is None:
         return None
-    dtype = PRECISIONS[precision].dtype
-    most = TF32_BATCH_ERROR if PRECISIONS[precision].tf32 else BATCH_ERROR[dtype]
+    dtype, budget = PRECISIONS[precision].dtype, PRECISIONS[precision].budget or 1
+    most = TF32_BATCH_ERROR if PRECISIONS[precision].tf32 else BATCH_ERROR[dtype] * budget
     reason = None if error <= most else f"an image's embedding depends on the batch: over {most}"
     return found(error, reason, "invalid")
+
+
+def check_approximation(evidence: Evidence) -> Finding | None:
+    """How many times bf16's own error an approximate precision has, on the same weights."""
+    error, precision = evidence.measurement.embedding_error, evidence.record.case.precision
+    budget = PRECISIONS[precision].budget
+    if budget is None or error is None or not error.bf16_relative_l2:
+        return None
+    times = error.relative_l2 / error.bf16_relative_l2
+    doubt = f"its embeddings err {times:.1f} times as much as bf16's; {precision} may {budget:g}"
+    return found(times, doubt if times > budget else None)
 
 
 def check_steady(evidence: Evidence) -> Finding | None:
@@ -413,6 +424,9 @@ CHECKS: dict[str, SelfCheck] = {
     ),
     "same_for_any_batch": SelfCheck(
         "an image's embedding is the same at any batch size", "rounding", check_batches
+    ),
+    "approximation": SelfCheck(
+        "an approximate precision errs no more than it may", "its budget", check_approximation
     ),
     "steady": SelfCheck("no trend over the samples", f"-{STILL} to {STILL}", check_steady),
     "spread": SelfCheck("quartiles near the median, one clock state", f"<= {SPREAD}", check_spread),

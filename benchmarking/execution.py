@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +26,7 @@ class Execution:
     prepare: Makes a function of the images out of the image encoder.
     hides_modules: Why hooks on inner modules would not tell the truth, or None where they do.
     hides_parts: The same of modules within blocks, and the other modules of the encoder.
-    hides_memory: Why the peak of a forward can't be told, or None where it can.
+    hides_memory: Why the peak of a forward can't be told on a type of device, or None where it can.
     why_unsupported: Why a type of device can't do it in a precision, or None where it can.
     only_sam: Whether it can run SAM's own encoder alone.
     """
@@ -34,7 +35,7 @@ class Execution:
     summary: str
     hides_modules: str | None = None
     hides_parts: str | None = None
-    hides_memory: str | None = None
+    hides_memory: Callable[[str], str | None] = lambda device_type: None
     why_unsupported: Callable[[str, str], str | None] = lambda device_type, precision: None
     only_sam: bool = False
 
@@ -43,12 +44,28 @@ def prepare_eager(encoder: nn.Module) -> Forward:
     return encoder
 
 
-def prepare_compiled(encoder: nn.Module) -> Forward:
-    """Static shapes: a sweep measures each batch size on its own."""
+def prepare_compiled(encoder: nn.Module, mode: str | None = None) -> Forward:
+    """Static shapes: a sweep measures each batch size on its own.
+
+    Args:
+        encoder: Any module.
+        mode: Of torch.compile.
+    """
     import torch
 
     allow_recompiling()
-    return torch.compile(encoder, dynamic=False, fullgraph=True)
+    return torch.compile(encoder, dynamic=False, fullgraph=True, mode=mode)
+
+
+def prepare_graphed(encoder: nn.Module, mode: str) -> Forward:
+    """In a mode of torch.compile that replays CUDA graphs, whose memory holds the output only until
+    the next forward: what is returned is a copy.
+    """
+    from torch import Tensor
+    from torch.utils._pytree import tree_map_only
+
+    compiled = prepare_compiled(encoder, mode)
+    return lambda images: tree_map_only(Tensor, Tensor.clone, compiled(images))
 
 
 def prepare_regional(encoder: nn.Module) -> Forward:
@@ -107,6 +124,18 @@ def prepare_onnxruntime(encoder: nn.Module) -> Forward:
     return forward
 
 
+def why_no_graphs(device_type: str, precision: str) -> str | None:
+    if device_type != "cuda":
+        return "cudagraphs needs a CUDA GPU: a CPU has no launches to save"
+    return None
+
+
+def why_no_memory_of_graphs(device_type: str) -> str | None:
+    if device_type != "cuda":
+        return None
+    return "a CUDA graph's memory is set aside when it is recorded, and none is asked for later"
+
+
 def why_no_onnxruntime(device_type: str, precision: str) -> str | None:
     if any(find_spec(name) is None for name in ("onnx", "onnxruntime", "onnxscript")):
         return "onnxruntime needs more packages: pip install 'sam-encoder-bench[onnx]'"
@@ -115,23 +144,38 @@ def why_no_onnxruntime(device_type: str, precision: str) -> str | None:
     return None
 
 
+ACROSS_MODULES = "the compiler fuses across modules, so hooks would time something else"
+
 EXECUTIONS: dict[str, Execution] = {
     "eager": Execution(prepare_eager, "operation by operation, as torch runs a module"),
     "compile": Execution(
         prepare_compiled,
         "torch.compile of the whole encoder; the first forward compiles",
-        hides_modules="the compiler fuses across modules, so hooks would time something else",
+        hides_modules=ACROSS_MODULES,
     ),
     "regional": Execution(
         prepare_regional,
         "torch.compile of each block, once a kind: cold in seconds, and blocks can be timed",
         hides_parts="the compiler fuses across the parts of a block",
     ),
+    "cudagraphs": Execution(
+        partial(prepare_graphed, mode="reduce-overhead"),
+        "as compile, replayed as one CUDA graph: the host launches once a forward",
+        hides_modules=ACROSS_MODULES,
+        hides_memory=why_no_memory_of_graphs,
+        why_unsupported=why_no_graphs,
+    ),
+    "max-autotune": Execution(
+        partial(prepare_graphed, mode="max-autotune"),
+        "as cudagraphs, each kernel the fastest of many that were tried; minutes to compile",
+        hides_modules=ACROSS_MODULES,
+        hides_memory=why_no_memory_of_graphs,
+    ),
     "onnxruntime": Execution(
         prepare_onnxruntime,
         "the encoder as an ONNX graph, by onnxruntime on a CPU",
         hides_modules="onnxruntime runs a graph without torch's modules",
-        hides_memory="onnxruntime keeps what its first forward took",
+        hides_memory=lambda device_type: "onnxruntime keeps what its first forward took",
         why_unsupported=why_no_onnxruntime,
         only_sam=True,
     ),

@@ -111,7 +111,7 @@ def why_not(name: str, case: Case) -> str | None:
     if name == "modules":
         return execution.hides_modules
     if name == "memory":
-        return execution.hides_memory
+        return execution.hides_memory(case.device.partition(":")[0])
     if name == "mask_generator" and case.execution != "eager":
         return "the mask generator runs the image encoder eagerly"
     return None

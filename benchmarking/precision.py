@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # 1,024 pixels do not fit into 8 or 11 bits of a coordinate's frequency.
 COORDINATES = r"positional_encoding_gaussian_matrix$"
 PIXEL_STATISTICS = r"pixel_(mean|std)$"
+SCALES = r"\.weight_scale$"  # of weights of eight bits
 # With float32 positions the sum of all blocks stays float32 too: fp16 overflows in it, and in
 # the squares of the layer norms. The neck's first convolution reads that sum as it is (0.2 % of the
 # FLOPs). Other linear layers and attention run in fp16.
@@ -36,6 +37,9 @@ class Precision:
     tf32: Whether float32 matrix products may round their factors to TF32.
     cuda_capability: The least compute capability of a GPU; None where any will do.
     on_cpu: Whether a CPU can do it.
+    eight_bits: The key of sam.quantise.EIGHT_BITS that large linear layers are computed in.
+    budget: How many times as far from float32 as bf16 its embeddings may be; None where the format
+        rounds, and does not approximate.
     """
 
     dtype: str
@@ -44,6 +48,8 @@ class Precision:
     tf32: bool = False
     cuda_capability: tuple[int, int] | None = None
     on_cpu: bool = True
+    eight_bits: str | None = None
+    budget: float | None = None
 
     @property
     def keeps_residual(self) -> bool:
@@ -65,7 +71,7 @@ def why_unsupported(name: str, device_type: str, capability: tuple[int, int] | N
     least = precision.cuda_capability
     if least is not None and capability is not None and capability < least:
         return (
-            f"{name} needs compute capability {least[0]}.{least[1]} (Ampere) or newer; this GPU "
+            f"{name} needs compute capability {least[0]}.{least[1]} or newer; this GPU "
             f"has {capability[0]}.{capability[1]}"
         )
     return None
@@ -92,10 +98,15 @@ def apply_precision(model: nn.Module, name: str) -> torch.dtype:
 
     precision = PRECISIONS[name]
     dtype: torch.dtype = getattr(torch, precision.dtype)
-    patterns = (*precision.float32, PIXEL_STATISTICS)
+    if precision.eight_bits is not None:
+        from sam.quantise import quantise_linears
+
+        quantise_linears(getattr(model, "image_encoder", model), precision.eight_bits)
+    patterns = (*precision.float32, PIXEL_STATISTICS, SCALES)
     kept = re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
     for weight_name, weight in (*model.named_parameters(), *model.named_buffers()):
-        if weight.is_floating_point() and not kept.search(weight_name):
+        is_wide = weight.is_floating_point() and weight.element_size() > 1
+        if is_wide and not kept.search(weight_name):
             weight.data = weight.data.to(dtype)
     allow_tf32(precision.tf32)
     return dtype
@@ -133,5 +144,13 @@ PRECISIONS: dict[str, Precision] = {
     "fp16": Precision(
         "float16", "float16, residual and norms of the image encoder in float32",
         float32=(COORDINATES, RESIDUAL_AND_NORMS),
+    ),
+    "fp8": Precision(
+        "bfloat16", "approximate: the MLPs' products in e4m3, with scales by row; else bf16",
+        cuda_capability=(8, 9), eight_bits="fp8", budget=6.0,
+    ),
+    "int8": Precision(
+        "bfloat16", "approximate: products of qkv and MLPs in int8, with scales by row; else bf16",
+        cuda_capability=(8, 0), eight_bits="int8", budget=3.0,
     ),
 }  # fmt: skip

@@ -29,6 +29,18 @@ from .sweep import checkpoint_path
 TIMER_TRIES = 5
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What outputs are compared with.
+
+    embedding: Of the first image, by upstream's arithmetic in float32.
+    bf16_error: Relative L2 distance of the same in bf16; None where no budget is in its terms.
+    """
+
+    embedding: Tensor
+    bf16_error: float | None
+
+
 @dataclass
 class Rig:
     """A model on its device, ready to run, with what measures it.
@@ -37,7 +49,7 @@ class Rig:
     encoder: The image encoder.
     encode: The image encoder as the case executes it.
     preprocess: (3, H, W) pixels on the device to its input (3, S, S), in float32.
-    references: Embeddings of the first image that the outputs are compared with, by input.
+    references: What outputs are compared with, by input.
     first_embeddings: The first image's, as the first batch size gave it, by input.
     timer_test_s: What the clock makes of known delays, each twice the one before.
     trace: The last case's Chrome trace, gzipped.
@@ -55,7 +67,7 @@ class Rig:
     notes: dict[str, str]
     timer_test_s: tuple[float, ...]
     first_embeddings: dict[str, Tensor] = field(default_factory=dict)
-    references: dict[str, Tensor] = field(default_factory=dict)
+    references: dict[str, Reference] = field(default_factory=dict)
     trace: bytes | None = None
 
 

@@ -205,6 +205,8 @@ def unsupported_reason(case: Case, environment: Environment) -> str | None:
     execution = EXECUTIONS[case.execution]
     if execution.only_sam and case.model not in MODELS:
         return f"{case.execution} runs SAM's own encoder alone"
+    if PRECISIONS[case.precision].eight_bits is not None and case.model not in MODELS:
+        return f"{case.precision} knows the linear layers of SAM's own encoder alone"
     reason = why_unsupported(case.precision, kind, capability)
     if reason is None and case.model in MODELS:
         reason = why_no_attention(case.attention, case.precision, kind)

@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from results.schema import ENCODER, Case, TimingPlan, Work
 from sam.configs import MODELS
+from sam.quantise import EIGHT_BITS
 from sam.work import Formats, encoder_work
 
 from .modules import timed_modules
@@ -78,7 +79,12 @@ def sam_work(case: Case) -> dict[str, Work]:
     """The work of SAM's own encoder, by what its shapes say."""
     precision = PRECISIONS[case.precision]
     weight = ITEM_BYTES[precision.dtype]
-    formats = Formats(weight, residual=4 if precision.keeps_residual else weight)
+    bits = precision.eight_bits
+    formats = Formats(
+        weight,
+        residual=4 if precision.keeps_residual else weight,
+        eight_bits=EIGHT_BITS[bits].layers if bits is not None else (),
+    )
     attention = chosen_attention(case)
     works = encoder_work(MODELS[case.model], case.image_size, attention, formats)
     return {
@@ -153,8 +159,10 @@ class CountedBytes(TorchDispatchMode):
         for handle in self.handles:
             handle.remove()
         for name, module in self.modules.items():  # of weights, those that something reads
-            weights = (each for each in module.parameters() if storage(each) in self.read)
-            self.least_bytes[name] += sum(weight.nbytes for weight in weights)
+            held = (*module.parameters(), *module.buffers())
+            self.least_bytes[name] += sum(
+                each.nbytes for each in held if storage(each) in self.read
+            )
 
     def _hook(self, name: str, module: nn.Module) -> Iterator[Any]:
         def enter(module: nn.Module, inputs: Any, named: Any) -> None:

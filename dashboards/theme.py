@@ -23,7 +23,10 @@ GPU_COLORS = {
     "NVIDIA H100 80GB HBM3": PALETTE[3],
     "NVIDIA A100-SXM4-80GB": PALETTE[4],
 }
-MARKERS = {"fp32": "circle", "tf32": "square", "bf16": "diamond", "fp16": "triangle-up"}
+MARKERS = {
+    "fp32": "circle", "tf32": "square", "bf16": "diamond", "fp16": "triangle-up", "fp8": "cross",
+    "int8": "star",
+}  # fmt: skip
 LINES = ("solid", "dash", "dot", "dashdot", "longdash")  # where models share a panel
 DASHES = {
     "reference": "solid", "sdpa": "dash", "own": "dot", "fold": "dashdot", "triton": "longdashdot",
@@ -61,6 +64,12 @@ def marker_of(precision: str) -> str:
 
 
 def dash_of(attention: str) -> str:
+    """Of a way to compute attention; of two that are joined, a pattern of both."""
+    names = list(DASHES)
+    parts = attention.split("+")
+    if len(parts) == 2 and set(parts) <= set(names):
+        window, of_global = map(names.index, parts)
+        return f"{3 + 2 * window}px,3px,{1 + 2 * of_global}px,3px"
     return DASHES.get(attention, "longdash")
 
 

@@ -8,6 +8,8 @@ source. A person's own rows stand in a TOML file:
     tf32 = 60          # TFLOP/s, dense; as bf16 and fp16, left out where the GPU lacks it
     bf16 = 121
     fp16 = 121         # accumulated in fp32
+    fp8 = 242.5        # accumulated in fp32
+    int8 = 242         # TOP/s, optional
     memory = 300       # GB/s
     cache = 48         # MiB of the last cache, optional
     source = "..."     # optional
@@ -75,12 +77,14 @@ class Row(Strict):
     tf32: Figure | None = Field(None, description=number_of("TFLOP/s"))
     bf16: Figure | None = Field(None, description=number_of("TFLOP/s"))
     fp16: Figure | None = Field(None, description=number_of("TFLOP/s"))
+    fp8: Figure | None = Field(None, description=number_of("TFLOP/s"))
+    int8: Figure | None = Field(None, description=number_of("TOP/s"))
     memory: Figure = Field(description=number_of("GB/s"))
     cache: Figure = Field(0, description=number_of("MiB"))
     source: str = "hardware.toml"
 
     def peak(self) -> Peak:
-        rates = self.model_dump(include={"fp32", "tf32", "bf16", "fp16"}, exclude_none=True)
+        rates = self.model_dump(exclude={"memory", "cache", "source"}, exclude_none=True)
         flops_per_s = {name: rate * TERA for name, rate in rates.items()}
         return Peak(flops_per_s, self.memory * GIGA, round(self.cache * MEBI), self.source)
 
@@ -92,18 +96,25 @@ def peak(
     gigabytes_per_s: float,
     cache_mib: float,
     source: str,
+    *,
+    has_fp8: bool = False,
+    int8: float | None = None,
 ) -> Peak:
     """A row in TFLOP/s, GB/s and MiB.
 
     Args:
         tf32: None on GPUs older than Ampere, which lack bf16 too.
         half: Of fp16, and of bf16 where the GPU has it: the same on all of them.
+        has_fp8: Whether it has fp8, at twice the rate of `half` on all that do.
+        int8: In TOP/s; twice `half` on all GPUs of the table but those that say otherwise.
     """
     bf16 = None if tf32 is None else half
     memory, cache = gigabytes_per_s, cache_mib
+    fp8 = 2 * half if has_fp8 else None
     return Row(
-        fp32=fp32, tf32=tf32, bf16=bf16, fp16=half, memory=memory, cache=cache, source=source
-    ).peak()
+        fp32=fp32, tf32=tf32, bf16=bf16, fp16=half, fp8=fp8, int8=int8 or 2 * half,
+        memory=memory, cache=cache, source=source,
+    ).peak()  # fmt: skip
 
 
 def find_peak(gpu_name: str, more: Mapping[str, Peak] = {}) -> Peak | None:
@@ -211,9 +222,10 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-# By row: fp32, tf32, half, GB/s, MiB. "Halved": the document prints its tensor cores' rates with
-# sparsity, twice the dense ones. "Dense": it prints those. Caches "by CUDA" are what the runtime
-# reports as L2 on such a GPU. H100s with six stacks of memory have 60 MiB, those with five 50.
+# By row: fp32, tf32, half, GB/s, MiB. Rates of eight bits stand in the same documents. "Halved":
+# the document prints its tensor cores' rates with sparsity, twice the dense ones. "Dense": it
+# prints those. Caches "by CUDA" are what the runtime reports as L2 on such a GPU. H100s with six
+# stacks of memory have 60 MiB, those with five 50.
 # Left out: the L40, whose data sheet (2023) gives it half the rates of an L40S on the same chip,
 # without a reason.
 # fmt: off
@@ -230,33 +242,37 @@ PEAKS: dict[str, Peak] = {
     "A100 80GB PCIe": peak(19.5, 156, 312, 1935, 40,
         "NVIDIA A100 data sheet, 2021, PCIe, dense; cache: A100 whitepaper, 2020"),
     "L4": peak(30.3, 60, 121, 300, 48,
-        "NVIDIA L4 data sheet, 2023, halved; cache: Ada whitepaper, 2023"),
+        "NVIDIA L4 data sheet, 2023, halved; cache: Ada whitepaper, 2023", has_fp8=True),
     "L40S": peak(91.6, 183, 366.5, 864, 96,
         "NVIDIA L40S data sheet, 2023, halved: 733 with sparsity, beside which it prints 362.05 "
-        "as dense; cache by CUDA"),
+        "as dense; cache by CUDA", has_fp8=True),
     "RTX 4090": peak(82.6, 82.6, 165.2, 1008, 72,
-        "NVIDIA Ada whitepaper, 2023, dense, accumulated in fp32"),
+        "NVIDIA Ada whitepaper, 2023, dense, accumulated in fp32", has_fp8=True, int8=660.6),
     "RTX 6000 Ada": peak(91.1, 182, 364, 960, 96,
         "NVIDIA RTX PRO Blackwell whitepaper, 2025, dense; not found in text: tf32, half of bf16 "
-        "as on the L40S; nor by NVIDIA: cache"),
+        "as on the L40S; nor by NVIDIA: cache", has_fp8=True),
     "H100": peak(67, 494.5, 989.5, 3350, 50,
-        "NVIDIA H100 data sheet, 2023, SXM, halved; cache: H100 whitepaper, 2022"),
+        "NVIDIA H100 data sheet, 2023, SXM, halved; cache: H100 whitepaper, 2022", has_fp8=True),
     "H100 PCIe": peak(51.2, 378, 756.5, 2039, 50,
         "NVIDIA H100 data sheet, 2023, PCIe, halved; bandwidth (2000 in the product brief) and "
-        "cache: H100 whitepaper, 2022"),
+        "cache: H100 whitepaper, 2022", has_fp8=True),
     "H100 NVL": peak(60, 417.5, 835.5, 3938, 60,
-        "NVIDIA H100 data sheet, 2024, NVL, halved; bandwidth: product brief, 2024; cache by CUDA"),
+        "NVIDIA H100 data sheet, 2024, NVL, halved; bandwidth: product brief, 2024; cache by CUDA",
+        has_fp8=True),
     "H200": peak(67, 494.5, 989.5, 4800, 60,
-        "NVIDIA H200 data sheet, 2023, SXM, halved; cache by CUDA"),
+        "NVIDIA H200 data sheet, 2023, SXM, halved; cache by CUDA", has_fp8=True),
     "H200 NVL": peak(60, 417.5, 835.5, 4800, 60,
-        "NVIDIA H200 data sheet, 2024, NVL, halved; not found in text: cache, as in the H200"),
+        "NVIDIA H200 data sheet, 2024, NVL, halved; not found in text: cache, as in the H200",
+        has_fp8=True),
     "GH200": peak(67, 494.5, 989.5, 4000, 60,
-        "NVIDIA GH200 data sheet, 2023, 96 GB, halved; not found in a text of NVIDIA's: cache"),
+        "NVIDIA GH200 data sheet, 2023, 96 GB, halved; not found in a text of NVIDIA's: cache",
+        has_fp8=True),
     "GH200 144G": peak(67, 494.5, 989.5, 4900, 60,
-        "NVIDIA GH200 data sheet, 2023, 144 GB, halved; not found in a text of NVIDIA's: cache"),
+        "NVIDIA GH200 data sheet, 2023, 144 GB, halved; not found in a text of NVIDIA's: cache",
+        has_fp8=True),
     "B200": peak(75, 1125, 2250, 8000, 126,
         "NVIDIA Blackwell data sheet, 2025, HGX, halved; tf32: half of bf16 (it prints 2.2 PFLOP/s "
         "with sparsity); bandwidth: DGX B200 data sheet, 2025, 64 TB/s by 8 (HGX: 7.7); cache: "
-        "Blackwell tuning guide, 2025"),
+        "Blackwell tuning guide, 2025", has_fp8=True),
 }
 # fmt: on

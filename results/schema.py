@@ -263,8 +263,9 @@ class Output(Strict):
 class EmbeddingError(Strict):
     """How far the first image's embedding is from upstream's arithmetic in float32."""
 
-    relative_l2: float = Field(ge=0, allow_inf_nan=False)
-    max_abs: float = Field(ge=0, allow_inf_nan=False)
+    relative_l2: Amount
+    max_abs: Amount
+    bf16_relative_l2: Amount | None = None  # of that arithmetic in bf16; for approximate precisions
 
 
 class OtherProcess(Strict):

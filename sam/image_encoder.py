@@ -166,7 +166,7 @@ class Attention(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, H, W, C) to (B, H, W, C)."""
         _, height, width, _ = tokens.shape
-        tokens = tokens.to(self.qkv.weight.dtype)
+        tokens = tokens.to(self.qkv.bias.dtype)
         if self.variant.padding == "tokens":
             tokens = pad_grid(tokens, self.window_side, fill=None)
         queried = Queried(

@@ -39,7 +39,7 @@ class MLPBlock(nn.Module):
         self.activation = activation
 
     def forward(self, tokens: Tensor) -> Tensor:
-        tokens = tokens.to(self.lin1.weight.dtype)
+        tokens = tokens.to(self.lin1.bias.dtype)
         return self.lin2(self.activation(self.lin1(tokens)))
 
 

@@ -26,10 +26,18 @@ class Formats:
 
     weight: Of linear layers, convolutions and what they return.
     residual: Of the sum of all blocks, the layer norms and the neck's first convolution.
+    eight_bits: Which linear layers have weights of one byte: of "attn.qkv", "mlp.lin1", "mlp.lin2".
     """
 
     weight: int = 4
     residual: int = 4
+    eight_bits: tuple[str, ...] = ()
+
+    def linear(self, layer: str, inputs: int, outputs: int) -> int:
+        """Bytes of a linear layer's weights; those of eight bits have a float32 scale a row."""
+        if layer in self.eight_bits:
+            return inputs * outputs + (4 + self.weight) * outputs
+        return (inputs * outputs + outputs) * self.weight
 
 
 @dataclass(frozen=True)
@@ -112,19 +120,20 @@ def block_parts(
     mlp_flops = 4 * length * width * hidden
     in_and_out = length * width * (residual + weight)
     side = grid if is_global else WINDOW_SIDE
-    attention_weights = 4 * (width**2 + width) + 2 * (2 * side - 1) * config.head_dim
+    linear = formats.linear
+    attention_bytes = linear("attn.qkv", width, 3 * width) + linear("attn.proj", width, width)
+    attention_bytes += 2 * (2 * side - 1) * config.head_dim * weight
+    mlp_bytes = linear("mlp.lin1", width, hidden) + linear("mlp.lin2", hidden, width)
     return {
         "norm1": norm,
         "attn": ModuleWork(
             attention_flops(config, grid, side, variant),
             attention_flops(config, grid, side, LEAST),
-            attention_weights * weight,
+            attention_bytes,
             in_and_out,
         ),
         "norm2": norm,
-        "mlp": ModuleWork(
-            mlp_flops, mlp_flops, (2 * width * hidden + width + hidden) * weight, in_and_out
-        ),
+        "mlp": ModuleWork(mlp_flops, mlp_flops, mlp_bytes, in_and_out),
     }
 
 

@@ -12,7 +12,15 @@ import pynvml
 from benchmarking.protocol import Outcome
 from benchmarking.telemetry import Watch
 from benchmarking.timing import time_forwards
-from results.schema import ENCODER, Measurement, ModuleTiming, Output, TimingPlan, Work
+from results.schema import (
+    ENCODER,
+    EmbeddingError,
+    Measurement,
+    ModuleTiming,
+    Output,
+    TimingPlan,
+    Work,
+)
 
 BEFORE = 3  # forwards that time_forwards makes before those that it keeps, as asked here
 
@@ -79,6 +87,7 @@ def measurement_of(
     flops_per_image=10**9,
     least_bytes=10**7,
     batch_error=1e-6,
+    error=None,
     timer_test_s=(0.01, 0.02, 0.04),
     left_out=(),
     **gpu,
@@ -87,6 +96,7 @@ def measurement_of(
 
     Args:
         covered: The share of a hooked forward that its modules take.
+        error: Of the embedding, relative L2, and that of bf16; None where it was not looked for.
         left_out: Fields of the measurement.
     """
     side = case.image_size // 16
@@ -112,6 +122,8 @@ def measurement_of(
             sha256="ab" * 32,
         ),
         "batch_error": batch_error,
+        "embedding_error": error
+        and EmbeddingError(relative_l2=error[0], max_abs=1.0, bf16_relative_l2=error[1]),
         "timer_test_s": timer_test_s,
     }  # fmt: skip
     kept = {name: value for name, value in found.items() if name not in left_out}

@@ -6,15 +6,18 @@ import pytest
 import torch
 
 from benchmarking import accuracy
-from benchmarking.accuracy import first_image, reference_embedding
+from benchmarking.accuracy import find_reference, first_image
 from benchmarking.inputs import read_input
 from benchmarking.measure import make_batches, measure_case
+from benchmarking.precision import PRECISIONS, apply_precision
 from benchmarking.rig import build_rig
 from sam.attention import ATTENTION
 from sam.build import build_sam_model
 from sam.configs import MODELS
 
 FLAGS = (torch.backends.cuda.matmul, torch.backends.cudnn)
+APPROXIMATE = [name for name, precision in PRECISIONS.items() if precision.budget is not None]
+EXACT = [name for name in PRECISIONS if name not in APPROXIMATE]
 VARIANTS = [name for name in ATTENTION if name != "reference"]
 # Largest relative error by what differs from upstream's arithmetic in float32.
 LARGEST = {
@@ -23,6 +26,11 @@ LARGEST = {
     **{("fp16", name, "eager"): 0.1 for name in ATTENTION},
     # Triton's interpreter can't multiply bfloat16: see tests/sam/test_attention.py.
     **{("bf16", name, "eager"): 0.1 for name in ATTENTION if name != "triton"},
+    **{
+        (precision, name, "eager"): 0.1 * PRECISIONS[precision].budget
+        for precision in APPROXIMATE
+        for name in ("reference", "sdpa")
+    },
 }
 
 
@@ -70,15 +78,21 @@ def test_upstreams_arithmetic_in_float32_is_compared_with_nothing(measure_error,
     assert built == []
 
 
-@pytest.mark.parametrize("source", ["images", "noise"])
 @pytest.mark.parametrize(("names", "largest"), LARGEST.items(), ids=map(str, LARGEST))
-def test_an_error_is_as_small_as_its_arithmetic_allows(measure_error, names, largest, source):
+def test_an_error_is_as_small_as_its_arithmetic_allows(measure_error, names, largest):
     precision, attention, execution = names
     error = measure_error(
-        precision=precision, attention=attention, execution=execution, input=source
+        precision=precision, attention=attention, execution=execution
     ).embedding_error
 
     assert 0 < error.relative_l2 < largest
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_an_error_on_photographs_is_as_small_as_its_arithmetic_allows(measure_error, precision):
+    error = measure_error(precision=precision, attention="sdpa", input="images").embedding_error
+
+    assert 0 < error.relative_l2 < LARGEST[precision, "sdpa", "eager"]
 
 
 def test_a_format_with_fewer_digits_has_the_larger_error(measure_error):
@@ -147,14 +161,14 @@ def test_the_reference_is_exact_and_tf32_is_allowed_afterwards_as_before(
 
     monkeypatch.setattr(accuracy, "allocate_sam", spying)
     with torch.inference_mode():
-        expected = reference_embedding(case, plan, rig, photographs)
+        expected = find_reference(case, plan, rig, photographs).embedding
 
     assert expected.dtype == torch.float32
     assert during == [False, False]
     assert [backend.allow_tf32 for backend in FLAGS] == [allowed, allowed]
 
 
-@pytest.mark.parametrize("attention", VARIANTS)
+@pytest.mark.parametrize("attention", ["sdpa", "auto"])
 def test_the_reference_has_the_reference_attention(measure_error, built, attention):
     measure_error(attention=attention)
 
@@ -195,6 +209,80 @@ def test_the_image_that_is_compared_is_not_rounded_to_the_cases_precision(make_c
 
     assert image.dtype == torch.float32
     assert not torch.equal(image, image.bfloat16().float())
+
+
+# What bfloat16's own error is
+
+
+@pytest.mark.parametrize("precision", [name for name in EXACT if PRECISIONS[name].on_cpu])
+def test_bf16s_own_error_is_not_told_beside_a_precision_that_is_not_approximate(
+    measure_error, precision
+):
+    error = measure_error(precision=precision, attention="sdpa").embedding_error
+
+    assert error.bf16_relative_l2 is None
+
+
+@pytest.mark.parametrize("source", ["images", "noise"])
+@pytest.mark.parametrize("precision", APPROXIMATE)
+def test_bf16s_own_error_is_that_of_the_reference_attention_in_bf16(
+    measure_error, precision, source
+):
+    error = measure_error(precision=precision, attention="sdpa", input=source).embedding_error
+    bf16 = measure_error(precision="bf16", attention="reference", input=source).embedding_error
+
+    assert error.bf16_relative_l2 == pytest.approx(bf16.relative_l2, rel=0.2)
+
+
+@pytest.mark.parametrize("precision", APPROXIMATE)
+def test_bf16s_own_error_is_exactly_that_of_the_same_weights_and_image(
+    make_case, make_plan, precision
+):
+    case, plan = make_case(precision=precision), make_plan(seed=4)
+    rig = build_rig(case, plan)
+    photographs = read_input(case.input, plan, case.image_size, 1)
+    encoder = build_sam_model("tiny", image_size=64, seed=4, attention="reference").image_encoder
+    image = first_image(case, plan, rig, photographs)
+    with torch.inference_mode():
+        reference = find_reference(case, plan, rig, photographs)
+        expected = encoder(image)
+        rounded = encoder(image.to(apply_precision(encoder, "bf16"))).float()
+
+    assert torch.equal(reference.embedding, expected)
+    assert reference.bf16_error == float((rounded - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("precision", APPROXIMATE)
+@pytest.mark.parametrize("attention", ["reference", "sdpa"])
+def test_a_tiny_models_error_is_above_bf16s_and_within_the_budget(
+    measure_error, precision, attention
+):
+    error = measure_error(precision=precision, attention=attention).embedding_error
+
+    assert 1 < error.relative_l2 / error.bf16_relative_l2 <= PRECISIONS[precision].budget
+
+
+@pytest.mark.parametrize("precision", APPROXIMATE)
+def test_one_model_tells_both_the_reference_and_bf16s_own_error(measure_error, built, precision):
+    measure_error(precision=precision)
+
+    assert built == [(MODELS["tiny"], 64, "reference")]
+
+
+@pytest.mark.parametrize("precision", APPROXIMATE)
+def test_weights_of_eight_bits_stay_as_they_are_beside_a_reference_in_bf16(
+    make_case, make_plan, precision
+):
+    case, plan = make_case(precision=precision), make_plan(passes=("embedding_error",))
+    rig = build_rig(case, plan)
+    before = {name: weight.clone() for name, weight in rig.encoder.state_dict().items()}
+    measure_case(case, plan, rig, lambda stage: None)
+    after = rig.encoder.state_dict()
+
+    assert {name: weight.dtype for name, weight in before.items()} == {
+        name: weight.dtype for name, weight in after.items()
+    }
+    assert all(torch.equal(before[name].float(), after[name].float()) for name in before)
 
 
 # Where there is none

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from benchmarking import calibrate as calibrate_file
-from benchmarking.calibrate import cache_bytes, time_copies, time_products
+from benchmarking.calibrate import cache_bytes, product_of, time_copies, time_products
 from benchmarking.environment import describe_environment
 from benchmarking.precision import PRECISIONS, without_tf32
 from hooks import WallClock
 from results.schema import Roofs
 from results.store import Store
+from sam.quantise import EIGHT_BITS
 
 CPU = torch.device("cpu")
 ON_A_CPU = [name for name, precision in PRECISIONS.items() if precision.on_cpu]
+EIGHT_BIT = [name for name, precision in PRECISIONS.items() if precision.eight_bits is not None]
+WHOLE = [name for name in PRECISIONS if name not in EIGHT_BIT]
 
 
 # What is measured
@@ -60,7 +65,7 @@ def test_products_grow_until_they_take_long_or_are_the_largest(
     assert time_products("fp32", CPU, WallClock()).side == side
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", WHOLE)
 def test_products_are_of_the_precisions_type(quick_calibration, monkeypatch, precision):
     seen = []
     true = torch.mm
@@ -75,6 +80,33 @@ def test_products_are_of_the_precisions_type(quick_calibration, monkeypatch, pre
     dtype = getattr(torch, PRECISIONS[precision].dtype)
 
     assert set(seen) == {(dtype, dtype, dtype, PRECISIONS[precision].tf32)}
+
+
+@pytest.mark.parametrize("precision", EIGHT_BIT)
+def test_products_in_eight_bits_are_of_numbers_of_eight_bits(
+    quick_calibration, monkeypatch, precision
+):
+    bits, seen = EIGHT_BITS[PRECISIONS[precision].eight_bits], []
+
+    def spying(*factors):
+        seen.append({factor.dtype for factor in factors})
+        return bits.product(*factors)
+
+    monkeypatch.setitem(EIGHT_BITS, precision, replace(bits, product=spying))
+    products = time_products(precision, CPU, WallClock())
+
+    assert len(seen) > len(products.product_s)
+    assert all(types == {bits.dtype} for types in seen)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_product_is_of_two_matrices_in_the_precision(precision):
+    matrices = [torch.randn(32, 32, generator=torch.Generator().manual_seed(n)) for n in (0, 1)]
+    product = product_of(matrices, precision)()
+
+    assert product.shape == (32, 32)
+    assert torch.equal(product, product_of(matrices, precision)())
+    assert product.any()
 
 
 def test_a_copy_takes_at_most_a_quarter_of_the_free_memory(quick_calibration, monkeypatch):

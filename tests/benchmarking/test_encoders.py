@@ -269,6 +269,27 @@ def test_an_encoder_in_float32_is_compared_with_nothing(write, measure):
     assert measure(write(), passes=("embedding_error",)).embedding_error is None
 
 
+@pytest.mark.parametrize("name", ["compile", "cudagraphs", "max-autotune"])
+def test_a_compiled_encoder_may_return_more_than_one_tensor(write, measure, monkeypatch, name):
+    monkeypatch.setattr(torch, "compile", lambda encoder, **options: encoder)
+    path = write(
+        """
+from torch import nn
+
+
+class Named(nn.Conv2d):
+    def forward(self, images):
+        return {"features": super().forward(images)}
+
+
+def make():
+    return Named(3, 4, 16, 16)
+"""
+    )
+
+    assert measure(path, execution=name, passes=("latency",)).output.shape == (2, 4, 4, 4)
+
+
 def test_an_encoder_gets_images_as_sam_does(write, make_case, make_plan):
     case, plan = make_case(model=write(), attention=OWN, weights=OWN), make_plan()
     pixels = torch.rand(3, 64, 48) * 255

@@ -24,8 +24,14 @@ from benchmarking.execution import (
     prepare_onnxruntime,
     prepare_regional,
 )
+from benchmarking.precision import PRECISIONS
+from benchmarking.sweep import unsupported_reason
 from sam.attention import ATTENTION
 from sam.build import build_sam_model
+
+# What each execution of the whole encoder asks of torch.compile, and those that replay graphs.
+MODES = {"compile": None, "cudagraphs": "reduce-overhead", "max-autotune": "max-autotune"}
+GRAPHED = ("cudagraphs", "max-autotune")
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +71,7 @@ def encoder():
 
 @pytest.mark.parametrize("name", EXECUTIONS)
 def test_an_execution_computes_what_eager_does(encoder, name):
-    if name in ("compile", "regional") and not can_build():
+    if name not in ("eager", "onnxruntime") and not can_build():
         pytest.skip("torch.compile on a CPU needs g++ and Python.h")
 
     assert distance(encoder, EXECUTIONS[name].prepare(deepcopy(encoder))) <= 1e-4
@@ -139,9 +145,72 @@ def test_a_module_that_runs_as_it_is_can_be_hooked(encoder, name):
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-@pytest.mark.parametrize("name", [name for name in EXECUTIONS if name != "onnxruntime"])
+@pytest.mark.parametrize(
+    "name", [name for name in EXECUTIONS if name not in ("onnxruntime", "cudagraphs")]
+)
 def test_what_torch_runs_it_runs_everywhere(name, device):
     assert EXECUTIONS[name].why_unsupported(device, "bf16") is None
+
+
+# Modes of torch.compile
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What torch.compile was asked for; each call's output is the same memory, as in a graph."""
+    found = []
+
+    def compiled(module, **options):
+        found.append(options)
+        memory = torch.zeros(2, 3)
+
+        def forward(images):
+            found.append(memory)
+            return memory.copy_(module(images))
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    return found
+
+
+@pytest.mark.parametrize(("name", "mode"), MODES.items())
+def test_each_mode_is_asked_of_torch_for_the_whole_encoder_at_one_shape(asked, name, mode):
+    EXECUTIONS[name].prepare(nn.Identity())
+
+    assert asked == [{"mode": mode, "fullgraph": True, "dynamic": False}]
+
+
+@pytest.mark.parametrize("name", GRAPHED)
+def test_an_output_is_kept_when_a_graph_writes_the_next_into_the_same_memory(asked, name):
+    forward = EXECUTIONS[name].prepare(nn.Identity())
+    first, second = (forward(torch.full((2, 3), value)) for value in (1.0, 2.0))
+    memory = asked[-1]
+
+    assert torch.equal(first, torch.ones(2, 3))
+    assert memory.data_ptr() not in (first.data_ptr(), second.data_ptr())
+
+
+@pytest.mark.parametrize("name", GRAPHED)
+def test_a_copy_of_a_compiled_encoders_output_is_what_it_computes(captured_only, encoder, name):
+    assert distance(encoder, EXECUTIONS[name].prepare(deepcopy(encoder))) == 0
+
+
+@pytest.mark.parametrize("name", GRAPHED)
+def test_a_graphs_memory_is_not_told(name):
+    assert EXECUTIONS[name].hides_memory("cpu") is None
+    assert "CUDA graph's memory" in EXECUTIONS[name].hides_memory("cuda")
+
+
+def test_cudagraphs_are_refused_on_a_cpu_with_the_reason(make_case, environment):
+    reason = unsupported_reason(make_case(execution="cudagraphs"), environment)
+
+    assert reason == "cudagraphs needs a CUDA GPU: a CPU has no launches to save"
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_cudagraphs_are_run_on_a_gpu_in_every_precision(precision):
+    assert EXECUTIONS["cudagraphs"].why_unsupported("cuda", precision) is None
 
 
 # onnxruntime

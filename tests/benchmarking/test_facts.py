@@ -14,7 +14,7 @@ from torch import nn
 from benchmarking import facts
 from benchmarking.encoders import load_encoder
 from benchmarking.facts import count_breaks, count_facts, facts_of, output_sums
-from benchmarking.precision import without_tf32
+from benchmarking.precision import PRECISIONS, without_tf32
 from benchmarking.work import sam_work
 from results.facts import Facts
 from results.schema import ENCODER, OWN
@@ -23,6 +23,8 @@ from sam.build import fill_random
 from sam.configs import MODELS
 
 SIZE = 128  # pixels
+OTHERS = [name for name in PRECISIONS if name != "fp32"]
+EIGHT_BIT = [name for name, precision in PRECISIONS.items() if precision.eight_bits is not None]
 FUSED = "aten.scaled_dot_product_attention.default"
 SOFTMAX = "aten.softmax.int"
 OWN_FILE = """
@@ -106,7 +108,7 @@ def tiny(make_case):
 @pytest.fixture(scope="module")
 def found(tiny):
     """Facts of the tiny model by attention and precision, counted once."""
-    asked = (*((name, "fp32") for name in ATTENTION), ("sdpa", "bf16"), ("sdpa", "fp16"))
+    asked = (*((name, "fp32") for name in ATTENTION), *(("sdpa", name) for name in OTHERS))
     return {each: facts_of(tiny(attention=each[0], precision=each[1])) for each in asked}
 
 
@@ -202,7 +204,15 @@ def test_fp16_halves_the_bytes_of_all_but_what_stays_in_float32(found):
     assert bf16 < fp16 < fp32
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("precision", EIGHT_BIT)
+def test_eight_bits_are_fewer_bytes_of_as_many_parameters_and_flops(found, precision):
+    eight, half = found["sdpa", precision], found["sdpa", "bf16"]
+
+    assert half.weights_bytes / 2 < eight.weights_bytes < half.weights_bytes
+    assert (eight.parameters, eight.flops) == (half.parameters, half.flops)
+
+
+@pytest.mark.parametrize("precision", OTHERS)
 def test_the_output_is_of_float64_whatever_the_precision(found, precision):
     assert found["sdpa", precision].output == found["sdpa", "fp32"].output
 

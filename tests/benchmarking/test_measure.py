@@ -31,6 +31,7 @@ ON_A_CPU = tuple(name for name in PASSES if name != "energy")
 # What lets every pass find something, at once.
 EVERYTHING = {"attention": "sdpa", "passes": PASSES, "points_per_side": 2}
 HIDING = [name for name, execution in EXECUTIONS.items() if execution.hides_modules]
+HIDING_MEMORY = [name for name, execution in EXECUTIONS.items() if execution.hides_memory("cpu")]
 BLOCKS = [f"blocks.{index}" for index in range(4)]
 PARTS = ("norm1", "attn", "norm2", "mlp")
 
@@ -213,6 +214,16 @@ def test_modules_that_an_execution_hides_are_missing_with_a_note(run_case, monke
 
     assert measured.modules is None
     assert measured.notes["modules"] == f"unsupported: {EXECUTIONS[name].hides_modules}"
+    assert measured.work.flops > 0
+
+
+@pytest.mark.parametrize("name", HIDING_MEMORY)
+def test_a_peak_that_an_execution_hides_is_missing_with_a_note(run_case, monkeypatch, name):
+    monkeypatch.setitem(EXECUTIONS, name, replace(EXECUTIONS[name], prepare=prepare_eager))
+    measured = run_case(execution=name, passes=("memory", "flops"), image_size=32)
+
+    assert measured.memory is None
+    assert measured.notes["memory"] == f"unsupported: {EXECUTIONS[name].hides_memory('cpu')}"
     assert measured.work.flops > 0
 
 

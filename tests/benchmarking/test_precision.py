@@ -8,11 +8,17 @@ import pytest
 import torch
 
 from benchmarking.precision import PRECISIONS, apply_precision, why_unsupported, without_tf32
-from sam.build import build_sam_model
+from benchmarking.sweep import unsupported_reason
+from results.schema import OWN
+from sam.build import allocate_sam, build_sam_model
+from sam.configs import MODELS
+from sam.quantise import EIGHT_BITS, EightBitLinear
 
 ON_CPU = [name for name, precision in PRECISIONS.items() if precision.on_cpu]
 LIMITED = [name for name, precision in PRECISIONS.items() if precision.cuda_capability]
-# Relative L2 distance from float32: twice what was seen, 0.012 and 0.0014.
+EIGHT_BIT = [name for name, precision in PRECISIONS.items() if precision.eight_bits is not None]
+# Relative L2 distance from float32: twice what was seen, 0.012 and 0.0014; of eight bits, as many
+# times bfloat16's as their budget is.
 TOLERANCE = {"float32": 0.0, "bfloat16": 0.024, "float16": 0.0028}
 
 
@@ -71,7 +77,9 @@ def test_a_precision_stays_near_float32(model, name):
     with torch.inference_mode():
         output = model.image_encoder(images.to(dtype)).float()
 
-    assert (output - expected).norm() <= TOLERANCE[PRECISIONS[name].dtype] * expected.norm()
+    tolerance = TOLERANCE[PRECISIONS[name].dtype] * (PRECISIONS[name].budget or 1)
+
+    assert (output - expected).norm() <= tolerance * expected.norm()
 
 
 @pytest.mark.parametrize("name", PRECISIONS)
@@ -140,3 +148,141 @@ def test_tf32_is_off_for_a_while_and_then_as_it_was(before, is_error):
 
     assert during == [False, False]
     assert tuple(backend.allow_tf32 for backend in FLAGS) == before
+
+
+# Eight bits
+
+
+def eight_bit_layers(model):
+    return {
+        name: module for name, module in model.named_modules() if isinstance(module, EightBitLinear)
+    }
+
+
+def test_a_precision_is_approximate_exactly_where_products_are_in_eight_bits():
+    budgets = {name: precision.budget for name, precision in PRECISIONS.items()}
+
+    assert [name for name, budget in budgets.items() if budget is not None] == EIGHT_BIT
+    assert all(budgets[name] > 1 for name in EIGHT_BIT)
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_a_precision_says_that_it_is_approximate_where_it_is(name):
+    assert ("approximate" in PRECISIONS[name].summary) == (name in EIGHT_BIT)
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [("fp8", ("mlp.lin1", "mlp.lin2")), ("int8", ("attn.qkv", "mlp.lin1", "mlp.lin2"))],
+)
+def test_these_layers_of_every_block_are_in_eight_bits_and_no_other(model, name, parts):
+    apply_precision(model, name)
+    blocks = range(len(model.image_encoder.blocks))
+
+    assert set(eight_bit_layers(model)) == {
+        f"image_encoder.blocks.{index}.{part}" for index in blocks for part in parts
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in PRECISIONS if name not in EIGHT_BIT])
+def test_a_precision_that_is_not_approximate_has_no_layer_in_eight_bits(model, name):
+    apply_precision(model, name)
+
+    assert eight_bit_layers(model) == {}
+
+
+@pytest.mark.parametrize("name", EIGHT_BIT)
+def test_an_encoder_alone_has_the_layers_in_eight_bits_that_it_has_in_its_model(model, name):
+    alone = build_sam_model("tiny", image_size=64).image_encoder
+    for each in (model, alone):
+        apply_precision(each, name)
+
+    assert list(eight_bit_layers(alone)) == list(eight_bit_layers(model.image_encoder))
+
+
+@pytest.mark.parametrize("name", EIGHT_BIT)
+def test_a_bias_beside_weights_of_eight_bits_is_bfloat16_and_a_scale_is_float32(model, name):
+    apply_precision(model, name)
+    layers = eight_bit_layers(model).values()
+
+    assert {layer.weight.dtype for layer in layers} == {EIGHT_BITS[name].dtype}
+    assert {layer.bias.dtype for layer in layers} == {torch.bfloat16}
+    assert {layer.weight_scale.dtype for layer in layers} == {torch.float32}
+
+
+@pytest.mark.parametrize("name", EIGHT_BIT)
+def test_all_but_eight_bits_and_their_scales_is_what_it_is_in_bf16(model, name):
+    expected = build_sam_model("tiny", image_size=64)
+    apply_precision(expected, "bf16")
+    apply_precision(model, name)
+    found = model.state_dict()
+    large = {f"{layer}.weight" for layer in eight_bit_layers(model)}
+    scales = {f"{layer}.weight_scale" for layer in eight_bit_layers(model)}
+
+    assert set(found) == set(expected.state_dict()) | scales
+    for key, weight in expected.state_dict().items():
+        assert key in large or torch.equal(found[key], weight)
+        assert key in large or found[key].dtype == weight.dtype
+
+
+@pytest.mark.parametrize("name", EIGHT_BIT)
+def test_weights_are_rounded_once_from_float32(model, name):
+    layer = model.image_encoder.blocks[0].mlp.lin1
+    numbers, scale = EIGHT_BITS[name].quantise(layer.weight.detach())
+    apply_precision(model, name)
+    quantised = model.image_encoder.blocks[0].mlp.lin1
+
+    assert torch.equal(quantised.weight.float(), numbers.float())
+    assert torch.equal(quantised.weight_scale, scale)
+
+
+@pytest.mark.parametrize("name", EIGHT_BIT)
+def test_what_eight_bits_do_to_an_embedding_is_more_than_rounding_to_bf16(name):
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    errors = []
+    for each in ("bf16", name):
+        model = build_sam_model("tiny", image_size=64)
+        with torch.inference_mode():
+            expected = model.image_encoder(images)
+            output = model.image_encoder(images.to(apply_precision(model, each))).float()
+        errors.append(float((output - expected).norm()))
+
+    assert errors[0] < errors[1]
+
+
+@pytest.mark.parametrize("model_name", MODELS)
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_a_model_without_weights_takes_every_precision(name, model_name):
+    model = allocate_sam(MODELS[model_name], 1024, "sdpa", "meta")
+    dtype = apply_precision(model, name)
+    images = torch.empty(1, 3, 1024, 1024, device="meta", dtype=dtype)
+
+    assert {weight.device.type for weight in model.image_encoder.parameters()} == {"meta"}
+    assert model.image_encoder(images).dtype == dtype
+
+
+@pytest.mark.parametrize("name", EIGHT_BIT)
+def test_an_encoder_that_is_not_sams_is_refused_eight_bits_with_the_reason(
+    make_case, environment, name
+):
+    case = make_case(model="a.b:c", attention=OWN, weights=OWN, precision=name)
+
+    assert unsupported_reason(case, environment) == (
+        f"{name} knows the linear layers of SAM's own encoder alone"
+    )
+
+
+@pytest.mark.parametrize("name", ON_CPU)
+def test_sams_encoder_is_refused_no_precision_that_a_cpu_has(make_case, environment, name):
+    assert unsupported_reason(make_case(precision=name), environment) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "is_able"),
+    [
+        ("fp8", (8, 0), False), ("fp8", (8, 6), False), ("fp8", (8, 9), True),
+        ("int8", (7, 5), False), ("int8", (8, 0), True),
+    ],
+)  # fmt: skip
+def test_a_gpu_has_fp8_from_ada_on_and_int8_from_ampere_on(name, capability, is_able):
+    assert (why_unsupported(name, "cuda", capability) is None) == is_able

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 import pytest
 
 from benchmarking.made_up import COMPUTE_SHARE
+from benchmarking.precision import PRECISIONS
 from dashboards.theme import (
     DASHES,
     GPU_COLORS,
@@ -30,6 +31,7 @@ from dashboards.theme import (
 from sam.attention import ATTENTION
 
 UNKNOWN = "A GPU of next year"
+JOINED = [f"{window}+{of_global}" for window in DASHES for of_global in DASHES]
 
 
 @pytest.mark.parametrize("device", [*GPU_COLORS, UNKNOWN, ""])
@@ -75,6 +77,28 @@ def test_every_attention_has_its_own_line(attention):
 
 def test_an_unknown_attention_has_a_line_of_no_other():
     assert dash_of("new") not in DASHES.values()
+
+
+@pytest.mark.parametrize("attention", JOINED)
+def test_two_attentions_that_are_joined_have_a_line_of_their_own(attention):
+    others = {dash_of(each) for each in (*DASHES, *JOINED, "new") if each != attention}
+
+    assert dash_of(attention) not in others
+
+
+@pytest.mark.parametrize("attention", JOINED)
+def test_a_line_of_two_attentions_is_one_that_plotly_draws(attention):
+    assert go.Scatter(line={"dash": dash_of(attention)}).line.dash == dash_of(attention)
+
+
+@pytest.mark.parametrize("name", ["new+sdpa", "sdpa+new", "sdpa+sdpa+sdpa", "+", "sdpa+", ""])
+def test_a_joined_attention_of_which_one_is_unknown_has_the_line_of_an_unknown_one(name):
+    assert dash_of(name) == dash_of("new")
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_precision_that_can_be_measured_has_its_own_marker(precision):
+    assert [marker_of(each) for each in MARKERS].count(MARKERS[precision]) == 1
 
 
 @pytest.mark.parametrize("position", [0, 7, 8, 100])

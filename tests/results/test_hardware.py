@@ -43,7 +43,7 @@ OURS = "NVIDIA L4"
 
 # What a person may write, and what the error must tell of it.
 WRONG = {
-    "an unknown key": (L4 + "fp8 = 9", ["'fp8'", f"'{OURS}'", "Known: fp32, tf32, bf16, fp16"]),
+    "an unknown key": (L4 + "fp4 = 9", ["'fp4'", f"'{OURS}'", "Known: fp32, tf32, bf16, fp16"]),
     "a misspelt key": (L4.replace("memory", "memroy"), ["'memroy'", "is unknown"]),
     "a missing key": (f'["{OURS}"]\nfp32 = 1', ["memory", "GB/s", "got none"]),
     "text": (L4.replace("4.5", '"4.5"'), ["fp16", "number of TFLOP/s", "got '4.5'"]),
@@ -139,7 +139,59 @@ def test_a_source_tells_whether_the_rates_were_printed_with_sparsity(peak):
 
 
 def test_a_precision_that_a_gpu_lacks_is_absent():
-    assert set(PEAKS["T4"].flops_per_s) == {"fp32", "fp16"}
+    assert set(PEAKS["T4"].flops_per_s) == {"fp32", "fp16", "int8"}
+
+
+# Dense, as NVIDIA's data sheets print them, halved where they print them with sparsity.
+@pytest.mark.parametrize(
+    ("gpu", "fp8", "int8"),
+    [
+        ("L4", 242, 242), ("L40S", 733, 733), ("H100", 1979, 1979), ("H200", 1979, 1979),
+        ("H100 PCIe", 1513, 1513), ("H100 NVL", 1671, 1671), ("B200", 4500, 4500),
+        ("RTX 4090", 330.4, 660.6), ("A100 40GB", 0, 624), ("A100 80GB", 0, 624),
+        ("A100 80GB PCIe", 0, 624), ("T4", 0, 130), ("A10", 0, 250),
+    ],
+)  # fmt: skip
+def test_rates_of_eight_bits_are_those_of_the_data_sheet(gpu, fp8, int8):
+    rates = {name: rate / 1e12 for name, rate in PEAKS[gpu].flops_per_s.items()}
+
+    assert rates.get("fp8", 0) == pytest.approx(fp8, rel=1e-3)
+    assert rates["int8"] == pytest.approx(int8, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "gpu", ["T4", "A10", "A10G", "RTX A6000", "A100 40GB", "A100 80GB", "A100 80GB PCIe"]
+)
+def test_a_gpu_older_than_ada_has_no_fp8(gpu):
+    assert "fp8" not in PEAKS[gpu].flops_per_s
+
+
+@pytest.mark.parametrize("peak", PEAKS.values(), ids=PEAKS)
+def test_eight_bits_are_at_least_twice_as_fast_as_a_half(peak):
+    rates = peak.flops_per_s
+
+    assert rates.get("fp8", 2 * rates["fp16"]) == pytest.approx(2 * rates["fp16"])
+    assert rates["int8"] >= 2 * rates["fp16"]
+
+
+def test_a_persons_row_takes_fp8_and_int8(write):
+    peak = read_peaks(write(L4 + "fp8 = 8\nint8 = 9"))[OURS]
+
+    assert (peak.flops_per_s["fp8"], peak.flops_per_s["int8"]) == (8e12, 9e12)
+
+
+@pytest.mark.parametrize("key", ["fp8", "int8"])
+def test_a_persons_row_may_have_one_of_them_alone(write, key):
+    peak = read_peaks(write(L4 + f"{key} = 8"))[OURS]
+
+    assert set(peak.flops_per_s) == {"fp32", "tf32", "bf16", "fp16", key}
+
+
+@pytest.mark.parametrize(("key", "unit"), [("fp8", "TFLOP/s"), ("int8", "TOP/s")])
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "true"])
+def test_a_wrong_rate_of_eight_bits_is_refused_with_its_unit(write, key, unit, value):
+    with pytest.raises(HardwareError, match=f"{key}.*number of {unit}"):
+        read_peaks(write(L4 + f"{key} = {value}"))
 
 
 def test_a_figure_is_stored_in_base_units(write):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import sam
 from sam.attention import ATTENTION
 from sam.configs import MODELS
 from sam.image_encoder import ImageEncoderViT
+from sam.quantise import EIGHT_BITS, quantise_linears
 from sam.work import Formats, encoder_work
 
 LARGE = ("vit_b", "vit_l", "vit_h")
@@ -212,6 +214,46 @@ def test_formats_change_no_flops(attention):
     )
 
     assert [work.flops for work in mixed.values()] == [work.flops for work in plain.values()]
+
+
+@pytest.mark.parametrize("bits", EIGHT_BITS)
+@pytest.mark.parametrize(("model", "image_size"), [("tiny", 64), ("tiny", 240), ("vit_b", 1024)])
+def test_weights_of_eight_bits_are_the_bytes_of_the_true_modules(model, image_size, bits):
+    encoder = build_on_meta(model, image_size, "reference")
+    quantise_linears(encoder, bits)
+    for name, weight in (*encoder.named_parameters(), *encoder.named_buffers()):
+        if weight.element_size() > 1 and not name.endswith("weight_scale"):
+            weight.data = weight.data.bfloat16()
+    formats = Formats(weight=2, residual=2, eight_bits=EIGHT_BITS[bits].layers)
+    works = encoder_work(MODELS[model], image_size, "reference", formats)
+
+    def true_bytes(module):
+        return sum(weight.nbytes for weight in (*module.parameters(), *module.buffers()))
+
+    assert {name: work.weight_bytes for name, work in works.items()} == {
+        name: true_bytes(encoder.get_submodule(name)) for name in works
+    }
+
+
+@pytest.mark.parametrize("bits", EIGHT_BITS)
+@pytest.mark.parametrize("model", MODELS)
+def test_eight_bits_change_neither_flops_nor_what_an_image_moves(model, bits):
+    layers = EIGHT_BITS[bits].layers
+    eight, half = (
+        encoder_work(MODELS[model], 1024, "reference", formats)
+        for formats in (Formats(2, 2, layers), Formats(2, 2))
+    )
+
+    for name, work in half.items():
+        assert replace(eight[name], weight_bytes=work.weight_bytes) == work
+
+
+@pytest.mark.parametrize("layer", ["attn.qkv", "mlp.lin1", "mlp.lin2"])
+def test_a_layer_in_eight_bits_has_a_byte_a_weight_a_scale_and_a_bias_a_row(layer):
+    formats = Formats(weight=2, residual=2, eight_bits=(layer,))
+
+    assert formats.linear(layer, 100, 10) == 100 * 10 + 4 * 10 + 2 * 10
+    assert formats.linear("attn.proj", 100, 10) == 2 * (100 * 10 + 10)
 
 
 def test_a_limit_can_be_told_without_torch():

@@ -34,10 +34,13 @@ def make_evidence(make_record, make_case, make_gpu_environment, fake_device, nvm
     Args:
         smaller_s: Seconds of a forward at half the batch size.
         gpu: The GPU's name.
+        precision: Of the cases.
         changes: NVML's answers, or what the GPU does.
     """
 
-    def make(device="cuda:0", smaller_s=0.006, gpu=KNOWN_GPU, **changes) -> Evidence:
+    def make(
+        device="cuda:0", smaller_s=0.006, gpu=KNOWN_GPU, precision="fp32", **changes
+    ) -> Evidence:
         machine = make_gpu_environment("9.0")
         machine = machine.model_copy(
             update={"gpus": (machine.gpus[0].model_copy(update={"name": gpu}),)}
@@ -48,8 +51,8 @@ def make_evidence(make_record, make_case, make_gpu_environment, fake_device, nvm
         def record(batch_size, **changes):
             measurement = fake_device.measurement_of(make_case(batch_size=batch_size), **changes)
             return make_record(
-                batch_size=batch_size, device=device, environment=machine,
-                measurement=measurement, telemetry=telemetry,
+                batch_size=batch_size, device=device, precision=precision,
+                environment=machine, measurement=measurement, telemetry=telemetry,
             )  # fmt: skip
 
         return Evidence(record(2, **changes), [record(1, times_s=lambda index: smaller_s)])

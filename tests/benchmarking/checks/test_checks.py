@@ -42,6 +42,12 @@ FAILURES = [
     ("output", "invalid", "its shape is", {"shape": (1, 256, 4, 4)}),
     ("output", "invalid", "its type is float16", {"dtype": "float16"}),
     ("same_for_any_batch", "invalid", "depends on the batch", {"batch_error": 0.01}),
+    ("approximation", "warn", "err 7.0 times as much as bf16's; fp8 may 6", {
+        "precision": "fp8", "error": (0.07, 0.01),
+    }),
+    ("approximation", "warn", "err 3.5 times as much as bf16's; int8 may 3", {
+        "precision": "int8", "error": (0.035, 0.01),
+    }),
     ("steady", "invalid", "became slower", {"times_s": drifting}),
     ("steady", "invalid", "became faster", {"times_s": lambda index: 0.02 - drifting(index)}),
     ("steady", "warn", "became slower", {"times_s": drifting, "forwards": 9}),
@@ -78,7 +84,10 @@ PASSES = {
     "spread": "latency", "events": "latency", "host": "latency", "coverage": "modules",
     "hooks": "plain_forward_s", "timer": "timer_test_s", "resolution": "modules",
     "monotony": "latency",
+    "approximation": "embedding_error",
 }  # fmt: skip
+# What a check needs, to have something to look at.
+APPLIES = {"approximation": {"precision": "int8", "error": (0.02, 0.01)}}
 
 
 # Each check
@@ -86,7 +95,7 @@ PASSES = {
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_a_check_passes_on_a_gpu_that_is_fine(make_evidence, name):
-    check = judge(make_evidence())[name]
+    check = judge(make_evidence(**APPLIES.get(name, {})))[name]
 
     assert (check.verdict, check.reason) == ("pass", None)
     assert check.limit == CHECKS[name].limit
@@ -112,7 +121,7 @@ def test_every_check_can_fail():
 
 @pytest.mark.parametrize("name", PASSES)
 def test_a_check_whose_pass_was_not_run_is_absent(make_evidence, name):
-    evidence = make_evidence(left_out=(PASSES[name],))
+    evidence = make_evidence(left_out=(PASSES[name],), **APPLIES.get(name, {}))
 
     assert name not in judge(Evidence(evidence.record))
 
