@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check gate format lint types wheel bench-overhead bench-upstream bench-masks bench-referee bench-gate bench-dashboard clean
+.PHONY: help quickstart test check gate format lint types wheel bench-overhead bench-encoder bench-masks bench-referee bench-gate bench-dashboard clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -36,8 +36,8 @@ types: $(VENV)/installed-test
 bench-overhead: $(VENV)/installed-test  ## What the timer's hooks cost a forward
 	$(BIN)/python tests/benches/overhead.py $(ARGS)
 
-bench-upstream: $(VENV)/installed-test  ## Our encoder beside upstream's, in one run
-	$(BIN)/python tests/benches/upstream.py $(ARGS)
+bench-encoder: $(VENV)/installed-bench  ## Our encoder beside upstream's and transformers', in one run
+	$(BIN)/python -m tests.benches.encoder $(ARGS)
 
 bench-masks: $(VENV)/installed-test  ## Our mask generator beside upstream's, in one run
 	$(BIN)/python tests/benches/masks.py $(ARGS)
@@ -50,6 +50,10 @@ bench-gate: $(VENV)/installed-test  ## How often the gate cries wolf, and what i
 
 bench-dashboard: $(VENV)/installed-test  ## How fast the pages are on a large store
 	$(BIN)/python tests/benches/dashboard.py $(ARGS)
+
+$(VENV)/installed-bench: $(VENV)/installed-test
+	$(PIP) --editable '.[bench]'
+	@touch $@
 
 clean:  ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -46,3 +46,32 @@ def torchvision_vit_b_16(image_size: int = 224) -> nn.Module:
     from torchvision.models import vit_b_16
 
     return vit_b_16(image_size=image_size)
+
+
+def transformers_vit_b(image_size: int = 1024) -> nn.Module:
+    """That of Hugging Face's SamModel, with torch's fused attention."""
+    return transformers_encoder(768, 12, 12, (2, 5, 8, 11), image_size)
+
+
+def transformers_vit_l(image_size: int = 1024) -> nn.Module:
+    return transformers_encoder(1024, 24, 16, (5, 11, 17, 23), image_size)
+
+
+def transformers_vit_h(image_size: int = 1024) -> nn.Module:
+    return transformers_encoder(1280, 32, 16, (7, 15, 23, 31), image_size)
+
+
+def transformers_encoder(
+    width: int, depth: int, heads: int, global_blocks: tuple[int, ...], image_size: int
+) -> nn.Module:
+    from transformers import SamVisionConfig, SamVisionModel
+
+    config = SamVisionConfig(
+        image_size=image_size,
+        hidden_size=width,
+        num_hidden_layers=depth,
+        num_attention_heads=heads,
+        global_attn_indexes=list(global_blocks),
+        attn_implementation="sdpa",
+    )
+    return SamVisionModel(config).vision_encoder

@@ -1,0 +1,210 @@
+"""SAM's image encoder as others have it and as we do: all in turn, in one run.
+
+What is printed comes from records in a store, so that `sam-bench show` and the pages have them too.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections import defaultdict
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.console import Console
+
+from benchmarking.checks import Evidence, judge
+from benchmarking.environment import describe_environment
+from benchmarking.execution import EXECUTIONS
+from benchmarking.planning import new_sweep, utc_now
+from benchmarking.precision import PRECISIONS
+from benchmarking.report import View, markdown
+from benchmarking.runner import Attempt, judged, make_record
+from benchmarking.sweep import QUICK, is_known, resolve_device, unsupported_reason
+from results.frames import case_frame
+from results.limits import with_roofs
+from results.metrics import METRICS
+from results.schema import OWN, Case, Environment, Record, TimingPlan
+from results.stats import median_interval
+from results.store import Store
+
+from .turns import LOOKS, OTHERS, Entry, in_turn, release
+
+PACKAGES = {"upstream": "segment_anything", "transformers": "transformers"}
+GPU = (
+    "upstream,transformers,reference eager,sdpa eager,auto eager,auto regional,auto compile,"
+    "triton compile,auto cudagraphs"
+)
+CPU = "upstream,transformers,reference eager,sdpa eager,auto eager"
+ON_GPU = {
+    "models": "vit_b,vit_l,vit_h", "precisions": "bf16", "batches": "1,2,4,8,16", "names": GPU,
+}  # fmt: skip
+ON_CPU = {"models": "vit_b", "precisions": "fp32,bf16", "batches": "1", "names": CPU}
+SHOWN = (
+    "image_s", "images_per_s", "mfu", "mfu_measured", "peak_bytes", "embedding_error",
+    "first_forward_s",
+)  # fmt: skip
+
+
+@click.command()
+@click.option("--model", "models", help="[default: vit_b,vit_l,vit_h on a GPU, vit_b on a CPU]")
+@click.option("--batch-size", "batches", help="[default: 1,2,4,8,16 on a GPU, 1 on a CPU]")
+@click.option("--image-size", default=1024, show_default=True)
+@click.option("--precision", "precisions", help="[default: bf16 on a GPU, fp32,bf16 on a CPU]")
+@click.option("--encoder", "names", help=f"[default: {GPU} on a GPU, {CPU} on a CPU]")
+@click.option("--rounds", default=7, show_default=True, help="Turns that everyone gets.")
+@click.option("--store", default="runs", show_default=True)
+def main(image_size: int, rounds: int, store: str, **given: str | None) -> None:
+    """Several are given with commas; an encoder of ours is its attention and its execution."""
+    # A compilation is measured cold: the seconds of a cache hit say nothing.
+    os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
+    environment = describe_environment()
+    device = resolve_device("auto", environment)
+    defaults = ON_CPU if device == "cpu" else ON_GPU
+    axes = [(given[axis] or default).split(",") for axis, default in defaults.items()]
+    entries = plan_entries(axes, image_size, device, environment)
+    plan = TimingPlan(**{**QUICK, "passes": ("latency", *LOOKS)})
+    kept = Store(Path(store))
+    command = f"make bench-encoder ARGS={shlex.quote(shlex.join(sys.argv[1:]))}"
+    sweep = new_sweep(list(entries), plan, environment, kept, command)
+    groups: dict[tuple[str, str], list[Case]] = defaultdict(list)
+    for case, entry in entries.items():
+        groups[entry.model, exact(case.precision)].append(case)
+    with kept.lock(sweep.sweep_id):
+        kept.write_sweep(sweep)
+        for (model, precision), cases in groups.items():
+            click.echo(f"{utc_now()} {model} {precision}", err=True)
+            for case, outcome in in_turn({case: entries[case] for case in cases}, plan, rounds):
+                record = make_record(sweep, case, Attempt(outcome), utc_now())
+                kept.write_record(checked(record, kept))
+            release()
+    records = kept.read(sweep.sweep_id).records
+    view = table({record.case: record for record in records}, entries, rounds)
+    Console(width=250).print(markdown(view), markup=False, highlight=False)
+
+
+def plan_entries(
+    axes: list[list[str]], image_size: int, device: str, environment: Environment
+) -> dict[Case, Entry]:
+    """What of the axes (models, precisions, batch sizes, names) can run here."""
+    entries: dict[Case, Entry] = {}
+    passed_over: dict[str, None] = {}
+    for model, precision, batch_size, name in product(*axes):
+        case = case_of(Entry(name, model), precision, int(batch_size), image_size, device)
+        reason = why_absent(name) or unsupported_reason(case, environment)
+        if reason is None:
+            entries[case] = Entry(name, model)
+        else:
+            passed_over[f"{name} in {case.precision} is left out: {reason}"] = None
+    for line in passed_over:
+        click.echo(line, err=True)
+    if not entries:
+        raise click.UsageError("Nothing of this can run here.")
+    return entries
+
+
+def exact(precision: str) -> str:
+    """The precision of others' encoders that one of ours is held against."""
+    return precision if PRECISIONS[precision].budget is None else "bf16"
+
+
+def case_of(entry: Entry, precision: str, batch_size: int, image_size: int, device: str) -> Case:
+    is_ours = entry.name not in OTHERS
+    attention, _, execution = entry.name.partition(" ") if is_ours else (OWN, "", "eager")
+    return Case(
+        model=entry.model if is_ours else OTHERS[entry.name] + entry.model,
+        batch_size=batch_size,
+        image_size=image_size,
+        precision=precision if is_ours else exact(precision),
+        attention=attention,
+        execution=execution,
+        device=device,
+        input="images",
+        weights="random" if is_ours else OWN,
+    )
+
+
+def why_absent(name: str) -> str | None:
+    """Why an encoder by this name can't be built here, or None where it can."""
+    if name in OTHERS:
+        package = PACKAGES[name]
+        return None if find_spec(package) else f"the package {package} is not installed"
+    attention, _, execution = name.partition(" ")
+    if not is_known("attention", attention) or execution not in EXECUTIONS:
+        raise click.UsageError(
+            f"--encoder must name {', '.join(OTHERS)}, or an attention and an execution with a "
+            f"space between, as 'auto compile', got {name!r}."
+        )
+    return None
+
+
+def checked(record: Record, store: Store) -> Record:
+    """With what its device can do at most, and the self-checks."""
+    if record.measurement is None:
+        return record
+    (record,) = with_roofs([record], store.read_roofs())
+    return judged(record, judge(Evidence(record, peaks=store.read_peaks())))
+
+
+def table(records: dict[Case, Record], entries: dict[Case, Entry], rounds: int) -> View:
+    """All contenders; the speed-up is over upstream in the same rounds."""
+    frame = case_frame(records.values()).set_index("case_id")
+    shown = [name for name in SHOWN if frame[name].notna().any()]
+    first, record = next(iter(records.items()))
+    gpu = record.environment.find_gpu(first.device)
+    view = View(
+        f"{gpu.name if gpu is not None else record.environment.cpu}, {first.image_size} px, torch "
+        f"{record.environment.torch}, {rounds} rounds in turn",
+        [
+            *("model", "precision", "batch", "encoder", "speed-up", "95 %"),
+            *(METRICS[name].heading for name in shown),
+        ],
+        caption="Speed-ups are over upstream in the same rounds, those of approximate precisions "
+        "over upstream in bf16. The embedding error is the relative L2 distance from upstream's "
+        "arithmetic in float32.",
+    )
+    baselines = {
+        (entry.model, case.precision, case.batch_size): records[case]
+        for case, entry in entries.items()
+        if entry.name == "upstream"
+    }
+    for case, entry in entries.items():
+        baseline = baselines.get((entry.model, exact(case.precision), case.batch_size))
+        figures = frame.loc[case.case_id]
+        view.rows.append(
+            [
+                *(entry.model, case.precision, str(case.batch_size), entry.name),
+                *speed_up(baseline, records[case]),
+                *(METRICS[name].show(figures[name]) for name in shown),
+            ]
+        )
+    return view
+
+
+def speed_up(baseline: Record | None, record: Record) -> tuple[str, str]:
+    """The median of the rounds' ratios, and its interval where there are rounds enough."""
+    if record.status != "ok":
+        return record.status, "-"
+    if baseline is None or baseline.status != "ok":
+        return "-", "-"
+    ratios = rounds_s(baseline) / rounds_s(record)
+    low, high = median_interval(ratios)
+    between = f"{low:.2f} .. {high:.2f}" if np.isfinite(low) and np.isfinite(high) else "-"
+    return f"{np.median(ratios):.2f}x", between
+
+
+def rounds_s(record: Record) -> np.ndarray:
+    """The median forward of each round."""
+    assert record.measurement is not None
+    latency = record.measurement.latency
+    assert latency is not None
+    chunks = np.split(np.array(latency.forward_s), np.cumsum(latency.chunk_forwards)[:-1])
+    return np.array([np.median(chunk) for chunk in chunks])
+
+
+if __name__ == "__main__":
+    main()
