@@ -34,7 +34,7 @@ MOST = 1_000_000  # of a figure: beyond any GPU's, but short of what forgot its 
 
 # A driver's name with one of these is another GPU's, or that of a slice of one (MIG), than the
 # same name without.
-APART = frozenset({"d", "laptop", "mig", "nvl"})
+APART = frozenset({"d", "laptop", "mig", "nvl", "super", "ti"})
 
 Figure = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
 Form = TypeVar("Form", bound=Strict)

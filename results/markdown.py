@@ -9,8 +9,10 @@ INVISIBLE = "\u200b"  # a space of no width, that keeps a word from being a link
 
 
 def cell(value: object) -> str:
-    """Anybody's text in a cell: it can't end the cell, nor call a person or an issue."""
-    plain = str(value)
+    """Anybody's text in a cell: it can't end the cell, call a person or an issue, nor drive a
+    terminal that it is printed to.
+    """
+    plain = "".join(char if char.isprintable() or char.isspace() else "?" for char in str(value))
     for sign in ("\\", "|", "`", "~", "]("):  # a bracket alone is none: headings read "[ms]"
         plain = plain.replace(sign, f"\\{sign}")
     plain = re.sub(r"<(?![ =0-9])", "&lt;", plain.replace("&", "&amp;"))  # "<= 5" stays legible

@@ -145,6 +145,25 @@ def make_record(make_case, make_measurement, environment):
     return make
 
 
+@pytest.fixture
+def timed(make_record, make_measurement, make_latency):
+    """Maker of records of forwards that take so long.
+
+    Args:
+        image_ms: That an image takes.
+        size: Of the batch.
+        n: Forwards.
+        forward_ms: Of each forward, in place of the three.
+    """
+
+    def make(image_ms=10.0, size=1, n=12, forward_ms=None, **changes):
+        forward_s = [each * 1e-3 for each in forward_ms or [size * image_ms] * n]
+        measurement = make_measurement(latency=make_latency(forward_s=forward_s))
+        return make_record(batch_size=size, **{"measurement": measurement} | changes)
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def made_up_gpu():
     """The names of made_up_gpu.py."""

@@ -194,6 +194,7 @@ MISTAKES = {
     "no store": ("show", "'runs' has no records: measure some with: sam-bench quickstart"),
     "no store to verify": ("store verify", "'runs' has no records: measure some with:"),
     "no store to repair": ("store repair --store gone", "'gone' has no records"),
+    "no store to recommend from": ("recommend", "'runs' has no records: measure some with:"),
     "word of the store": ("store mend", "No such command 'mend'."),
     "no store to export": ("export csv --store gone", "'gone' has no records"),
     "view": ("show layer", "'layer' is not one of 'cases', 'components', 'modules', .*'limits'"),
@@ -232,10 +233,13 @@ def test_an_unknown_sweep_is_refused_with_those_that_are_there(
     assert f"Known: {store.sweep_ids()[0]}." in mistake(invoke("show --sweep zzz"))
 
 
-@pytest.mark.parametrize(
-    "words",
-    ["show", "export csv", "plan -m tiny", "sweep -m tiny", "store verify", "store repair"],
-)
+WITH_A_STORE = [
+    "show", "export csv", "plan -m tiny", "sweep -m tiny", "recommend", "store verify",
+    "store repair",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", WITH_A_STORE)
 @pytest.mark.parametrize("kind", ["file", "pipe", "link to itself", "root", "long name"])
 def test_a_store_that_can_be_none_is_refused(invoke, launcher, tmp_path, words, kind, mistake):
     path = tmp_path / "runs"

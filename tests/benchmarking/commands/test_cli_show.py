@@ -17,6 +17,7 @@ from benchmarking.commands.showing import VIEW_NAMES
 from results.schema import Check, Kernels, KernelTime, Work
 
 CHECKS = {"spread": Check(value=0.5, limit="<= 0.05", verdict="warn", reason="a|b")}
+RECOMMEND = "recommend -m tiny -s 64"
 SAM_BENCH = Path(sys.executable).with_name("sam-bench")
 
 
@@ -96,7 +97,9 @@ def test_a_person_s_own_peaks_are_what_limits_are_of(invoke, full_store):
     assert rows[0]["floor_s"] == 4e9 / 8e12
 
 
-@pytest.mark.parametrize("words", ["show", "show limits", "export csv limits", "sweep -m tiny"])
+@pytest.mark.parametrize(
+    "words", ["show", "show limits", "export csv limits", "recommend", "sweep -m tiny"]
+)
 def test_a_file_of_peaks_that_is_wrong_is_a_mistake(invoke, full_store, mistake, words):
     (full_store.path / "hardware.toml").write_text("fp32")
 
@@ -234,6 +237,13 @@ def test_views_of_a_true_store_can_be_parsed(true_sweep, invoke, by):
     assert bool(table_of(shown["md"])) == bool(sizes)
 
 
+def test_a_batch_size_of_a_true_store_is_recommended(true_sweep, invoke):
+    result = invoke(f"{RECOMMEND} --format json --store", true_sweep.store)
+
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["batch_size"] in {1, 2, 4}
+
+
 def test_what_no_module_of_a_true_store_accounts_for_has_a_row(true_sweep, invoke):
     rows = json.loads(invoke("show modules --format json --store", true_sweep.store).stdout)
     blocks = [f"blocks.{index}" for index in range(4)]
@@ -241,7 +251,9 @@ def test_what_no_module_of_a_true_store_accounts_for_has_a_row(true_sweep, invok
     assert [row["module"] for row in rows] == ["patch_embed", *blocks, "neck", "unattributed"] * 3
 
 
-PRINTING = ["--help", "choices", "show", "show modules", "show --format json", "sweep"]
+PRINTING = [
+    "--help", "choices", "show", "show modules", "show --format json", RECOMMEND, "sweep",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("words", PRINTING)
@@ -264,7 +276,9 @@ def test_a_reader_that_goes_away_early_gets_no_traceback(true_sweep, words):
     [{"LANG": "C"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
     ids=["LANG=C", "ASCII alone"],
 )
-@pytest.mark.parametrize("words", ["choices", "show", "show --format md", "show --format csv"])
+@pytest.mark.parametrize(
+    "words", ["choices", "show", "show --format md", "show --format csv", RECOMMEND]
+)
 def test_a_locale_without_unicode_is_enough(mixed_store, tmp_path, words, locale, run_process):
     done = run_process(*words.split(), cwd=tmp_path, **locale)
 

@@ -1,0 +1,122 @@
+"""The command that answers which way to run the encoder: recommend."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import click
+
+from .showing import read_store
+from .terminal import EXIT_UNCLEAR, Mistake, out, store_option
+
+UNITS_S = {"ms": 1e-3, "s": 1.0}
+
+
+class Duration(click.ParamType):
+    """A number with its unit, in seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, parameter: click.Parameter | None, context: click.Context | None
+    ) -> float:
+        from ..sweep import quoted
+
+        found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s)", str(value))
+        seconds = float(found[1]) * UNITS_S[found[2]] if found else 0.0
+        if seconds <= 0:
+            got = quoted(value)
+            self.fail(f"must be a number above 0 with its unit, as 200ms or 0.2s, got {got}.")
+        return seconds
+
+
+@click.command()
+@click.option("-m", "--model", default="vit_b", show_default=True, help="Model type.")
+@click.option("--gpu", help="Words of the GPU's name, as L4; or cpu.  [default: the only one]")
+@click.option(
+    "-s", "--image-size", type=click.IntRange(16, 65_536), default=1024, show_default=True,
+    help="Pixels along an edge.",
+)  # fmt: skip
+@click.option(
+    "--latency", type=Duration(), help="Most that a forward may take, nine times in ten: 200ms."
+)
+@click.option("-p", "--precision", "named", help="May be chosen.  [default: all exact ones]")
+@click.option("--approximate", is_flag=True, help="Let fp8 and int8 be chosen too, unasked.")
+@click.option("--format", "form", type=click.Choice(("table", "json", "md")), default="table")
+@store_option
+def recommend(
+    model: str,
+    gpu: str | None,
+    image_size: int,
+    latency: float | None,
+    named: str | None,
+    approximate: bool,
+    form: str,
+    store_path: Path,
+) -> None:
+    """Say how to run the encoder on a GPU: batch, precision, attention and execution.
+
+    Told from the store's records: the fastest way that was measured, at the smallest batch within
+    5 % of its best, with the evidence, and how sure that is.
+
+    \b
+    Example:
+      sam-bench recommend --gpu H200 --model vit_h --latency 200ms --store demo
+    """
+    from results.frames import case_frame
+    from results.recommend import NoRecordError, Wanted
+    from results.recommend import recommend as find
+    from results.store import Store
+
+    from ..recommend_views import recommendation_view
+    from ..report import markdown, print_view
+
+    if gpu is not None and not gpu.strip():
+        raise Mistake("--gpu must hold words of a GPU's name, as L4, or cpu; it is empty.")
+    wanted = Wanted(model, gpu, image_size, latency, allowed_precisions(named, approximate))
+    cases = case_frame(read_store(store_path, "all").records, Store(store_path).read_peaks())
+    try:
+        found = find(cases, wanted)
+    except NoRecordError as error:
+        raise Mistake(str(error)) from error
+    if form == "json":
+        axes = ("batch_size", "precision", "attention", "execution")
+        answer = {
+            **{axis: found.row[axis] for axis in axes},
+            **{name: found.row[name] for name in ("image_s", "median_s", "images_per_s")},
+            "keeps_latency": found.keeps_latency,
+            "confidence": found.confidence,
+            "doubts": [*found.grave, *found.slight],
+            "record": f"{found.row['sweep_id']}/{found.row['case_id']}",
+        }
+        click.echo(json.dumps(answer, indent=1))
+    else:
+        view = recommendation_view(found, wanted, cases)
+        if form == "md":
+            click.echo(markdown(view))
+        else:
+            print_view(view, out())
+    if not found.keeps_latency:
+        sys.exit(EXIT_UNCLEAR)
+
+
+def allowed_precisions(named: str | None, approximate: bool) -> tuple[str, ...]:
+    from ..precision import PRECISIONS
+    from ..sweep import quoted, suggestion
+
+    if named is None:
+        return tuple(
+            name
+            for name, precision in PRECISIONS.items()
+            if approximate or precision.budget is None
+        )
+    names = tuple(name.strip() for name in named.split(","))
+    for name in names:
+        if name not in PRECISIONS:
+            raise Mistake(
+                f"{quoted(name)} is no precision for --precision.{suggestion(name, PRECISIONS)}"
+            )
+    return names
