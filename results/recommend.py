@@ -86,8 +86,8 @@ def recommend(cases: pd.DataFrame, wanted: Wanted) -> Recommendation:
     ]
     if not newest:
         raise NoRecordError(
-            f"Of {wanted.model} at {wanted.image_size} px all ran out of memory when they were last "
-            "tried: measure smaller batches with sam-bench capacity."
+            f"Of {wanted.model} at {wanted.image_size} px all ran out of memory when they were "
+            "last tried: measure smaller batches with sam-bench capacity."
         )
     within = [row for row in newest if wanted.latency_s is None or p90_s(row) <= wanted.latency_s]
     fastest = min(within, key=image_s) if within else min(newest, key=p90_s)
