@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 BROWSER = Path(__file__).parent / "dashboards" / "browser"
-LONGEST = ("test_readme.py", "test_examples.py")
+LONGEST = ("test_readme.py", "test_true_gate.py", "test_examples.py", "test_image_encoder.py")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Two processes of two threads each would wait for one another on two cores.
@@ -24,4 +24,10 @@ def pytest_collection_modifyitems(items):
     """The longest files first, so that no process waits for one of them in the end; a browser's
     last: playwright's event loop stays in its thread, where a notebook's could not run then.
     """
-    items.sort(key=lambda item: (item.path.name not in LONGEST, BROWSER in item.path.parents))
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(
+        key=lambda item: (
+            BROWSER in item.path.parents,
+            places.get(item.path.name, len(LONGEST)),
+        )
+    )

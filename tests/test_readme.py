@@ -37,12 +37,30 @@ NEEDS_NETWORK = "sam-bench download vit_b"
 STAYS_OPEN = "sam-bench dashboard demo"
 JUDGES = "sam-bench compare --ab main . -m vit_b -b 1,8"  # for an hour; a small one is tested
 OWN_TESTS = (NEEDS_NETWORK, STAYS_OPEN, JUDGES)
+# As the program, but a quick sweep warms up and measures for a moment, and quickstart takes small
+# images: that a command works depends on neither.
+HASTY = """
+import sys
+from benchmarking import settings, sweep
+from benchmarking.cli import main
+
+parse_sweep = settings.parse_sweep
+sweep.QUICK |= {
+    "warmup_s": 0.0, "warmup_forwards": 1, "warmup_cap_s": 0.2, "min_timed_s": 0.0,
+    "max_timed_s": 0.2, "min_forwards": 2, "min_slow_forwards": 2, "module_forwards": 2,
+}
+if sys.argv[1:] == ["quickstart"]:
+    settings.parse_sweep = lambda asked, quick: parse_sweep(asked | {"image_size": "64"}, quick)
+sys.exit(main())
+"""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
-    shutil.copytree(SAMPLE_IMAGES, folder / "photographs")
+    (folder / "photographs").mkdir()
+    for name in ("chelsea.jpg", "rocket.jpg"):
+        shutil.copy(SAMPLE_IMAGES / name, folder / "photographs")
     shutil.copytree(ROOT / "examples", folder / "examples")
     return folder
 
@@ -60,7 +78,9 @@ def test_a_make_command_of_the_readme_has_its_target(command):
 )
 def test_a_command_of_the_readme_works(command, folder):
     program = Path(sys.executable).with_name("sam-bench")
-    typed = [str(program), *shlex.split(command)[1:]]
+    is_quick = "--quick" in command or command == "sam-bench quickstart"
+    start = [sys.executable, "-c", HASTY] if is_quick else [str(program)]
+    typed = [*start, *shlex.split(command)[1:]]
     answer = subprocess.run(typed, cwd=folder, capture_output=True, text=True, timeout=600)
 
     assert answer.returncode == 0, answer.stderr

@@ -91,22 +91,30 @@ def test_weights_load_strictly_in_both_directions(name, build_upstream):
 @pytest.mark.parametrize("image_size", IMAGE_SIZES)
 @pytest.mark.parametrize("head_dim", HEAD_DIMS)
 @pytest.mark.parametrize("attention", ATTENTION)
-def test_embeddings_equal_upstreams(
-    attention, head_dim, image_size, precision, build_encoders, distance
+def test_embeddings_equal_upstreams_in_float64(
+    attention, head_dim, image_size, build_encoders, distance
 ):
-    ours, theirs = build_encoders(HEAD_DIMS[head_dim], image_size, attention, precision.dtype)
-    images = noise(2, image_size, precision.dtype)
+    ours, theirs = build_encoders(HEAD_DIMS[head_dim], image_size, attention, torch.float64)
+    images = noise(1, image_size, torch.float64)
 
     with torch.no_grad():
-        assert distance(ours(images), theirs(images)) < precision.tolerance
+        assert distance(ours(images), theirs(images)) < 1e-12
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 3])
+@pytest.mark.parametrize("image_size", IMAGE_SIZES)
 @pytest.mark.parametrize("attention", ATTENTION)
-def test_embeddings_equal_upstreams_at_each_batch_size(
-    attention, batch_size, build_encoders, distance
-):
-    ours, theirs = build_encoders(MODELS["tiny"], 256, attention)
+def test_embeddings_equal_upstreams_in_float32(attention, image_size, build_encoders, distance):
+    ours, theirs = build_encoders(HEAD_DIMS[64], image_size, attention)
+    images = noise(1, image_size)
+
+    with torch.no_grad():
+        assert distance(ours(images), theirs(images)) < 1e-5
+
+
+@pytest.mark.parametrize("batch_size", [2, 3])
+@pytest.mark.parametrize("attention", ATTENTION)
+def test_embeddings_of_a_batch_equal_upstreams(attention, batch_size, build_encoders, distance):
+    ours, theirs = build_encoders(HEAD_DIMS[32], 256, attention)
     images = noise(batch_size, 256)
 
     with torch.no_grad():
@@ -115,11 +123,11 @@ def test_embeddings_equal_upstreams_at_each_batch_size(
 
 @pytest.mark.parametrize("attention", ATTENTION)
 def test_an_image_gets_the_same_embedding_alone_and_in_a_batch(attention, build_encoders, distance):
-    encoder = build_encoders(MODELS["tiny"], 256, attention).ours
-    images = noise(3, 256)
+    encoder = build_encoders(HEAD_DIMS[32], 256, attention).ours
+    images = noise(2, 256)
 
     with torch.no_grad():
-        assert distance(encoder(images)[2:], encoder(images[2:])) < 1e-5
+        assert distance(encoder(images)[1:], encoder(images[1:])) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -187,8 +195,8 @@ def test_the_reference_costs_upstreams_flops_to_the_last_one(name):
 
 @pytest.mark.parametrize("attention", ATTENTION)
 def test_a_bf16_encoder_takes_float32_images(attention, build_encoders, distance, interpreted_bf16):
-    ours, theirs = build_encoders(MODELS["tiny"], 256, attention)
-    images = noise(1, 256)
+    ours, theirs = build_encoders(HEAD_DIMS[32], 96, attention)
+    images = noise(1, 96)
 
     with torch.no_grad():
         expected = theirs(images)
@@ -201,7 +209,7 @@ def test_a_bf16_encoder_takes_float32_images(attention, build_encoders, distance
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("attention", ATTENTION)
 def test_a_float32_pos_embed_keeps_the_residual_stream_in_float32(attention, dtype):
-    encoder = allocate_sam(MODELS["tiny"], 128, attention).image_encoder
+    encoder = allocate_sam(HEAD_DIMS[32], 96, attention).image_encoder
     fill_random(encoder, seed=0)
     encoder.to(dtype).pos_embed.data = encoder.pos_embed.data.float()
     kinds = []
@@ -209,7 +217,7 @@ def test_a_float32_pos_embed_keeps_the_residual_stream_in_float32(attention, dty
         block.register_forward_hook(lambda block, inputs, output: kinds.append(output.dtype))
 
     with torch.no_grad():
-        embeddings = encoder(noise(1, 128))
+        embeddings = encoder(noise(1, 96))
 
     assert kinds == [torch.float32] * len(encoder.blocks)
     assert embeddings.dtype == dtype

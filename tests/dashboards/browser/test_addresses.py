@@ -1,0 +1,88 @@
+"""An address alone says what is shown, also where it says what it should not."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from dashboards.pages import PAGES
+
+# A choice of each kind that a page has, none of them the usual one.
+ADDRESSES = {
+    "/": "device=NVIDIA+L40S&batch_size=1&batch_size=4",
+    "/components": "scale=share&batch=4&model=vit_h",
+    "/scaling": "precision=bf16&attention=sdpa",
+    "/layers": "depth=parts&layer_batch=1&device=NVIDIA+H200",
+    "/memory": "model=vit_b&weights=random",
+    "/roofline": "level=modules&model=vit_b",
+    "/cost": "prices=NVIDIA+H200%3D1.5&input=noise",
+    "/compare": "before=20260106-090000-demo-h200&after=20260108-090000-demo-h200",
+    "/regressions": "model=vit_l",
+}
+
+
+def state(look):
+    return look.controls(), look.pictures()
+
+
+@pytest.mark.parametrize("path", ADDRESSES)
+def test_an_address_alone_restores_a_view(look, path):
+    look.open(f"{path}?{ADDRESSES[path]}")
+    shown = state(look)
+    for name, values in look.query().items():
+        assert shown[0][name] == ", ".join(values)
+
+    look.page.reload()
+    look.wait()
+    assert state(look) == shown
+
+
+def test_the_back_button_returns_to_the_former_views(look):
+    look.open("/layers")
+    views = [state(look)]
+    look.choose("filter", "device", 1)
+    views.append(state(look))
+    look.choose("option", "depth", 1)
+    look.follow("Memory")
+    assert look.query() == {"device": ["NVIDIA L40S"], "depth": ["parts"]}
+
+    look.wait_for_view(look.page.go_back)
+    expect(look.heading()).to_have_text("Layers")
+    assert look.controls()["depth"] == "parts"
+    for former in reversed(views):
+        look.wait_for_view(look.page.go_back)
+        assert state(look) == former
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("/scaling?model=vit_x&device=<b>", ["No case passes all filters"]),
+        ("/scaling?nonsense=1", ["Nothing here is called 'nonsense'"]),
+        (
+            "/components?scale=sideways&batch=many",
+            [
+                "Scale must be absolute or share, got 'sideways'",
+                "Batch must be a whole number, got 'many'",
+            ],
+        ),
+        (
+            "/layers?family=none&against=none&depth=parts&layer_batch=many",
+            ["Batch must be a whole number, got 'many'"],
+        ),
+        ("/compare?before=never&after=never&case=none", []),
+        ("/cost?prices=cheap", ["A price must be a GPU's name and USD an hour"]),
+        ("/run?run=../../etc/passwd", ["No store here has the record"]),
+        ("/run", ["No record is chosen"]),
+        (f"/memory?model={'x' * 400}", ["A value of 400 characters was left out"]),
+        (f"/memory?model={'x' * 8_001}", ["This address is too long"]),
+    ],
+)
+def test_what_an_address_should_not_say_is_told_and_the_page_is_whole(look, address, told):
+    look.open(address)
+
+    spec = PAGES[address.partition("?")[0]]
+    expect(look.heading()).to_have_text(spec.title)
+    assert set(look.figures()) == set(spec.figures)
+    for words in told:
+        expect(look.page.get_by_text(words)).to_be_visible()
