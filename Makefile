@@ -36,7 +36,7 @@ types: $(VENV)/installed-test
 bench-overhead: $(VENV)/installed-test  ## What the timer's hooks cost a forward
 	$(BIN)/python tests/benches/overhead.py $(ARGS)
 
-bench-encoder: $(VENV)/installed-bench  ## Our encoder beside upstream's and transformers', in one run
+bench-encoder: $(VENV)/installed-test  ## Our encoder beside upstream's and transformers', in one run
 	$(BIN)/python -m tests.benches.encoder $(ARGS)
 
 bench-masks: $(VENV)/installed-test  ## Our mask generator beside upstream's, in one run
@@ -50,10 +50,6 @@ bench-gate: $(VENV)/installed-test  ## How often the gate cries wolf, and what i
 
 bench-dashboard: $(VENV)/installed-test  ## How fast the pages are on a large store
 	$(BIN)/python tests/benches/dashboard.py $(ARGS)
-
-$(VENV)/installed-bench: $(VENV)/installed-test
-	$(PIP) --editable '.[bench]'
-	@touch $@
 
 clean:  ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

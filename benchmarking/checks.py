@@ -159,11 +159,13 @@ def check_approximation(evidence: Evidence) -> Finding | None:
     """How many times bf16's own error an approximate precision has, on the same weights."""
     error, precision = evidence.measurement.embedding_error, evidence.record.case.precision
     budget = PRECISIONS[precision].budget
-    if budget is None or error is None or not error.bf16_relative_l2:
+    if budget is None:
         return None
+    if error is None or not error.bf16_relative_l2:
+        return Finding(None, "unknown", "its embedding error was not measured")
     times = error.relative_l2 / error.bf16_relative_l2
     doubt = f"its embeddings err {times:.1f} times as much as bf16's; {precision} may {budget:g}"
-    return found(times, doubt if times > budget else None)
+    return found(times, doubt if times > budget else None, "invalid")
 
 
 def check_steady(evidence: Evidence) -> Finding | None:

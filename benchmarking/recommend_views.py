@@ -72,9 +72,9 @@ def sentences(found: Recommendation, wanted: Wanted) -> Iterator[str]:
         yield f"An image takes the runner-up {ratio:.3f} times as long."
     doubts = "; ".join((*found.grave, *found.slight))
     yield f"Confidence: {found.confidence}" + (f" ({doubts})." if doubts else ".")
-    yield f"Evidence: {row['sweep_id']}/{row['case_id']}" + (
-        f", {other['sweep_id']}/{other['case_id']}." if other is not None else "."
-    )
+    read = [row, *([fastest] if fastest is not row else []), *([other] if other else [])]
+    records = (f"{each['sweep_id']}/{each['case_id']}" for each in read)
+    yield f"Evidence: {', '.join(dict.fromkeys(records))}."
 
 
 def not_measured(row: Row, wanted: Wanted, cases: pd.DataFrame) -> list[str]:

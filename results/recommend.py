@@ -94,9 +94,10 @@ def recommend(cases: pd.DataFrame, wanted: Wanted) -> Recommendation:
     same = [row for row in within if way(row) == way(fastest)] or [fastest]
     enough = (row for row in same if row["image_s"] <= fastest["image_s"] / KNEE)
     others = [row for row in within if way(row) != way(fastest)]
-    repeated = [row for row in tried if is_repeat(row, fastest) and row["status"] == "ok"]
+    row = min(enough, key=lambda each: each["batch_size"])
+    repeated = [each for each in tried if is_repeat(each, row) and each["status"] == "ok"]
     found = Recommendation(
-        row=min(enough, key=lambda each: each["batch_size"]),
+        row=row,
         fastest=fastest,
         runner_up=min(others, key=image_s, default=None),
         keeps_latency=bool(within),
@@ -190,14 +191,15 @@ def is_repeat(row: Row, other: Row) -> bool:
 def grave_doubts(
     found: Recommendation, newest: Sequence[Row], repeated: Sequence[Row]
 ) -> Iterator[str]:
-    fastest = found.fastest
-    if fastest["is_synthetic"]:
+    row = found.row
+    if row["is_synthetic"]:
         yield "its record is made up, for a demonstration"
-    if not has_interval(fastest):
-        yield f"{fastest['n']:.0f} forwards are too few for an interval"
-    if all(way(row) == way(fastest) for row in newest):
+    fewest = min((row, found.fastest), key=lambda each: each["n"])
+    if not has_interval(fewest):
+        yield f"{fewest['n']:.0f} forwards are too few for an interval"
+    if all(way(each) == way(row) for each in newest):
         yield "no other way was measured"
-    times = [image_s(row) for row in repeated]
+    times = [image_s(each) for each in repeated]
     if max(times) > min(times) * (1 + AGREEMENT):
         yield f"it was measured {len(times)} times, which differ by over {AGREEMENT * 100:.0f} %"
 

@@ -196,11 +196,14 @@ def attend_flex(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -
 
 @cache
 def compiled_flex() -> Any:
-    """Once for all blocks: a kernel for each shape."""
+    """Once for all blocks: a kernel for each shape. Beyond its limit (8), torch would run step by
+    step without a word: fullgraph makes that an error.
+    """
     import torch
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention, dynamic=False)
+    torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit
+    return torch.compile(flex_attention, dynamic=False, fullgraph=True)
 
 
 def attend_folded(queried: Queried) -> Tensor:

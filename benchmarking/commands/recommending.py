@@ -43,7 +43,7 @@ class Duration(click.ParamType):
 @click.option(
     "--latency", type=Duration(), help="Most that a forward may take, nine times in ten: 200ms."
 )
-@click.option("-p", "--precision", "named", help="May be chosen.  [default: all exact ones]")
+@click.option("-p", "--precision", "named", help="May be chosen.  [default: all but fp8 and int8]")
 @click.option("--approximate", is_flag=True, help="Let fp8 and int8 be chosen too, unasked.")
 @click.option("--format", "form", type=click.Choice(("table", "json", "md")), default="table")
 @store_option

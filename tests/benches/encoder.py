@@ -5,7 +5,6 @@ What is printed comes from records in a store, so that `sam-bench show` and the 
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections import defaultdict
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+import torch
 from rich.console import Console
 
 from benchmarking.checks import Evidence, judge
@@ -31,13 +31,14 @@ from results.metrics import METRICS
 from results.schema import OWN, Case, Environment, Record, TimingPlan
 from results.stats import median_interval
 from results.store import Store
+from sam.configs import MODELS
 
 from .turns import LOOKS, OTHERS, Entry, in_turn, release
 
 PACKAGES = {"upstream": "segment_anything", "transformers": "transformers"}
 GPU = (
-    "upstream,transformers,reference eager,sdpa eager,auto eager,auto regional,auto compile,"
-    "triton compile,auto cudagraphs"
+    "upstream,upstream compile,transformers,reference eager,sdpa eager,auto eager,auto regional,"
+    "auto compile,triton compile,auto cudagraphs"
 )
 CPU = "upstream,transformers,reference eager,sdpa eager,auto eager"
 ON_GPU = {
@@ -59,13 +60,16 @@ SHOWN = (
 @click.option("--rounds", default=7, show_default=True, help="Turns that everyone gets.")
 @click.option("--store", default="runs", show_default=True)
 def main(image_size: int, rounds: int, store: str, **given: str | None) -> None:
-    """Several are given with commas; an encoder of ours is its attention and its execution."""
+    """Several are given with commas. An encoder is upstream, transformers or an attention of ours,
+    and how it is run, as in 'auto compile'; see sam-bench choices.
+    """
     # A compilation is measured cold: the seconds of a cache hit say nothing.
-    os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
+    torch.compiler.config.force_disable_caches = True
     environment = describe_environment()
     device = resolve_device("auto", environment)
     defaults = ON_CPU if device == "cpu" else ON_GPU
     axes = [(given[axis] or default).split(",") for axis, default in defaults.items()]
+    check_axes(axes)
     entries = plan_entries(axes, image_size, device, environment)
     plan = TimingPlan(**{**QUICK, "passes": ("latency", *LOOKS)})
     kept = Store(Path(store))
@@ -95,7 +99,7 @@ def plan_entries(
     passed_over: dict[str, None] = {}
     for model, precision, batch_size, name in product(*axes):
         case = case_of(Entry(name, model), precision, int(batch_size), image_size, device)
-        reason = why_absent(name) or unsupported_reason(case, environment)
+        reason = why_absent(Entry(name, model)) or unsupported_reason(case, environment)
         if reason is None:
             entries[case] = Entry(name, model)
         else:
@@ -113,33 +117,52 @@ def exact(precision: str) -> str:
 
 
 def case_of(entry: Entry, precision: str, batch_size: int, image_size: int, device: str) -> Case:
-    is_ours = entry.name not in OTHERS
-    attention, _, execution = entry.name.partition(" ") if is_ours else (OWN, "", "eager")
+    is_ours = entry.encoder not in OTHERS
     return Case(
-        model=entry.model if is_ours else OTHERS[entry.name] + entry.model,
+        model=entry.model if is_ours else OTHERS[entry.encoder] + entry.model,
         batch_size=batch_size,
         image_size=image_size,
         precision=precision if is_ours else exact(precision),
-        attention=attention,
-        execution=execution,
+        attention=entry.encoder if is_ours else OWN,
+        execution=entry.execution,
         device=device,
         input="images",
         weights="random" if is_ours else OWN,
     )
 
 
-def why_absent(name: str) -> str | None:
-    """Why an encoder by this name can't be built here, or None where it can."""
-    if name in OTHERS:
-        package = PACKAGES[name]
-        return None if find_spec(package) else f"the package {package} is not installed"
-    attention, _, execution = name.partition(" ")
-    if not is_known("attention", attention) or execution not in EXECUTIONS:
-        raise click.UsageError(
-            f"--encoder must name {', '.join(OTHERS)}, or an attention and an execution with a "
-            f"space between, as 'auto compile', got {name!r}."
-        )
+def why_absent(entry: Entry) -> str | None:
+    """Why an encoder can't be built here, or None where it can."""
+    package = PACKAGES.get(entry.encoder)
+    if package is not None and find_spec(package) is None:
+        return f"the package {package} is not installed"
     return None
+
+
+def check_axes(axes: list[list[str]]) -> None:
+    """UsageError for what a person named that is not there."""
+    models, precisions, batches, names = axes
+    entries = [Entry(name, "") for name in names]
+    known = {
+        "--model": (models, lambda value: value in MODELS),
+        "--precision": (precisions, lambda value: value in PRECISIONS),
+        "--batch-size": (
+            batches,
+            lambda value: value.isascii() and value.isdigit() and value > "0",
+        ),
+        "--encoder": (
+            [entry.encoder for entry in entries],
+            lambda value: value in OTHERS or is_known("attention", value),
+        ),
+        "--encoder, after the space,": (
+            [entry.execution for entry in entries],
+            lambda value: value in EXECUTIONS,
+        ),
+    }
+    for option, (values, is_there) in known.items():
+        for value in values:
+            if not is_there(value):
+                raise click.UsageError(f"{option} does not know {value[:60]!r}; see --help.")
 
 
 def checked(record: Record, store: Store) -> Record:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarking.accuracy import embedding_error_pass, find_reference
+from benchmarking.accuracy import compare_embedding, find_reference
 from benchmarking.inputs import BUFFERS, Photographs, read_input
 from benchmarking.measure import (
     describe_output,
@@ -29,7 +29,7 @@ from benchmarking.protocol import Outcome, Refusal
 from benchmarking.rig import Reference, Rig, build_rig
 from benchmarking.sweep import SweepError
 from benchmarking.timing import Chunk, chunk_size, collected_garbage, timed_chunk, warm_up
-from benchmarking.worker import failure
+from benchmarking.worker import classify, failure
 from results.schema import Case, Latency, Measurement, Memory, TimingPlan
 from sam.build import build_sam_model
 
@@ -48,19 +48,28 @@ TRANSFORMERS_NAMES = {
     "neck.2.": "neck.conv2.",
     "neck.3.": "neck.layer_norm2.",
 }
-LOOKS = {"memory": memory_pass, "flops": flops_pass, "embedding_error": embedding_error_pass}
+LOOKS = {"memory": memory_pass, "flops": flops_pass, "embedding_error": compare_embedding}
 
 
 @dataclass(frozen=True)
 class Entry:
     """What is measured beside what.
 
-    name: "upstream", "transformers", or an attention and an execution of ours.
+    name: "upstream", "transformers" or an attention of ours; and after a space how it is run, which
+        is eagerly where nothing is named.
     model: A key of MODELS.
     """
 
     name: str
     model: str
+
+    @property
+    def encoder(self) -> str:
+        return self.name.partition(" ")[0]
+
+    @property
+    def execution(self) -> str:
+        return self.name.partition(" ")[2] or "eager"
 
 
 @dataclass
@@ -90,12 +99,12 @@ def in_turn(
         if case.family() not in contenders:
             try:
                 rig = build_rig(case, plan)
+                if entry.encoder in OTHERS:
+                    take_weights(rig, entry.encoder, weights.image_encoder, plan.seed)
             except Exception as error:
                 yield case, lost(error, began)
                 continue
             rig.references = references  # one for all
-            if entry.name in OTHERS:
-                take_weights(rig, entry.name, weights.image_encoder, plan.seed)
             contenders[case.family()] = Contender(rig)
     by_batch = sorted(entries, key=lambda case: case.batch_size)
     for _, cases in groupby(by_batch, lambda case: case.batch_size):
@@ -127,14 +136,24 @@ def measure_batch(
             start(contender, batches, plan, began)
         for index in range(rounds):
             left = [each for each in contenders.values() if each.outcome is None]
-            for contender in left[:: -1 if index % 2 else 1]:
+            first = index % max(1, len(left))  # so that none always follows the same other
+            for contender in left[first:] + left[:first]:
                 attempt(contender, partial(take_turn, batches=batches), began)
         # In a precision that has a budget, so that bf16's own error is found too.
         budgeted = (each.precision for each in contenders if PRECISIONS[each.precision].budget)
         own = {"model": model, "precision": next(budgeted, case.precision), "weights": "random"}
-        find_reference(case.model_copy(update=own), plan, rig, photographs)
+        try_reference(case.model_copy(update=own), plan, rig, photographs)
         for case, contender in contenders.items():
             yield case, outcome_of(case, contender, plan, batches, photographs, began)
+
+
+def try_reference(case: Case, plan: TimingPlan, rig: Rig, photographs: Photographs) -> None:
+    """What all embeddings are compared with, unless a model in float32 does not fit too."""
+    try:
+        find_reference(case, plan, rig, photographs)
+    except Exception as error:
+        if classify(error)[0] != "oom":
+            raise
 
 
 def start(contender: Contender, batches: list[Tensor], plan: TimingPlan, began: float) -> None:
@@ -165,6 +184,9 @@ def lost(error: Exception, began: float) -> Outcome:
     said = failure(error, "latency", time.perf_counter() - began)
     if isinstance(said, Refusal):
         raise SweepError(said.message) from error
+    if said.status == "oom":  # which says nothing of a machine that it would have alone
+        message = f"beside the others: {said.message}"
+        return said.model_copy(update={"status": "skipped", "message": message})
     return said
 
 
@@ -189,8 +211,9 @@ def outcome_of(
             continue
         try:
             found = look(case, plan, rig, batches, photographs)
-        except Exception as error:
-            return lost(error, began)
+        except Exception as error:  # what was timed is kept
+            notes[name] = f"failed: {classify(error)[1]}"
+            continue
         notes |= found.pop("notes", {})
         measured |= found
     if "memory" in measured:

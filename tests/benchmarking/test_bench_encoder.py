@@ -6,13 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from results.frames import case_frame
 from results.store import Store
+from tests.benches.encoder import check_axes
 
 ROOT = Path(__file__).parents[2]
-ENCODERS = "upstream,auto eager,auto cudagraphs"
+ENCODERS = "upstream,transformers,auto eager,auto cudagraphs"
 
 
 def bench(*arguments):
@@ -41,7 +43,8 @@ def cells(answer):
 
 def test_every_encoder_precision_and_batch_has_a_row_and_a_record(answer):
     rows = {tuple(row[1:4]) for row in cells(answer)}
-    wanted = {("bf16", "upstream"), ("bf16", "auto eager"), ("int8", "auto eager")}
+    others = {("bf16", "upstream"), ("bf16", "transformers")}
+    wanted = others | {("bf16", "auto eager"), ("int8", "auto eager")}
 
     assert rows == {(precision, size, name) for precision, name in wanted for size in ("1", "2")}
     assert len(answer[1]) == len(rows)
@@ -72,9 +75,31 @@ def test_what_can_not_run_here_is_left_out_with_the_reason(answer):
     assert "auto cudagraphs in int8 is left out: cudagraphs needs a CUDA GPU" in answer[0].stderr
 
 
-def test_an_encoder_that_is_not_known_is_one_line():
-    said = bench("--encoder", "fastest")
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--encoder", "fastest"), ("--encoder", "auto sideways"), ("--model", "vit_x"),
+     ("--precision", "fp3"), ("--batch-size", "0")],
+)  # fmt: skip
+def test_what_is_not_known_is_refused(option, value):
+    axes = {"--model": "vit_b", "--precision": "fp32", "--batch-size": "1", "--encoder": "upstream"}
+    named = axes | {option: value}
 
-    assert said.returncode == 2
-    assert "an attention and an execution with a space between" in said.stderr
-    assert "Traceback" not in said.stderr
+    with pytest.raises(click.UsageError, match=f"{option}.* does not know '{value.split()[-1]}'"):
+        check_axes([[name] for name in named.values()])
+
+
+def test_what_is_known_is_let_pass():
+    names = ["upstream", "upstream compile", "fold+triton cudagraphs"]
+
+    assert check_axes([["vit_h"], ["int8"], ["16"], names]) is None
+
+
+def test_in_float32_others_compute_what_upstream_does(tmp_path):
+    said = bench(
+        "--image-size", "32", "--precision", "fp32", "--rounds", "1", "--store", str(tmp_path),
+        "--encoder", "upstream,transformers",
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    errors = case_frame(Store(tmp_path).read().records)["embedding_error"]
+
+    assert errors.max() < 1e-5

@@ -13,9 +13,9 @@ BUDGETS = {name: each.budget for name, each in PRECISIONS.items() if each.budget
 EXACT = [name for name in PRECISIONS if name not in BUDGETS]
 
 
-@pytest.mark.parametrize(("share", "verdict"), [(0.5, "pass"), (0.99, "pass"), (1.01, "warn")])
+@pytest.mark.parametrize(("share", "verdict"), [(0.5, "pass"), (0.99, "pass"), (1.01, "invalid")])
 @pytest.mark.parametrize(("precision", "budget"), BUDGETS.items())
-def test_an_error_up_to_the_budget_passes_and_one_above_warns(
+def test_an_error_up_to_the_budget_passes_and_one_above_is_invalid(
     make_evidence, precision, budget, share, verdict
 ):
     evidence = make_evidence(precision=precision, error=(share * budget * BF16, BF16))
@@ -32,16 +32,21 @@ def test_a_precision_that_is_not_approximate_has_no_budget(make_evidence, precis
 
 @pytest.mark.parametrize("bf16_error", [None, 0.0])
 @pytest.mark.parametrize("precision", BUDGETS)
-def test_without_an_error_of_bf16s_own_nothing_is_judged(make_evidence, precision, bf16_error):
-    assert "approximation" not in judge(make_evidence(precision=precision, error=(1, bf16_error)))
+def test_without_an_error_of_bf16s_own_it_can_not_be_told(make_evidence, precision, bf16_error):
+    check = judge(make_evidence(precision=precision, error=(1, bf16_error)))["approximation"]
+
+    assert (check.verdict, check.value) == ("unknown", None)
+    assert check.reason == "its embedding error was not measured"
 
 
 @pytest.mark.parametrize("precision", BUDGETS)
-def test_an_error_above_the_budget_leaves_the_case_ok(make_evidence, precision):
+def test_a_case_whose_error_is_above_the_budget_is_invalid(make_evidence, precision):
     evidence = make_evidence(precision=precision, error=(1.0, BF16))
     checks = {"approximation": judge(evidence)["approximation"]}
+    record = judged(evidence.record, checks)
 
-    assert judged(evidence.record, checks).status == "ok"
+    assert record.status == "invalid"
+    assert f"its embeddings err 100.0 times as much as bf16's; {precision} may" in record.message
 
 
 @pytest.mark.parametrize(("precision", "budget"), BUDGETS.items())
