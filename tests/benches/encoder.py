@@ -42,7 +42,7 @@ GPU = (
 )
 CPU = "upstream,transformers,reference eager,sdpa eager,auto eager"
 ON_GPU = {
-    "models": "vit_b,vit_l,vit_h", "precisions": "bf16", "batches": "1,2,4,8,16", "names": GPU,
+    "models": "vit_b,vit_l,vit_h", "precisions": "bf16,fp8", "batches": "1,2,4,8,16", "names": GPU,
 }  # fmt: skip
 ON_CPU = {"models": "vit_b", "precisions": "fp32,bf16", "batches": "1", "names": CPU}
 SHOWN = (
@@ -55,7 +55,7 @@ SHOWN = (
 @click.option("--model", "models", help="[default: vit_b,vit_l,vit_h on a GPU, vit_b on a CPU]")
 @click.option("--batch-size", "batches", help="[default: 1,2,4,8,16 on a GPU, 1 on a CPU]")
 @click.option("--image-size", default=1024, show_default=True)
-@click.option("--precision", "precisions", help="[default: bf16 on a GPU, fp32,bf16 on a CPU]")
+@click.option("--precision", "precisions", help="[default: bf16,fp8 on a GPU, fp32,bf16 on a CPU]")
 @click.option("--encoder", "names", help=f"[default: {GPU} on a GPU, {CPU} on a CPU]")
 @click.option("--rounds", default=7, show_default=True, help="Turns that everyone gets.")
 @click.option("--store", default="runs", show_default=True)
