@@ -159,10 +159,10 @@ def check_approximation(evidence: Evidence) -> Finding | None:
     """How many times bf16's own error an approximate precision has, on the same weights."""
     error, precision = evidence.measurement.embedding_error, evidence.record.case.precision
     budget = PRECISIONS[precision].budget
-    if budget is None:
+    if budget is None or error is None:
         return None
-    if error is None or not error.bf16_relative_l2:
-        return Finding(None, "unknown", "its embedding error was not measured")
+    if not error.bf16_relative_l2:
+        return Finding(None, "unknown", "bf16's own error was not measured")
     times = error.relative_l2 / error.bf16_relative_l2
     doubt = f"its embeddings err {times:.1f} times as much as bf16's; {precision} may {budget:g}"
     return found(times, doubt if times > budget else None, "invalid")

@@ -42,10 +42,10 @@ FAILURES = [
     ("output", "invalid", "its shape is", {"shape": (1, 256, 4, 4)}),
     ("output", "invalid", "its type is float16", {"dtype": "float16"}),
     ("same_for_any_batch", "invalid", "depends on the batch", {"batch_error": 0.01}),
-    ("approximation", "warn", "err 7.0 times as much as bf16's; fp8 may 6", {
+    ("approximation", "invalid", "err 7.0 times as much as bf16's; fp8 may 6", {
         "precision": "fp8", "error": (0.07, 0.01),
     }),
-    ("approximation", "warn", "err 3.5 times as much as bf16's; int8 may 3", {
+    ("approximation", "invalid", "err 3.5 times as much as bf16's; int8 may 3", {
         "precision": "int8", "error": (0.035, 0.01),
     }),
     ("steady", "invalid", "became slower", {"times_s": drifting}),

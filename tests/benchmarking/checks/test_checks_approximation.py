@@ -36,7 +36,7 @@ def test_without_an_error_of_bf16s_own_it_can_not_be_told(make_evidence, precisi
     check = judge(make_evidence(precision=precision, error=(1, bf16_error)))["approximation"]
 
     assert (check.verdict, check.value) == ("unknown", None)
-    assert check.reason == "its embedding error was not measured"
+    assert check.reason == "bf16's own error was not measured"
 
 
 @pytest.mark.parametrize("precision", BUDGETS)
