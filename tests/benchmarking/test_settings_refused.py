@@ -53,7 +53,7 @@ BAD_VALUES = {
     "upper case": ("model", "VIT_B", "Unknown model 'VIT_B'. .*vit_b"),
     "far from all": ("model", "zzzzz", f"Unknown model 'zzzzz'. Known: {', '.join(MODELS)}."),
     "model number": ("model", 3, "--model must be words, got 3."),
-    "precision": ("precision", "fp8", "Unknown precision 'fp8'. Did you mean 'fp32'?"),
+    "precision": ("precision", "fp33", "Unknown precision 'fp33'. Did you mean 'fp32'?"),
     "attention": ("attention", "spda", "Unknown attention 'spda'. Did you mean 'sdpa'?"),
     "attention of globals": ("attention", "fold+spda", "Unknown attention 'fold.spda'"),
     "three attentions": ("attention", "fold+fold+fold", "Unknown attention 'fold.fold.fold'"),
