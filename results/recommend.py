@@ -115,13 +115,23 @@ def find_candidates(cases: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
     What ran out of memory is among them, since it may have fitted before; and what was made up only
     where nothing was measured.
     """
-    is_good = (cases["status"] == "ok") & (cases["image_s"] > 0)
-    good = cases[is_good]
+    good = cases[(cases["status"] == "ok") & (cases["image_s"] > 0)]
     if good.empty:
         raise NoRecordError("The store has no good record of a forward.")
+    of_device, device = find_device(good, wanted)
+    chosen = find_model(of_device, device, wanted)
+    if not chosen["is_synthetic"].all():
+        chosen = chosen[~chosen["is_synthetic"].astype(bool)]
+    is_full = (cases["status"] == "oom") & cases["device_uid"].isin(chosen["device_uid"])
+    is_full &= is_of(cases, wanted) & cases["precision"].isin(wanted.precisions)
+    return cases[cases.index.isin(chosen.index) | is_full]
+
+
+def find_device(good: pd.DataFrame, wanted: Wanted) -> tuple[pd.DataFrame, str]:
+    """Cases of the one device that is meant, and its name."""
     names = good["gpu"].fillna(good["cpu"])
     is_there = is_named(good, names, wanted.gpu)
-    of_device, devices = good[is_there], sorted(set(names[is_there]))
+    devices = sorted(set(names[is_there]))
     if not devices:
         raise NoRecordError(
             f"The store has no record of a GPU '{wanted.gpu}', but of {listed(names)}: measure "
@@ -129,30 +139,31 @@ def find_candidates(cases: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
         )
     if len(devices) > 1:
         raise NoRecordError(f"The store has records of {listed(devices)}: name one with --gpu.")
-    of_model = of_device[
-        (of_device["model"] == wanted.model) & (of_device["image_size"] == wanted.image_size)
-    ]
+    return good[is_there], devices[0]
+
+
+def find_model(of_device: pd.DataFrame, device: str, wanted: Wanted) -> pd.DataFrame:
+    """Cases of the model that is meant, in precisions that may be chosen."""
+    of_model = of_device[is_of(of_device, wanted)]
     if of_model.empty:
         pairs = zip(of_device["model"], of_device["image_size"], strict=True)
         raise NoRecordError(
-            f"Of {devices[0]} the store has no record of {wanted.model} at {wanted.image_size} "
+            f"Of {device} the store has no record of {wanted.model} at {wanted.image_size} "
             f"px, but of {listed(f'{model} at {size}' for model, size in pairs)}: measure it with "
             f"sam-bench sweep -m {wanted.model} -s {wanted.image_size}."
         )
     chosen = of_model[of_model["precision"].isin(wanted.precisions)]
     if chosen.empty:
         raise NoRecordError(
-            f"Of {devices[0]} the store has {wanted.model} in {listed(of_model['precision'])} "
+            f"Of {device} the store has {wanted.model} in {listed(of_model['precision'])} "
             f"alone: let one of these be chosen, or measure it with sam-bench sweep -m "
             f"{wanted.model} -p {wanted.precisions[0]}."
         )
-    if not chosen["is_synthetic"].all():
-        chosen = chosen[~chosen["is_synthetic"].astype(bool)]
-    is_asked = (cases["model"] == wanted.model) & (cases["image_size"] == wanted.image_size)
-    full = cases[
-        is_asked & (cases["status"] == "oom") & cases["device_uid"].isin(chosen["device_uid"])
-    ]
-    return pd.concat([chosen, full[full["precision"].isin(wanted.precisions)]])
+    return chosen
+
+
+def is_of(cases: pd.DataFrame, wanted: Wanted) -> pd.Series[bool]:
+    return (cases["model"] == wanted.model) & (cases["image_size"] == wanted.image_size)
 
 
 def is_named(cases: pd.DataFrame, names: pd.Series[str], gpu: str | None) -> pd.Series[bool]:
