@@ -91,10 +91,9 @@ def quantise_linears(encoder: nn.Module, bits: str) -> None:
 
 
 def product_fp8(rows: Tensor, weight: Tensor) -> Tensor:
-    ones = torch.ones(1, 1, device=rows.device)
-    scales = ones.expand(len(rows), 1).contiguous(), ones.expand(len(weight), 1).contiguous()
+    scale, weight_scale = (torch.ones(len(each), 1, device=each.device) for each in (rows, weight))
     bias = torch.zeros(len(weight), dtype=torch.bfloat16, device=rows.device)
-    return multiply_fp8(rows, scales[0], weight, scales[1], bias)
+    return multiply_fp8(rows, scale, weight, weight_scale, bias)
 
 
 def multiply_fp8(

@@ -5,6 +5,7 @@ What is printed comes from records in a store, so that `sam-bench show` and the 
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections import defaultdict
@@ -148,7 +149,7 @@ def check_axes(axes: list[list[str]]) -> None:
         "--precision": (precisions, lambda value: value in PRECISIONS),
         "--batch-size": (
             batches,
-            lambda value: value.isascii() and value.isdigit() and value > "0",
+            lambda value: re.fullmatch(r"[1-9][0-9]{0,5}", value),
         ),
         "--encoder": (
             [entry.encoder for entry in entries],

@@ -78,7 +78,7 @@ def test_what_can_not_run_here_is_left_out_with_the_reason(answer):
 @pytest.mark.parametrize(
     ("option", "value"),
     [("--encoder", "fastest"), ("--encoder", "auto sideways"), ("--model", "vit_x"),
-     ("--precision", "fp3"), ("--batch-size", "0")],
+     ("--precision", "fp3"), ("--batch-size", "0"), ("--batch-size", "00")],
 )  # fmt: skip
 def test_what_is_not_known_is_refused(option, value):
     axes = {"--model": "vit_b", "--precision": "fp32", "--batch-size": "1", "--encoder": "upstream"}

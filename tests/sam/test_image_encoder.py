@@ -101,10 +101,14 @@ def test_embeddings_equal_upstreams_in_float64(
         assert distance(ours(images), theirs(images)) < 1e-12
 
 
-@pytest.mark.parametrize("image_size", IMAGE_SIZES)
+@pytest.mark.parametrize(
+    ("head_dim", "image_size"), [*((64, size) for size in IMAGE_SIZES), (32, 256), (80, 256)]
+)
 @pytest.mark.parametrize("attention", ATTENTION)
-def test_embeddings_equal_upstreams_in_float32(attention, image_size, build_encoders, distance):
-    ours, theirs = build_encoders(HEAD_DIMS[64], image_size, attention)
+def test_embeddings_equal_upstreams_in_float32(
+    attention, head_dim, image_size, build_encoders, distance
+):
+    ours, theirs = build_encoders(HEAD_DIMS[head_dim], image_size, attention)
     images = noise(1, image_size)
 
     with torch.no_grad():
