@@ -365,6 +365,15 @@ def check_company(evidence: Evidence) -> Finding | None:
     return found(float(most - 1), reason)
 
 
+def check_co_tenants(evidence: Evidence) -> Finding | None:
+    tenants = evidence.record.co_tenants
+    if tenants is None:
+        return None
+    beside = ", ".join(each.gpu or f"process {each.pid}" for each in tenants)
+    reason = f"other cases ran on this machine at once: {beside}" if tenants else None
+    return found(float(len(tenants)), reason)
+
+
 def check_timer(evidence: Evidence) -> Finding | None:
     """How far three known delays, each twice the one before, are from 1 : 2 : 4."""
     delays = evidence.measurement.timer_test_s
@@ -448,6 +457,7 @@ CHECKS: dict[str, SelfCheck] = {
     ),
     "clocks": SelfCheck("no thermal or hardware slowdown", "none", check_clocks),
     "company": SelfCheck("no other process on the GPU", "none", check_company),
+    "co_tenants": SelfCheck("no other case on the machine", "none", check_co_tenants),
     "timer": SelfCheck("known delays are told right", f"<= {LINEAR}", check_timer),
     "resolution": SelfCheck(
         "modules are long enough to time", f">= {RESOLUTION_S} s", check_resolution

@@ -98,6 +98,7 @@ for command in (
     pictures.dashboard,
     pictures.report,
     store.store,
+    store.merge,
     store.demo,
     model.masks,
     model.onnx,

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 from pydantic import ValidationError
 
+from results.addresses import is_remote, one_line
 from results.limits import reached_s
 from results.schema import Environment, Roofs, TimingPlan
 from results.store import Store, StoreError, write_whole
@@ -152,8 +153,23 @@ def check_load() -> Finding:
     return Finding("load", True, f"{busy:.0f} % of the CPU is in use by others just now")
 
 
+def check_address(store_path: Path) -> Finding:
+    """A store elsewhere must take a file and give it back."""
+    probe = store_path / f".doctor-{os.getpid()}.json"
+    try:
+        write_whole(probe, "{}\n")
+        is_same = probe.read_bytes() == b"{}\n"
+        probe.unlink()
+    except Exception as error:  # each service has errors of its own
+        return Finding("store", False, f"'{store_path}' can't be written: {one_line(error)}")
+    told = "" if is_same else ", but gives back something else than it was given"
+    return Finding("store", is_same, f"'{store_path}' can be written{told}")
+
+
 def check_store(store_path: Path) -> Finding:
     """The store's folder must take a file, and have room."""
+    if is_remote(store_path):
+        return check_address(store_path)
     try:
         # What is there of it; a sweep makes the rest.
         folder = next(filter(os.path.lexists, (store_path, *store_path.absolute().parents)))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from results.hardware import find_peak
 from results.schema import Case, Record, TimingPlan
 from sam.configs import MLP_RATIO, MODELS, PATCH_SIZE, WINDOW_SIDE
 
 # Guesses of FLOP/s for a device that no record tells of, low on purpose.
 GUESSED_FLOPS_PER_S = {"cpu": 5e10, "cuda": 2e13}
+GUESSED_SHARE = 0.3  # of a GPU's peak, where its kind is known
 WORKER_START_S = 6.0  # loading torch and building a model
 CASE_OVERHEAD_S = 2.0  # inputs, counting FLOPs, the output's digest
 ENERGY_WINDOW_S, KERNEL_FORWARDS = 5.0, 4
@@ -39,13 +41,21 @@ def measured_rates(records: Iterable[Record]) -> dict[tuple[str, ...], float]:
 
 
 def rate_key(case: Case) -> tuple[str, ...]:
-    return (case.device, case.model, case.precision, case.attention, case.execution)
+    return (case.place, case.model, case.precision, case.attention, case.execution)
+
+
+def guessed_rate(case: Case) -> float:
+    """FLOP/s of a case that no record tells of: a share of its GPU's peak, where that is known."""
+    peak = find_peak(case.gpu) if case.gpu is not None else None
+    if peak is None:
+        return GUESSED_FLOPS_PER_S[case.device.partition(":")[0]]
+    return GUESSED_SHARE * peak.flops_per_s.get(case.precision, peak.flops_per_s["fp32"])
 
 
 def case_seconds(case: Case, plan: TimingPlan, rates: dict[tuple[str, ...], float]) -> float:
     """Seconds that measuring a case will take."""
     kind = case.device.partition(":")[0]
-    rate = rates.get(rate_key(case), GUESSED_FLOPS_PER_S[kind])
+    rate = rates.get(rate_key(case)) or guessed_rate(case)
     forward_s = encoder_flops(case) * case.batch_size / rate
     warmup_s = min(
         max(plan.warmup_s, plan.warmup_forwards * forward_s), plan.warmup_cap_s + forward_s
@@ -67,12 +77,3 @@ def case_seconds(case: Case, plan: TimingPlan, rates: dict[tuple[str, ...], floa
         "mask_generator": max(generate_s, min(plan.module_forwards * generate_s, plan.max_timed_s)),
     }
     return CASE_OVERHEAD_S + forward_s + sum(passes.get(name, 0.0) for name in plan.passes)
-
-
-def sweep_seconds(
-    cases: Iterable[Case], plan: TimingPlan, rates: dict[tuple[str, ...], float]
-) -> float:
-    """Seconds that a sweep will take, a worker's start for each family included."""
-    cases = list(cases)
-    families = len({case.family() for case in cases})
-    return families * WORKER_START_S + sum(case_seconds(case, plan, rates) for case in cases)

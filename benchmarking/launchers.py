@@ -23,18 +23,20 @@ from typing import IO, Protocol
 import psutil
 from pydantic import ValidationError
 
-from results.schema import Case, Status, TimingPlan
+from results.schema import Case, CoTenant, Status, TimingPlan
 
 from .protocol import Answer, Outcome, Refusal, Request, Stage
-from .sweep import SweepError, quoted, suggestion
+from .sweep import SweepError
 
 WORKER = (sys.executable, "-P", "-m", "benchmarking.worker")
 START_TIMEOUT_S = 180.0  # until torch is loaded; a cold disk is slow
 SILENCE_LIMIT_S = 120.0  # many beats; a call that holds Python's lock delays them
 POLL_S = 0.2
+LOOK_S = 10.0  # between two looks at who else measures here
 CLOSE_S = 2.0  # for what the worker started to end, and for the readers
 STDERR_TAIL_CHARS = 4_000
 MAX_ANSWER_CHARS = 2**26  # a line without an end must not fill the memory
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 MARK = "SAM_BENCH_WORKER"  # an environment variable that everything a worker starts inherits
 
 OnStage = Callable[[str], None]
@@ -55,10 +57,11 @@ class LocalLauncher:
 
     Args:
         command: Starts a worker.
+        gpu: The one GPU that workers see, as CUDA_VISIBLE_DEVICES names it; all where None.
     """
 
-    def __init__(self, command: tuple[str, ...] = WORKER) -> None:
-        self.command = command
+    def __init__(self, command: tuple[str, ...] = WORKER, gpu: str | None = None) -> None:
+        self.command, self.gpu = command, gpu
         self._worker: Worker | None = None
         self._family: tuple[str, ...] | None = None
 
@@ -66,7 +69,7 @@ class LocalLauncher:
         if self._family != case.family():
             self.close()
         if self._worker is None:
-            self._worker, self._family = Worker(self.command), case.family()
+            self._worker, self._family = Worker(self.command, self.gpu), case.family()
         worker = self._worker
         outcome = worker.measure(Request(case=case, plan=plan), on_stage)
         if outcome.status == "ok":
@@ -83,8 +86,9 @@ class LocalLauncher:
 class Worker:
     """A worker process, watched: it may die, hang or print without end."""
 
-    def __init__(self, command: tuple[str, ...]) -> None:
+    def __init__(self, command: tuple[str, ...], gpu: str | None = None) -> None:
         self._mark = secrets.token_hex(8)
+        bound = {} if gpu is None else {VISIBLE: gpu}
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -93,7 +97,7 @@ class Worker:
             text=True,
             encoding="utf-8",
             errors="replace",
-            env={**os.environ, MARK: self._mark},
+            env={**os.environ, MARK: self._mark, **bound},
             start_new_session=True,  # Ctrl-C is for the sweep, which then ends the worker
         )
         self._lines: queue.Queue[str] = queue.Queue(maxsize=1000)
@@ -121,6 +125,13 @@ class Worker:
                 self._stderr.extend(text)
 
     def measure(self, request: Request, on_stage: OnStage) -> Outcome:
+        """What becomes of a request, and who else measured on this machine meanwhile."""
+        company = Company(self._mark)
+        outcome = self._await_outcome(request, on_stage, company)
+        company.look()
+        return outcome.model_copy(update={"co_tenants": company.seen()})
+
+    def _await_outcome(self, request: Request, on_stage: OnStage, company: Company) -> Outcome:
         """Send a request and wait for its outcome, its end, or the deadline."""
         began = time.monotonic()
         stage = "start"
@@ -130,6 +141,7 @@ class Worker:
             has_ended = self.process.poll() is not None  # before its last line is waited for
             line = self._next_line(POLL_S)
             patience.wait(is_quiet=line is None)
+            company.look_now_and_then()
             try:
                 said = None if line is None else Answer.model_validate_json(line).said
             except ValidationError:
@@ -228,6 +240,36 @@ class Patience:
         self.silence_s = self.silence_s + step_s if is_quiet else 0.0
 
 
+class Company:
+    """Other workers of ours on this machine, of this sweep or another, while a case is measured.
+
+    Args:
+        mark: Of the worker that measures it.
+    """
+
+    def __init__(self, mark: str) -> None:
+        self._own, self._seen = mark, dict[str, CoTenant]()
+        self.look()
+
+    def look(self) -> None:
+        self._looked_s = time.monotonic()
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                variables = process.environ()
+                mark = variables.get(MARK, self._own)
+                if mark != self._own:  # a worker's own children have its mark: it is seen once
+                    tenant = CoTenant(pid=process.pid, gpu=variables.get(VISIBLE))
+                    self._seen.setdefault(mark, tenant)
+
+    def look_now_and_then(self) -> None:
+        """Seldom, since looking takes time of the CPU that the case may need."""
+        if time.monotonic() - self._looked_s > LOOK_S:
+            self.look()
+
+    def seen(self) -> tuple[CoTenant, ...]:
+        return tuple(self._seen.values())
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why a worker gives no outcome."""
@@ -271,13 +313,3 @@ def describe_exit(code: int) -> str:
     if code < 0:
         return f"the worker was killed by signal {-code} ({signal.strsignal(-code)})"
     return f"the worker ended with exit code {code} and without an outcome"
-
-
-LAUNCHERS: dict[str, Callable[[], Launcher]] = {"local": LocalLauncher}
-
-
-def find_launcher(name: str) -> Launcher:
-    """A launcher by its name; SweepError that lists the names where there is none."""
-    if name not in LAUNCHERS:
-        raise SweepError(f"Unknown launcher {quoted(name)}.{suggestion(name, LAUNCHERS)}")
-    return LAUNCHERS[name]()

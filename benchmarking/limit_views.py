@@ -164,7 +164,7 @@ def batching_views(frame: pd.DataFrame) -> list[View]:
     axes = ["sweep_id", *(axis for axis in AXES if axis != "batch_size")]
     varying = [axis for axis in axes if frame[axis].nunique() > 1]
     views = []
-    for _, family in frame.groupby(axes, sort=False):
+    for _, family in frame.groupby(axes, sort=False, dropna=False):
         own = ", ".join(f"{axis} {family[axis].iloc[0]}" for axis in varying)
         views.append(batching_view(family, own))
     return views

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from .runner import Watcher
 
 
+ESTIMATING_SHARE = 0.01  # of the time, for adding up what is left
+
+
 def duration(seconds: float) -> str:
     """Seconds for a person: 42 s, 3 min, 1 h 20 min."""
     if seconds < 100:
@@ -38,17 +42,28 @@ def duration(seconds: float) -> str:
 
 
 class Estimator:
-    """Tells the seconds that are left, and learns from the cases that end."""
+    """Tells the seconds that are left, and learns from the cases that end.
 
-    def __init__(self, plan: TimingPlan) -> None:
-        self.plan = plan
+    Args:
+        lanes: How many cases run at once.
+    """
+
+    def __init__(self, plan: TimingPlan, lanes: int = 1) -> None:
+        self.plan, self.lanes = plan, max(1, lanes)
         self.rates: dict[tuple[str, ...], float] = {}
+        self._case_s, self._again_s = 0.0, 0.0
 
     def learn(self, record: Record) -> None:
         self.rates |= measured_rates([record])
 
-    def seconds(self, cases: Iterable[Case]) -> float:
-        return sum(case_seconds(case, self.plan, self.rates) for case in cases)
+    def seconds(self, cases: Collection[Case]) -> float:
+        """Of many cases seldom added up: in between, the mean of the last time holds."""
+        now_s = time.monotonic()
+        if now_s >= self._again_s:
+            total_s = sum(case_seconds(case, self.plan, self.rates) for case in cases)
+            self._case_s = total_s / max(1, len(cases))
+            self._again_s = now_s + (time.monotonic() - now_s) / ESTIMATING_SHARE
+        return self._case_s * len(cases) / self.lanes
 
 
 class PlainWatcher:
@@ -56,23 +71,24 @@ class PlainWatcher:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.left: list[Case] = []
+        self.left: dict[Case, None] = {}
 
-    def begin(self, sweep: SweepFile, left: list[Case]) -> None:
-        self.estimator, self.left, self.planned = Estimator(sweep.plan), list(left), len(left)
+    def begin(self, sweep: SweepFile, left: list[Case], lanes: int = 1) -> None:
+        self.estimator, self.planned = Estimator(sweep.plan, lanes), len(left)
+        self.left = dict.fromkeys(left)
         self._say(begin_line(sweep, left))
 
     def case_begins(self, case: Case) -> None:
         """Its line comes when it ends."""
         if case not in self.left:  # planned just now
-            self.left.append(case)
+            self.left[case] = None
             self.planned += 1
 
     def stage(self, name: str) -> None:
         """Stages would be too many lines."""
 
     def case_ends(self, record: Record) -> None:
-        self.left.remove(record.case)
+        del self.left[record.case]
         self.estimator.learn(record)
         done = self.planned - len(self.left)
         rest = f", about {duration(self.estimator.seconds(self.left))} left" if self.left else ""
@@ -88,7 +104,7 @@ class PlainWatcher:
 class BarWatcher(PlainWatcher):
     """A progress bar with the time that is left, and a line above it for each case that ended."""
 
-    def begin(self, sweep: SweepFile, left: list[Case]) -> None:
+    def begin(self, sweep: SweepFile, left: list[Case], lanes: int = 1) -> None:
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -98,7 +114,7 @@ class BarWatcher(PlainWatcher):
             console=self.console,
             transient=True,
         )
-        super().begin(sweep, left)
+        super().begin(sweep, left, lanes)
         self.task = self.progress.add_task("starting", total=len(left), rest="")
         self.progress.start()
 

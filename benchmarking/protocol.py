@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Base64Bytes
 
-from results.schema import Case, Measurement, Seconds, Status, Strict, TimingPlan
+from results.schema import Case, CoTenant, Measurement, Seconds, Status, Strict, TimingPlan
 
 BEAT_S = 5.0  # between two beats
 
@@ -52,6 +52,7 @@ class Outcome(Strict):
     stderr_tail: str | None = None
     measurement: Measurement | None = None
     trace: Base64Bytes | None = None  # a Chrome trace, gzipped
+    co_tenants: tuple[CoTenant, ...] | None = None  # told by the launcher, not by the worker
     wall_s: Seconds
 
 

@@ -86,7 +86,9 @@ def varying_axes(frame: pd.DataFrame) -> tuple[list[str], str]:
     varying = [axis for axis in axes if frame[axis].nunique() > 1 or axis == "batch_size"]
     if frame.empty:
         return varying, ""
-    fixed = (f"{axis} {frame[axis].iloc[0]}" for axis in AXES if axis not in varying)
+    first = frame.iloc[0]
+    told = (axis for axis in AXES if axis not in varying and first[axis] is not None)
+    fixed = (f"{axis} {first[axis]}" for axis in told)
     return varying, f"in all rows: {', '.join(fixed)}; {check_line(frame)}"
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from results.limits import with_roofs
 from results.schema import (
@@ -38,10 +38,18 @@ RECOVERY_S = 30.0  # between two
 FEWEST_FOR_DRIFT = 3  # cases; in a shorter sweep a drift shows in the repeated command
 
 
+class Closable(Protocol):
+    """What measures, here or elsewhere."""
+
+    def close(self) -> None: ...
+
+
 class Watcher(Protocol):
     """Is told what a sweep does; shows it to a person."""
 
-    def begin(self, sweep: SweepFile, left: list[Case]) -> None: ...
+    def begin(self, sweep: SweepFile, left: list[Case], lanes: int = 1) -> None:
+        """`lanes`: how many cases run at once, at most."""
+
     def case_begins(self, case: Case) -> None: ...
     def stage(self, name: str) -> None: ...
     def case_ends(self, record: Record) -> None: ...
@@ -54,23 +62,32 @@ class Setting:
 
     environment: Of this machine.
     store: Where every case becomes a record.
-    launcher: Measures; closed at the end.
+    launcher: Measures; closed at the end. None where a fleet does.
     watcher: Is told of each case.
     command: That repeats the sweep.
     """
 
     environment: Environment
     store: Store
-    launcher: Launcher
+    launcher: Launcher | None
     watcher: Watcher
     command: str
 
     def new_sweep(self, cases: Sequence[Case], plan: TimingPlan) -> SweepFile:
         return new_sweep(cases, plan, self.environment, self.store, self.command)
 
+    def sweep_for(
+        self, cases: Sequence[Case], plan: TimingPlan, is_fresh: bool = False
+    ) -> SweepFile:
+        """The sweep of these cases that the store holds, or a new one."""
+        sweep = self.new_sweep(cases, plan)
+        return sweep if is_fresh else resumed_sweep(self.store, sweep) or sweep
+
     @contextmanager
-    def holding(self, sweep: SweepFile) -> Iterator[None]:
+    def holding(self, sweep: SweepFile, fleet: Closable | None = None) -> Iterator[None]:
         """Keep others from a sweep; whatever happens, nothing of it runs on afterwards."""
+        measures = fleet or self.launcher
+        assert measures is not None
         with self.store.lock(sweep.sweep_id):
             self.store.write_sweep(sweep)
             try:
@@ -78,7 +95,7 @@ class Setting:
             finally:
                 # The watcher first, since a second Ctrl-C may come while the launcher closes.
                 self.watcher.end()
-                self.launcher.close()
+                measures.close()
 
 
 @dataclass(frozen=True)
@@ -108,24 +125,37 @@ def run_sweep(
         SweepError: Where a person's file or setting can't be used.
         StoreError: Where the store can't be written.
     """
-    sweep = setting.new_sweep(cases, plan)
-    if not options.is_fresh:
-        sweep = resumed_sweep(setting.store, sweep) or sweep
+    sweep = setting.sweep_for(cases, plan, options.is_fresh)
     with setting.holding(sweep):
         Run(sweep, setting, options).measure_all(cases)
     return sweep.sweep_id
 
 
 class Run:
-    """One run of a sweep: the cases that are left, and what is known of those that are done."""
+    """One run of a sweep: the cases that are left, and what is known of those that are done.
 
-    def __init__(self, sweep: SweepFile, setting: Setting, options: Options) -> None:
+    Args:
+        sweep: Its environment is that of the machine that measures.
+        done: Records of earlier runs; all that the store has where None.
+    """
+
+    def __init__(
+        self,
+        sweep: SweepFile,
+        setting: Setting,
+        options: Options,
+        done: Iterable[Record] | None = None,
+    ) -> None:
+        assert setting.launcher is not None
         self.sweep, self.options = sweep, options
         self.store, self.launcher = setting.store, setting.launcher
         self.watcher, self.stage = setting.watcher, StageKeeper(setting.watcher)
         self.peaks = self.store.read_peaks()
         self.roofs = self.store.read_roofs()
-        self.records = finished(self.store, sweep.sweep_id, options)
+        if done is None:
+            done = self.store.read(sweep.sweep_id).records
+        again = retried(options)
+        self.records = {each.case_id: each for each in done if each.status not in again}
         self.too_large = smallest_oom(self.records.values()) if options.prunes else {}
 
     def measure_all(self, cases: list[Case]) -> None:
@@ -134,11 +164,14 @@ class Run:
         self.watcher.begin(self.sweep, left)
         if left:
             self.store.remove_end(self.sweep.sweep_id)  # what an earlier run said holds no more
-        for case in left:
-            self.watcher.case_begins(case)
-            self.keep(self.measure(case))
+        self.measure_each(left)
         if left or self.store.read_end(self.sweep.sweep_id) is None:
             self.close(left, began)
+
+    def measure_each(self, cases: Iterable[Case]) -> None:
+        for case in cases:
+            self.watcher.case_begins(case)
+            self.keep(self.measure(case))
 
     def measure(self, case: Case) -> Record:
         """Measure a case, unless it is known that it can't be; again while the GPU is throttled."""
@@ -224,22 +257,15 @@ class Run:
                 self.store.write_record(first)
                 self.records[first.case_id] = first
         has_probe = probe is not None and probe.forward_s is not None
-        planned = {case.case_id for case in self.sweep.cases}
-        statuses = Counter[str](
-            record.status for case_id, record in self.records.items() if case_id in planned
-        )
-        checks["accounting"] = judge_accounting(len(self.sweep.cases), statuses)
-        end = SweepEnd(
-            sweep_id=self.sweep.sweep_id,
-            ended_at=utc_now(),
-            planned=len(self.sweep.cases),
-            statuses=dict(statuses),
+        end = end_of(
+            self.sweep,
+            {case_id: record.status for case_id, record in self.records.items()},
             wall_s=time.monotonic() - began,
             measured_s=sum(map(measured_s, records)),
+            checks=checks,
             drift_case_id=first.case_id if first is not None and has_probe else None,
             drift_forward_s=probe.forward_s if probe is not None else None,
             drift_telemetry=probe.telemetry if probe is not None else None,
-            checks=checks,
         )
         self.store.write_end(end)
 
@@ -342,11 +368,35 @@ def smallest_oom(records: Iterable[Record]) -> dict[tuple[str, ...], int]:
     return smallest
 
 
-def finished(store: Store, sweep_id: str, options: Options) -> dict[str, Record]:
-    """Records that a resumed sweep keeps, by case id."""
-    again = RETRIED if options.prunes else (*RETRIED, "skipped")
-    records = store.read(sweep_id).records
-    return {record.case_id: record for record in records if record.status not in again}
+def retried(options: Options) -> tuple[Status, ...]:
+    """Statuses of cases that a resumed sweep offers again."""
+    return RETRIED if options.prunes else (*RETRIED, "skipped")
+
+
+def end_of(
+    sweep: SweepFile,
+    statuses: Mapping[str, Status],
+    *,
+    checks: Mapping[str, Check] = {},
+    **more: Any,
+) -> SweepEnd:
+    """What a sweep says at its end.
+
+    Args:
+        statuses: Of its records, by case id.
+        checks: That were made so far.
+        more: Fields of SweepEnd.
+    """
+    planned = {case.case_id for case in sweep.cases}
+    counts = Counter[str](status for case_id, status in statuses.items() if case_id in planned)
+    return SweepEnd(
+        sweep_id=sweep.sweep_id,
+        ended_at=utc_now(),
+        planned=len(sweep.cases),
+        statuses=dict(counts),
+        checks={**checks, "accounting": judge_accounting(len(sweep.cases), counts)},
+        **more,
+    )
 
 
 def make_record(sweep: SweepFile, case: Case, attempt: Attempt, started_at: str) -> Record:
@@ -360,6 +410,7 @@ def make_record(sweep: SweepFile, case: Case, attempt: Attempt, started_at: str)
         stderr_tail=outcome.stderr_tail,
         measurement=outcome.measurement,
         telemetry=attempt.telemetry,
+        co_tenants=outcome.co_tenants,
         attempts=attempt.count,
         wall_s=outcome.wall_s,
     )

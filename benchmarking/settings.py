@@ -13,9 +13,11 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
-from results.schema import PASSES, Case, TimingPlan
+from results.hardware import find_kind
+from results.schema import ANY, PASSES, Case, TimingPlan
 
 from .sweep import (
+    CPU,
     MAX_VALUES,
     QUICK,
     VOCABULARY,
@@ -136,12 +138,28 @@ def parse_name(name: str, item: object) -> list[str]:
         raise SweepError(f"{flag(name)} must be words, got {quoted(item)}.")
     if name == "device" and not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", item):
         raise SweepError(f"--device must be auto, cpu, cuda or cuda:N, got {quoted(item)}.")
+    if name == "gpu":
+        return [parse_kind(item)]
     known = VOCABULARY.get(name)
     if name == "model" and is_encoder_path(item):
         return [item]
     if known is not None and not is_known(name, item):
         raise SweepError(f"Unknown {name} {quoted(item)}.{suggestion(item, known)}")
     return [item]
+
+
+def parse_kind(text: str) -> str:
+    """A kind of GPU as the table of peaks spells it; another only as far as it may be a name.
+
+    Whether one that the table lacks is there at all, the launcher finds out.
+    """
+    if text.casefold() in (ANY, CPU):
+        return text.casefold()
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 _.+-]{0,59}", text):
+        raise SweepError(
+            f"--gpu must be kinds of GPU such as L4,L40S,H200, or any, or cpu, got {quoted(text)}."
+        )
+    return find_kind(text) or text
 
 
 def parse_plan_value(name: str, value: object) -> object:

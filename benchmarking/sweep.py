@@ -23,6 +23,7 @@ from .execution import EXECUTIONS
 from .inputs import INPUTS
 from .precision import PRECISIONS, why_no_attention, why_unsupported
 
+CPU = "cpu"  # among kinds of GPU: none
 MAX_CASES = 20_000
 MAX_VALUES = 1_000  # of one axis
 
@@ -65,6 +66,11 @@ class Sweep(Strict):
     device: tuple[str, ...] = Field(
         ("auto",), description="cpu, cuda:0, ...; auto is the first GPU, else the CPU."
     )
+    gpu: tuple[str | None, ...] = Field(
+        (None,),
+        description="Kinds of GPU, each case on one of its kind wherever that is: L4,L40S,H200, "
+        "any, or cpu; instead of --device.",
+    )
     input: tuple[str, ...] = Field(("images",), description="What the images are.")
     weights: tuple[str, ...] = Field(
         ("random",), description="'random', a checkpoint, or a folder of official ones."
@@ -91,19 +97,19 @@ class Sweep(Strict):
                 f"A sweep may have at most {MAX_CASES} cases, and these axes make {count}: give "
                 "fewer values, or run several sweeps."
             )
-        devices = [resolve_device(device, environment) for device in self.device]
+        places = self.places(environment)
         own_models = [model for model in self.model if model in MODELS]
         if own_models:
             check_image_sizes(self.image_size)
             for weights in self.weights:
                 check_weights(weights, own_models)
-        outer = [axis for axis in AXES if axis not in ("batch_size", "input", "device")]
+        outer = [axis for axis in AXES if axis not in ("batch_size", "input", "device", "gpu")]
         cases = [
             Case(
-                **dict(zip(outer, values, strict=True)), device=device, input=source,
+                **dict(zip(outer, values, strict=True)), device=device, gpu=gpu, input=source,
                 batch_size=batch_size,
             )
-            for device in unique(devices)
+            for device, gpu in unique(places)
             for values in itertools.product(*(getattr(self, axis) for axis in outer))
             for source in self.input
             for batch_size in sorted(self.batch_size)
@@ -111,6 +117,20 @@ class Sweep(Strict):
         cases = unique(of_its_own(case) for case in cases)
         check_some_supported(cases, environment)
         return cases
+
+    def places(self, environment: Environment) -> list[tuple[str, str | None]]:
+        """Device and kind of GPU of the cases.
+
+        A case that needs a kind runs in a process that sees one GPU alone: its cuda:0.
+        """
+        if self.gpu == (None,):
+            return [(resolve_device(device, environment), None) for device in self.device]
+        if self.device != ("auto",):
+            raise SweepError(
+                f"--gpu names the kinds of GPU and --device those of this machine, got --gpu "
+                f"{','.join(map(str, self.gpu))} and --device {','.join(self.device)}: give one."
+            )
+        return [("cpu", None) if kind == CPU else ("cuda:0", kind) for kind in self.gpu]
 
 
 def of_its_own(case: Case) -> Case:
@@ -189,17 +209,26 @@ def checkpoint_path(weights: str, model: str, option: str = "--weights") -> Path
 
 def check_some_supported(cases: list[Case], environment: Environment) -> None:
     """Refuse a sweep of which nothing can run; single unsupported cases become records."""
-    reasons = [unsupported_reason(case, environment) for case in cases]
+    reasons = [foreseen_reason(case, environment) for case in cases]
     if all(reasons):
         raise SweepError(f"Nothing of this sweep can run: {reasons[0]}.")
 
 
-def unsupported_reason(case: Case, environment: Environment) -> str | None:
-    """Why the machine can't do a case, or None where it can."""
-    kind, _, index = case.device.partition(":")
+def foreseen_reason(case: Case, environment: Environment) -> str | None:
+    """Why a case can't be done, as far as it is known before it has a GPU of its kind."""
+    return unsupported_reason(case, environment if case.gpu is None else None)
+
+
+def unsupported_reason(case: Case, environment: Environment | None) -> str | None:
+    """Why a machine can't do a case, or None where it can.
+
+    Args:
+        environment: Of the machine that is to run it; None where that is not known yet.
+    """
+    kind = case.device.partition(":")[0]
+    gpu = environment.find_gpu(case.device) if environment is not None else None
     capability = None
-    if kind == "cuda":
-        gpu = next(gpu for gpu in environment.gpus if gpu.index == int(index))
+    if gpu is not None:
         major, _, minor = gpu.compute_capability.partition(".")
         capability = (int(major), int(minor))
     execution = EXECUTIONS[case.execution]

@@ -96,7 +96,7 @@ def module_views(frame: pd.DataFrame) -> list[View]:
         return []
     axes, shared = varying_axes(frame)
     others = [axis for axis in axes if axis != "batch_size"]
-    groups = frame.groupby(others, sort=False) if others else [((), frame)]
+    groups = frame.groupby(others, sort=False, dropna=False) if others else [((), frame)]
     return [module_view(group, others, values, shared) for values, group in groups]
 
 
@@ -206,15 +206,30 @@ SHOWS: dict[str, Show] = {
 }
 
 
-def plan_view(cases: Sequence[Case], environment: Environment) -> View:
-    """A row a case, with why it can't be measured here."""
-    from .sweep import unsupported_reason
+def plan_view(
+    cases: Sequence[Case], environment: Environment, there: Sequence[str | None] = ()
+) -> View:
+    """A row a case, with where it can run, or why it can't.
 
-    headings = [*AXES, "status"]
+    Args:
+        there: Names of the GPUs of a fleet, None for a CPU.
+    """
+    from .fleet.scheduler import counted, does, need_of
+    from .sweep import foreseen_reason
+
+    def places(case: Case) -> list[str | None]:
+        gpu = environment.find_gpu(case.device)
+        if case.gpu is None:
+            return [gpu.name if gpu is not None else None]
+        return [name for name in there if does(name, need_of(case))]
+
+    headings = [*AXES, "where", "status"]
     rows = []
     for case in cases:
-        own = [str(value) for value in case.model_dump().values()]
-        rows.append([*own, unsupported_reason(case, environment) or "planned"])
+        own = ["-" if value is None else str(value) for value in case.model_dump().values()]
+        reason = foreseen_reason(case, environment)
+        status = reason or ("planned" if places(case) else "no such GPU")
+        rows.append([*own, counted(places(case)), status])
     return View("Cases of the sweep", headings, rows)
 
 

@@ -23,13 +23,28 @@ class Mistake(click.ClickException):
     exit_code = EXIT_USAGE
 
 
+def find_stores(
+    ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
+) -> tuple[Path, ...]:
+    """The folders or addresses that a person names."""
+    from results.addresses import AddressError, open_address
+
+    try:
+        return tuple(map(open_address, texts))
+    except AddressError as error:
+        raise Mistake(str(error)) from error
+
+
+stores_argument = click.argument("stores", nargs=-1, callback=find_stores)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Pictures of what stores of records hold."""
 
 
 @main.command()
-@click.argument("stores", nargs=-1, type=click.Path(path_type=Path))
+@stores_argument
 @click.option(
     "--port",
     type=click.IntRange(0, 65_535),
@@ -80,7 +95,7 @@ def dashboard(stores: tuple[Path, ...], port: int, host: str, allow_remote: bool
 
 @main.command()
 @click.argument("output", type=click.Path(path_type=Path))
-@click.argument("stores", nargs=-1, type=click.Path(path_type=Path))
+@stores_argument
 @click.option("--title", default="SAM's image encoder", show_default=True, help="Of the page.")
 @click.option("--force", is_flag=True, help="Replace OUTPUT where it is there.")
 def report(output: Path, stores: tuple[Path, ...], title: str, force: bool) -> None:

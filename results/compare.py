@@ -76,8 +76,9 @@ def compared_values(before: pd.DataFrame, after: pd.DataFrame) -> tuple[tuple[st
 
 
 def values_of(cases: pd.DataFrame) -> dict[str, set[object]]:
-    """The values of each axis."""
-    return {axis: set(cases[axis]) for axis in AXES}
+    """The values of each axis; None is the GPU of a CPU."""
+    axes = cases[list(AXES)].astype(object)
+    return {axis: set(axes[axis].where(axes[axis].notna(), None)) for axis in AXES}
 
 
 def compared_axes(

@@ -40,7 +40,7 @@ UNATTRIBUTED = "unattributed"
 Peaks = Mapping[str, Peak]  # a person's own rows of what GPUs can do
 
 IDENTITY = (
-    "record_id", "sweep_id", "case_id", *AXES, "gpu", "cpu", "status", "is_synthetic", "checks",
+    "record_id", "sweep_id", "case_id", *AXES, "cpu", "status", "is_synthetic", "checks",
     "warnings", "invalid_checks",
 )  # fmt: skip
 AXES_OF_A_FAMILY = tuple(axis for axis in AXES if axis != "batch_size")
@@ -171,6 +171,7 @@ def identity(record: Record) -> dict[str, Any]:
         "sweep_id": record.sweep_id,
         "case_id": record.case_id,
         **record.case.model_dump(),
+        # What it ran on, not the kind that was asked for: "any" would tell nothing.
         "gpu": record.gpu.name if record.gpu is not None else None,
         "cpu": record.environment.cpu,
         "status": record.status,

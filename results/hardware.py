@@ -17,6 +17,7 @@ source. A person's own rows stand in a TOML file:
 
 from __future__ import annotations
 
+import re
 import stat
 import tomllib
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field, ValidationError
 
+from .addresses import failures, one_line
 from .schema import Strict
 
 TERA, GIGA, MEBI = 1e12, 1e9, 2**20
@@ -142,7 +144,15 @@ def fits(row: str, gpu_name: str) -> bool:
 
 
 def words(name: str) -> frozenset[str]:
-    return frozenset(name.replace("-", " ").casefold().split())
+    """What a name is told by; "80G" and "80GB" are the same memory."""
+    split = name.replace("-", " ").casefold().split()
+    return frozenset(re.sub(r"^([0-9]+)gb$", r"\1g", word) for word in split)
+
+
+def find_kind(text: str) -> str | None:
+    """A person's word for a GPU as the table spells it; None where the table has none such."""
+    asked = words(text) - {"nvidia"}
+    return next((row for row in PEAKS if words(row) == asked), None)
 
 
 def read_peaks(path: Path) -> dict[str, Peak]:
@@ -188,10 +198,12 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return ""
-    except OSError as error:
-        raise RowError(f"it must be readable, and is not: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise RowError(f"it must be UTF-8 text, and byte {error.start} is not.") from error
+    except RowError:
+        raise
+    except failures(path) as error:
+        raise RowError(f"it must be readable, and is not: {one_line(error)}.") from error
 
 
 def read_row(name: str, section: object, form: type[Form]) -> Form:

@@ -13,19 +13,22 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .addresses import failures, file_system, is_remote, key, one_line, read_many
 from .frames import AXES_OF_A_FAMILY, IDENTITY, case_frame, component_frame, module_frame
 from .hardware import Peak
 from .limits import with_roofs
@@ -49,8 +52,23 @@ WORTH_WRITING = 0.01  # share of files that changed; to read fewer again takes l
 UNREADABLE = (
     OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException,
 )  # fmt: skip
+# What services tell of a file that changes with its content.
+MARKS = (
+    "size",
+    "ETag",
+    "etag",
+    "md5Hash",
+    "LastModified",
+    "last_modified",
+    "updated",
+    "mtime",
+    "created",
+)
 CHUNK = 250  # files that one process reads at a time
 FEWEST_FOR_PROCESSES = 4 * CHUNK  # files: starting processes takes a second
+
+
+Item = TypeVar("Item")
 
 
 class File(NamedTuple):
@@ -105,7 +123,7 @@ def refresh(
         StoreError: Where there is no such folder.
         HardwareError: Where its file of peaks can't be used.
     """
-    if not store.path.is_dir():
+    if not is_there(store):
         raise StoreError(
             f"There is no store '{store.path}': name one, or measure into it with: sam-bench "
             "quickstart"
@@ -114,11 +132,11 @@ def refresh(
     if old is None or old.version != version:
         old = load(store.path / FOLDER, version) or Indexed(version)
     now = dict(scan(store))
-    changed = [
-        path
+    changed = {
+        path: file
         for path, file in now.items()
         if path not in old.files or old.files[path][:3] != file[:3]
-    ]
+    }
     if not changed and len(now) == len(old.files) and old.frames:
         return old
     read = read_all(store, changed, processes) if changed else Indexed("")
@@ -130,6 +148,13 @@ def refresh(
     with suppress(StoreError, pa.ArrowException):  # what can't be written can still be shown
         save(store.path / FOLDER, new)
     return replace(new, unsaved=0)
+
+
+def is_there(store: Store) -> bool:
+    try:
+        return store.path.is_dir()
+    except failures(store.path) as error:
+        raise StoreError(f"'{store.path}' can't be read: {one_line(error)}.") from error
 
 
 def version_of(store: Store) -> str:
@@ -149,6 +174,9 @@ def code_sha256() -> str:
 
 def scan(store: Store) -> Iterator[tuple[str, File]]:
     """All records' files, without reading them; one that vanishes meanwhile is left out."""
+    if is_remote(store.path):
+        yield from scan_address(store)
+        return
     for sweep_id in store.sweep_ids():
         with suppress(OSError), os.scandir(store.path / sweep_id / "cases") as entries:
             for entry in entries:
@@ -159,31 +187,46 @@ def scan(store: Store) -> Iterator[tuple[str, File]]:
                         yield path, file_of(status)
 
 
+def scan_address(store: Store) -> Iterator[tuple[str, File]]:
+    """The same in one listing; what tells two contents of a file apart depends on the service."""
+    files, root = file_system(store.path), key(store.path)
+    for name, facts in files.find(root, detail=True).items():
+        path = name.removeprefix(root).strip("/")
+        if re.fullmatch(r"[^/.][^/]*/cases/[^/]+\.json", path):
+            content = [facts.get(mark) for mark in MARKS]
+            digest = hashlib.sha256(repr(content).encode()).digest()
+            changed_ns = int.from_bytes(digest[:7])
+            yield path, File(changed_ns, int(facts.get("size") or 0), 0)
+
+
 def file_of(status: os.stat_result) -> File:
     return File(status.st_mtime_ns, status.st_size, status.st_ino)
 
 
-def read_all(store: Store, paths: list[str], processes: int) -> Indexed:
-    """The frames of some files."""
-    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+def read_all(store: Store, files: Mapping[str, File], processes: int) -> Indexed:
+    """The frames of some files, which were listed so."""
+    chunks = [dict(chunk) for chunk in batched(files.items(), CHUNK)]
     read = partial(read_chunk, store.path, store.read_roofs(), store.read_peaks())
-    if processes < 2 or len(paths) < FEWEST_FOR_PROCESSES:
+    if processes < 2 or len(files) < FEWEST_FOR_PROCESSES:
         parts = [read(chunk) for chunk in chunks]
     else:
         # Spawned: a server's threads may be running, which do not survive a fork.
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
             parts = list(pool.map(read, chunks))
-    files = {path: file for part in parts for path, file in part.files.items()}
+    found = {path: file for part in parts for path, file in part.files.items()}
     return Indexed(
-        "", files, {name: joined(part.frames[name] for part in parts) for name in FRAMES}
+        "", found, {name: joined(part.frames[name] for part in parts) for name in FRAMES}
     )
 
 
 def read_chunk(
-    store: Path, roofs: list[Roofs], peaks: Mapping[str, Peak], paths: list[str]
+    store: Path, roofs: list[Roofs], peaks: Mapping[str, Peak], files: Mapping[str, File]
 ) -> Indexed:
     """Read some records; those that can't be read are named."""
-    read = {path: read_one(store / path) for path in paths}
+    if is_remote(store):
+        read = read_address(store, files)
+    else:
+        read = {path: read_one(store / path) for path in files}
     records = with_roofs((record for _, record in read.values() if record is not None), roofs)
     frames = {name: own_columns(name, make(records, peaks)) for name, make in FRAMES.items()}
     return Indexed("", {path: file for path, (file, _) in read.items()}, frames)
@@ -199,6 +242,26 @@ def read_one(path: Path) -> tuple[File, Record | None]:
     except BrokenFileError as error:
         return file._replace(reason=str(error)), None
     return file._replace(record_id=record.record_id), record
+
+
+def read_address(store: Path, files: Mapping[str, File]) -> dict[str, tuple[File, Record | None]]:
+    """Many files at once. One that has changed since it was listed is read again the next time."""
+    read: dict[str, tuple[File, Record | None]] = {}
+    contents = read_many([store / path for path in files])
+    for (path, file), content in zip(files.items(), contents, strict=True):
+        try:
+            record = read_file(store / path, Record, content)
+            read[path] = file._replace(record_id=record.record_id), record
+        except BrokenFileError as error:
+            read[path] = file._replace(reason=str(error)), None
+    return read
+
+
+def batched(items: Iterable[Item], count: int) -> Iterator[tuple[Item, ...]]:
+    """So many at a time; as itertools has it from Python 3.12 on."""
+    rest = iter(items)
+    while some := tuple(islice(rest, count)):
+        yield some
 
 
 def own_columns(name: str, frame: pd.DataFrame) -> pd.DataFrame:
@@ -253,7 +316,10 @@ def load(folder: Path, version: str) -> Indexed | None:
         if kept["version"] != version:
             return None
         old = Indexed(version, files)
-        tables = {name: pq.read_table(folder / f"{name}.parquet") for name in FRAMES}
+        tables = {
+            name: pq.read_table(io.BytesIO((folder / f"{name}.parquet").read_bytes()))
+            for name in FRAMES
+        }
         if any(stamp_of(table) != old.stamp for table in tables.values()):
             return None
         frames = {name: typed(table.to_pandas()) for name, table in tables.items()}

@@ -109,8 +109,9 @@ def match_cases(base: Sequence[Case], head: Sequence[Case]) -> list[Matched]:
 def short_label(case: Case, varying: Sequence[str]) -> str:
     """The model, the batch size and the image size, and what else differs between the cells."""
     named = ("model", "batch_size", "image_size")
-    others = [str(getattr(case, axis)) for axis in varying if axis not in named]
-    return " ".join([case.model, f"b{case.batch_size}", f"{case.image_size}px", *others])
+    others = (getattr(case, axis) for axis in varying if axis not in named)
+    told = [str(value) for value in others if value is not None]
+    return " ".join([case.model, f"b{case.batch_size}", f"{case.image_size}px", *told])
 
 
 def log_ratio(base: float | None, head: float | None) -> float:

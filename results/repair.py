@@ -5,15 +5,14 @@ What can't be used is moved to STORE/<sweep_id>/broken/, never deleted.
 
 from __future__ import annotations
 
-import fcntl
 import itertools
-import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .addresses import exists, is_held, one_line, sync_folder
 from .schema import Case, Record, SweepEnd, SweepFile
 from .store import (
     BrokenFileError,
@@ -25,7 +24,6 @@ from .store import (
     case_files,
     left_overs,
     read_file,
-    sync_folder,
     writing,
 )
 
@@ -107,7 +105,8 @@ def look_at(store: Store, sweep_id: str, is_ours: bool = False) -> Look:
         is_ours: Whether this process holds the sweep's lock.
     """
     look = Look(store.path / sweep_id)
-    look.is_running = not is_ours and is_locked(look.folder)  # before, since it may end meanwhile
+    # Before the rest, since it may end meanwhile.
+    look.is_running = not is_ours and is_held(look.folder / ".lock")
     try:
         look.sweep = read_file(look.folder / "sweep.json", SweepFile)
     except OtherVersionError as error:
@@ -134,28 +133,12 @@ def look_at_end(look: Look) -> None:
     """A sweep that was stopped has no end.json; one that is there must be of use."""
     path = look.folder / "end.json"
     try:
-        if os.path.lexists(path):
+        if exists(path):
             read_file(path, SweepEnd)
     except OtherVersionError as error:
         look.other_version.append(Problem(path, str(error)))
     except BrokenFileError as error:
         look.unusable.append(Problem(path, str(error)))
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a process is running the sweep; a sweep that begins at this very moment may be told
-    so of us."""
-    path = folder / ".lock"
-    try:
-        if not path.is_file():
-            return False
-        with path.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # where nothing can be locked, nothing is
-        return False
-    return False
 
 
 def describe(look: Look) -> list[str]:
@@ -235,7 +218,7 @@ def mend(store: Store, sweep_id: str) -> Iterator[str]:
 def rename(store: Store, look: Look, path: Path) -> str:
     """Give a record the name that readers and writers look for, where no other has it."""
     target = store.case_path(look.sweep_id, look.records[path].case_id)
-    if os.path.lexists(target):
+    if exists(target):
         aside = set_aside(look.folder, path)
         return f"moved {path} to {aside}: {target} is a record of the same case"
     move(path, target)
@@ -245,7 +228,7 @@ def rename(store: Store, look: Look, path: Path) -> str:
 def mend_plan(store: Store, look: Look) -> Iterator[str]:
     """Make a sweep.json that can be used, of what the records tell."""
     path = look.folder / "sweep.json"
-    if os.path.lexists(path):
+    if exists(path):
         yield f"moved {path} to {set_aside(look.folder, path)}: {look.sweep_problem}"
     sweep = rebuilt_plan(look.sweep_id, look.records.values())
     if sweep is not None:
@@ -292,7 +275,7 @@ def set_aside(folder: Path, path: Path) -> Path:
     with writing(broken):
         broken.mkdir(exist_ok=True)
     names = itertools.chain([path.name], (f"{path.name}.{n}" for n in itertools.count(2)))
-    target = next(broken / name for name in names if not os.path.lexists(broken / name))
+    target = next(broken / name for name in names if not exists(broken / name))
     move(path, target)
     return target
 
@@ -300,8 +283,8 @@ def set_aside(folder: Path, path: Path) -> Path:
 def move(path: Path, target: Path) -> None:
     """Rename for good; StoreError where the disk does not take it."""
     try:
-        os.rename(path, target)
+        path.rename(target)
         sync_folder(target.parent)
         sync_folder(path.parent)
     except OSError as error:
-        raise StoreError(f"'{path}' can't be moved to '{target}': {error.strerror}.") from error
+        raise StoreError(f"'{path}' can't be moved to '{target}': {one_line(error)}.") from error

@@ -46,6 +46,8 @@ PASSES = (
     "latency", "modules", "memory", "flops", "embedding_error", "components", MASK_GENERATOR,
     "energy", "kernels",
 )  # fmt: skip
+# A case's kind of GPU, where every kind will do.
+ANY = "any"
 # Attention and weights of an encoder that is none of SAM's: as it brings them.
 OWN = "own"
 ON_REQUEST = (
@@ -98,6 +100,10 @@ class Case(Strict):
     attention: str = Field(description="How the image encoder's attention is computed.")
     execution: str = Field(description="How the forward is run.")
     device: str = Field(description="What it runs on, as torch names it.")
+    gpu: str | None = Field(
+        default=None,
+        description="Kind of GPU that it needs, or 'any'; None where `device` says which.",
+    )
     input: str = Field(description="What the images are.")
     weights: str = Field(
         description="'random', a file or folder of official checkpoints, or an encoder's 'own'."
@@ -105,8 +111,10 @@ class Case(Strict):
 
     @property
     def case_id(self) -> str:
-        """A short name that follows from the fields alone."""
-        canonical = json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
+        """A short name that follows from the fields alone; a kind of GPU counts where one is asked
+        for, so that ids made before there were kinds still hold."""
+        fields = self.model_dump(exclude={"gpu"} if self.gpu is None else None)
+        canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     @property
@@ -114,9 +122,16 @@ class Case(Strict):
         """The fields for a person, in one line."""
         return (
             f"{self.model} b{self.batch_size} {self.image_size}px {self.precision} "
-            f"{self.attention} {self.execution} {self.device} {self.input}"
+            f"{self.attention} {self.execution} {self.place} {self.input}"
             + ("" if self.weights in ("random", OWN) else f" {self.weights}")
         )
+
+    @property
+    def place(self) -> str:
+        """Where it runs, for a person: a device, or a kind of GPU."""
+        if self.gpu is None:
+            return self.device
+        return "any GPU" if self.gpu == ANY else self.gpu
 
     def family(self) -> tuple[str, ...]:
         """What cases share that run in one worker with one model: all but batch size and input."""
@@ -275,6 +290,13 @@ class OtherProcess(Strict):
     used_bytes: Bytes | None = None  # the most that was seen; None where the driver does not tell
 
 
+class CoTenant(Strict):
+    """Another worker of ours on the same machine, which shares its CPU, its PCIe and its power."""
+
+    pid: Count
+    gpu: str | None = None  # that it was bound to, as CUDA_VISIBLE_DEVICES says
+
+
 class Telemetry(Strict):
     """What the GPU did while the case was measured, from NVML; a list for each quantity.
 
@@ -416,6 +438,7 @@ class Record(Strict):
     stderr_tail: str | None = None
     measurement: Measurement | None = None
     telemetry: Telemetry | None = None  # None on a CPU
+    co_tenants: tuple[CoTenant, ...] | None = None  # None where nobody looked
     roofs: Roofs | None = None  # of the device, where it was calibrated before
     checks: dict[str, Check] = {}
     attempts: Annotated[int, Field(ge=1)] = 1  # more where the GPU was throttled

@@ -6,17 +6,17 @@ STORE/<sweep_id>/traces/<case_id>.json.gz, where they were asked for
 STORE/roofs/<device>.json, by doctor --calibrate
 STORE/hardware.toml, a person's own peaks of GPUs
 STORE/prices.toml, a person's own prices of GPUs
+
+STORE is a folder, or an address that fsspec knows.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,13 +24,24 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from .addresses import (
+    TEMPORARY,
+    exists,
+    failures,
+    holding,
+    is_remote,
+    one_line,
+    open_address,
+    read_many,
+    write_file,
+)
 from .hardware import Peak, read_peaks
 from .prices import Price, read_prices
 from .schema import SCHEMA_VERSION, Record, Roofs, SweepEnd, SweepFile
 
-TEMPORARY = ".tmp"
 ROOFS = "roofs"  # a folder beside those of the sweeps
 MAX_FILE_BYTES = 64 * 2**20
+MANY = 500  # files that are read at a time
 
 Form = TypeVar("Form", bound=BaseModel)
 
@@ -72,11 +83,11 @@ class Store:
     """A folder of sweeps.
 
     Args:
-        path: Made at the first write.
+        path: Made at the first write; may be an address such as "s3://bucket/runs".
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = open_address(path) if isinstance(path, str) else path
         self._sweeps: dict[str, SweepFile] = {}
 
     def case_path(self, sweep_id: str, case_id: str) -> Path:
@@ -93,7 +104,7 @@ class Store:
         same sweep can then measure what went with it.
         """
         sweep = self._sweeps.get(record.sweep_id)
-        if sweep is not None and not os.path.lexists(self.path / sweep.sweep_id / "sweep.json"):
+        if sweep is not None and not exists(self.path / sweep.sweep_id / "sweep.json"):
             self.write_sweep(sweep)
         write_whole(self.case_path(record.sweep_id, record.case_id), to_json(record))
 
@@ -156,8 +167,10 @@ class Store:
             return sorted(entry.name for entry in self.path.iterdir() if is_sweep(entry))
         except FileNotFoundError:
             return []
-        except OSError as error:
-            raise StoreError(f"'{self.path}' must be a folder: {error.strerror}.") from error
+        except failures(self.path) as error:
+            if is_absent(self.path, error):
+                return []
+            raise StoreError(f"'{self.path}' must be a folder: {one_line(error)}.") from error
 
     def read(self, sweep_id: str | None = None) -> Contents:
         """Read all sweeps, or one; files that can't be used are named in `problems`."""
@@ -174,13 +187,31 @@ class Store:
         sweeps: list[SweepFile] = []
         records: list[Record] = []
         read_into(sweeps, folder / "sweep.json", SweepFile, contents.problems)
-        for path in case_files(folder / "cases", contents.problems):
-            read_into(records, path, Record, contents.problems)
+        records += self.iterate(sweep_id, contents.problems)
         planned = [case.case_id for sweep in sweeps for case in sweep.cases]
         position = {case_id: index for index, case_id in enumerate(planned)}
         records.sort(key=lambda record: position.get(record.case_id, len(position)))
         contents.sweeps += sweeps
         contents.records += records
+
+    def iterate(self, sweep_id: str, problems: list[Problem]) -> Iterator[Record]:
+        """A sweep's records, never all of them in memory; by name."""
+        paths = case_files(self.path / sweep_id / "cases", problems)
+        for start in range(0, len(paths), MANY):
+            some = paths[start : start + MANY]
+            # A path of this machine one by one, since what is no file must not be opened.
+            data = read_many(some) if is_remote(self.path) else [None] * len(some)
+            for path, content in zip(some, data, strict=True):
+                found: list[Record] = []
+                read_into(found, path, Record, problems, content)
+                yield from found
+
+    def read_cases(self, sweep_id: str, case_ids: Iterable[str]) -> list[Record]:
+        """Some records of a sweep; what is not there or can't be used is left out."""
+        found: list[Record] = []
+        for case_id in case_ids:
+            read_into(found, self.case_path(sweep_id, case_id), Record, [])
+        return found
 
     @contextmanager
     def lock(self, sweep_id: str) -> Iterator[list[Path]]:
@@ -191,21 +222,18 @@ class Store:
             StoreError: Where the folder can't be written or locked.
         """
         path = self.path / sweep_id / ".lock"
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("w")
-        with file:
+        with ExitStack() as held:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held.enter_context(holding(path))
             except BlockingIOError as error:
+                who = f" ({one_line(error)})" if is_remote(path) else ""
                 raise LockedError(
-                    f"Another process is running sweep {sweep_id} in '{self.path}': wait for it, "
-                    "or name another store with --store."
+                    f"Another process is running sweep {sweep_id} in '{self.path}'{who}: wait for "
+                    "it, or name another store with --store."
                 ) from error
-            except OSError as error:  # some network disks
+            except failures(path) as error:  # some network disks
                 raise StoreError(
-                    f"'{path}' can't be locked: {error.strerror}. Name a store on another disk "
-                    "with --store."
+                    f"'{path}' can't be locked: {one_line(error)}. Name another store with --store."
                 ) from error
             dead = left_overs(path.parent)
             with writing(path):
@@ -216,12 +244,20 @@ class Store:
 
 def is_sweep(entry: Path) -> bool:
     """Also where one of the two is missing or broken: reading names it."""
-    holds = os.path.lexists(entry / "sweep.json") or os.path.lexists(entry / "cases")
-    return holds and not entry.name.startswith(".")
+    if entry.name.startswith("."):
+        return False
+    return exists(entry / "sweep.json") or exists(entry / "cases")
+
+
+def is_absent(path: Path, error: Exception) -> bool:
+    """Whether an address can't be listed since there is nothing at it."""
+    return is_remote(path) and isinstance(error, NotADirectoryError) and not path.exists()
 
 
 def left_overs(folder: Path) -> list[Path]:
     """A sweep's temporary files: of dead writers, where nobody is running it."""
+    if is_remote(folder):
+        return []
     found = (*folder.glob(f".*{TEMPORARY}"), *folder.glob(f"*/.*{TEMPORARY}"))
     return sorted(path for path in found if path.is_symlink() or path.is_file())
 
@@ -229,35 +265,72 @@ def left_overs(folder: Path) -> list[Path]:
 def case_files(folder: Path, problems: list[Problem]) -> list[Path]:
     """A sweep's records; a folder that can't be listed is named, since its records are missed."""
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix == ".json")
+        found = (path for path in folder.iterdir() if path.suffix == ".json")
+        return sorted(found, key=lambda path: path.name)
     except FileNotFoundError:  # no case is done yet
         return []
-    except OSError as error:
-        problems.append(Problem(folder, f"it can't be listed: {error.strerror}"))
+    except failures(folder) as error:
+        if is_absent(folder, error):
+            return []
+        problems.append(Problem(folder, f"it can't be listed: {one_line(error)}"))
         return []
 
 
-def read_into(target: list[Form], path: Path, form: type[Form], problems: list[Problem]) -> None:
-    """Add a file's content to a list, or the reason why it can't be."""
+def read_into(
+    target: list[Form],
+    path: Path,
+    form: type[Form],
+    problems: list[Problem],
+    content: bytes | Exception | None = None,
+) -> None:
+    """Add a file's content to a list, or the reason why it can't be.
+
+    Args:
+        content: What was read of it already.
+    """
     try:
-        target.append(read_file(path, form))
+        target.append(read_file(path, form, content))
     except BrokenFileError as error:
         problems.append(Problem(path, str(error)))
 
 
-def read_file(path: Path, form: type[Form]) -> Form:
+def read_file(path: Path, form: type[Form], content: bytes | Exception | None = None) -> Form:
     """Read one JSON file strictly; BrokenFileError says what is wrong with it."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise BrokenFileError("it is not a regular file")
-        if status.st_size > MAX_FILE_BYTES:
-            raise BrokenFileError(f"it has {status.st_size} bytes, more than {MAX_FILE_BYTES}")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise BrokenFileError(f"it can't be read: {error.strerror}") from error
+        text = (read_regular(path) if content is None else whole(content)).decode()
+    except BrokenFileError:
+        raise
     except UnicodeDecodeError as error:
         raise BrokenFileError("it is not UTF-8 text") from error
+    except failures(path) as error:
+        raise BrokenFileError(f"it can't be read: {one_line(error)}") from error
+    return parse_file(text, form)
+
+
+def read_regular(path: Path) -> bytes:
+    """A file's content, unless it is none, or too large."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise BrokenFileError("it is not a regular file")
+    check_size(status.st_size)
+    return path.read_bytes()
+
+
+def whole(content: bytes | Exception) -> bytes:
+    """What was read before."""
+    if isinstance(content, Exception):
+        raise content
+    check_size(len(content))
+    return content
+
+
+def check_size(size: int) -> None:
+    if size > MAX_FILE_BYTES:
+        raise BrokenFileError(f"it has {size} bytes, more than {MAX_FILE_BYTES}")
+
+
+def parse_file(text: str, form: type[Form]) -> Form:
+    """A file's text, strictly."""
     content = parse_json(text)
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
@@ -309,28 +382,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
     Raises:
         StoreError: Where the disk does not take it; the old file stays.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-        sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in this folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        write_file(path, content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
@@ -338,8 +391,8 @@ def writing(path: Path) -> Iterator[None]:
     """Turn what the operating system says into one clear line."""
     try:
         yield
-    except OSError as error:
+    except failures(path) as error:
         raise StoreError(
-            f"'{path}' can't be written: {error.strerror}. Name another store with --store, or "
+            f"'{path}' can't be written: {one_line(error)}. Name another store with --store, or "
             "make room."
         ) from error

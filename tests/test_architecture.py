@@ -30,7 +30,9 @@ PARENT_SIDE = {
     "commands/terminal.py", "commands/sweeping.py", "commands/showing.py", "commands/capacity.py",
     "commands/store.py", "commands/machine.py", "commands/comparing.py", "commands/selftest.py",
     "commands/gate_options.py", "commands/sides.py", "commands/checking.py", "commands/baseline.py",
-    "commands/recommending.py", "recommend_views.py",
+    "commands/recommending.py", "recommend_views.py", "commands/places.py", "fleet/jobs.py",
+    "fleet/scheduler.py", "fleet/driver.py", "fleet/local.py", "fleet/ray_fleet.py",
+    "fleet/slurm.py", "fleet/fleets.py",
 }  # fmt: skip
 
 FILES = sorted(path.relative_to(ROOT) for room in ROOMS for path in (ROOT / room).rglob("*.py"))

@@ -64,6 +64,8 @@ def capacity(
     if latency_budget_ms is not None and not latency_budget_ms < float("inf"):
         raise Mistake(f"--latency-budget-ms must be a number, got {latency_budget_ms}.")
     asked, plan = asked_sweep(config, quick, flags)
+    if asked.gpu != (None,):
+        raise Mistake("capacity probes the GPUs of this machine: name one with --device.")
     check_images(plan.images, asked.input)
     environment, store, console = probe_environment(), Store(store_path), out()
     cases = asked.model_copy(update={"batch_size": (1,)}).cases(environment)

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .places import FLEET_FLAGS
 from .sweeping import asked_sweep, sweep
 from .terminal import Mistake, out
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 PATHS = ("weights", "images", "config")  # settings that may name a file
 # Of `sweep`, what is no setting of the sweep itself.
-NOT_SETTINGS = ("config", "quick", "store_path", "fresh", "no_prune", "trace", "launcher")
+NOT_SETTINGS = ("config", "quick", "store_path", "fresh", "no_prune", "trace", *FLEET_FLAGS)
 
 
 def source(
@@ -62,6 +63,8 @@ def sweep_words(settings: dict[str, Any]) -> tuple[str, ...]:
         is_path = name in PATHS and os.path.exists(value)
         text = os.path.abspath(value) if is_path else str(value)
         words += ["--" + name.replace("_", "-"), text]
+    if "gpu" in in_file | given:
+        words += ["--parallel", "1"]  # cases side by side share CPU, PCIe and power
     check_words(tuple(words))
     return tuple(words)
 

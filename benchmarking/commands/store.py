@@ -1,4 +1,4 @@
-"""Commands about the folder of records: store verify, store repair."""
+"""Commands about folders of records: store verify, store repair, merge, demo."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .terminal import EXIT_INVALID, Mistake, store_option
+from .terminal import EXIT_INVALID, Mistake, find_store, store_option
 
 
 @click.command()
@@ -109,6 +109,38 @@ def repair(store_path: Path) -> None:
     click.echo(
         "See what there is now with: sam-bench store verify" if count else "Nothing to mend."
     )
+
+
+@click.command()
+@click.argument("stores", nargs=-1, required=True, metavar="STORE...")
+@click.option("-o", "--output", required=True, metavar="STORE", help="That they are merged into.")
+def merge(stores: tuple[str, ...], output: str) -> None:
+    """Put the records of several stores into one, such as those of a sweep's shards.
+
+    A record that several stores have is there once. Where they tell a case differently, one that
+    was measured wins over one that crashed; else the first is kept, and the other is named and
+    lies in the folder 'conflicts': that ends with exit code 4. The stores are not changed.
+
+    \b
+    Example:
+      sam-bench merge runs-1 runs-2 -o runs
+    """
+    from results.merge import merge as merge_stores
+    from results.store import Store
+
+    from ..report import harmless
+
+    target = Store(find_store(output))
+    merged = merge_stores([Store(find_store(text)) for text in stores], target)
+    for line in merged.conflicts:
+        click.echo(harmless(line), err=True)
+    click.echo(
+        f"{merged.copied} files copied, {merged.same} there already, {merged.replaced} told better "
+        f"by another store, {len(merged.conflicts)} conflicts: {target.path}, which now holds "
+        f"{len(target.sweep_ids())} sweeps. See: sam-bench store verify --store {target.path}"
+    )
+    if merged.conflicts:
+        sys.exit(EXIT_INVALID)
 
 
 def no_records(store_path: Path) -> Mistake:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from .places import Places, fleet_options
 from .showing import show_sentences, show_views
 from .terminal import EXIT_FAILED_CASES, out, store_option
 
@@ -42,7 +43,7 @@ def sweep_flags() -> list[click.Parameter]:
     for fields in (Sweep.model_fields, TimingPlan.model_fields):
         for name, field in fields.items():
             names = [short[name]] if name in short else []
-            default = field.default
+            default = field.default if field.default != (None,) else None
             shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
             ending = f"  [default: {shown}]" if shown is not None else ""
             flags.append(
@@ -82,7 +83,7 @@ quick_option = click.option(
     is_flag=True,
     help="Store a Chrome trace of each case, and its kernels: see sam-bench show kernels.",
 )
-@click.option("--launcher", default="local", show_default=True, help="Where the cases run.")
+@fleet_options
 def sweep(
     config: Path | None,
     quick: bool,
@@ -90,8 +91,7 @@ def sweep(
     fresh: bool,
     no_prune: bool,
     trace: bool,
-    launcher: str,
-    **flags: str | None,
+    **flags: Any,
 ) -> None:
     """Measure every combination of the axes; a stopped sweep goes on where it was.
 
@@ -101,6 +101,7 @@ def sweep(
     Example:
       sam-bench sweep -m vit_b -b 1,2,4 -s 256 --attention reference,sdpa --quick
     """
+    places = Places.taken_from(flags)
     asked, plan = asked_sweep(config, quick, flags)
     if trace and "kernels" not in plan.passes:
         plan = plan.model_copy(update={"passes": (*plan.passes, "kernels")})
@@ -111,7 +112,7 @@ def sweep(
         fresh=fresh,
         prunes=not no_prune,
         probes_drift=not quick,
-        launcher=launcher,
+        places=places,
     )
 
 
@@ -137,7 +138,7 @@ def run(
     fresh: bool = False,
     prunes: bool = True,
     probes_drift: bool = True,
-    launcher: str = "local",
+    places: Places | None = None,
     environment: Environment | None = None,
 ) -> None:
     """Run a sweep, show its tables and what to do next; exit 5 where a case failed."""
@@ -145,23 +146,32 @@ def run(
     from results.store import Store
 
     from ..environment import probe_environment
+    from ..fleet.driver import run_on_fleet
     from ..inputs import check_images
-    from ..launchers import find_launcher
+    from ..launchers import LocalLauncher
     from ..progress import make_watcher
     from ..report import end_lines, failure_lines, note_lines, status_line
     from ..runner import Options, Setting, run_sweep
 
-    chosen = find_launcher(launcher)
     check_images(plan.images, asked.input)
     environment = environment or probe_environment()
-    cases = asked.cases(environment)
+    places = places or Places()
+    cases = places.cases(asked, plan, environment)
+    if not cases:
+        click.echo(f"Shard {places.shard} of this sweep has no cases: there are fewer than shards.")
+        return
     store = Store(store_path)
     console = out()
     command = shlex.join(["sam-bench", *sys.argv[1:]])
-    setting = Setting(environment, store, chosen, make_watcher(console), command)
+    fleet = places.fleet(cases, environment, store)
+    launcher = LocalLauncher() if fleet is None else None
+    setting = Setting(environment, store, launcher, make_watcher(console), command)
     options = Options(is_fresh=fresh, prunes=prunes, probes_drift=probes_drift)
     try:
-        sweep_id = run_sweep(cases, plan, setting, options)
+        if fleet is None:
+            sweep_id = run_sweep(cases, plan, setting, options)
+        else:
+            sweep_id = run_on_fleet(cases, plan, setting, fleet, options)
     except KeyboardInterrupt as stop:
         again = "The same command goes on where this one stopped"
         raise KeyboardInterrupt(f"{again}{', without --fresh' * fresh}.") from stop
@@ -195,8 +205,9 @@ def run(
 @config_option
 @quick_option
 @store_option
-def plan(config: Path | None, quick: bool, store_path: Path, **flags: str | None) -> None:
-    """Show the cases that a sweep would measure, and about how long it would take.
+@fleet_options
+def plan(config: Path | None, quick: bool, store_path: Path, **flags: Any) -> None:
+    """Show the cases that a sweep would measure, where each can run, and about how long it takes.
 
     \b
     Example:
@@ -205,26 +216,36 @@ def plan(config: Path | None, quick: bool, store_path: Path, **flags: str | None
     from results.store import Store
 
     from ..environment import probe_environment
-    from ..estimate import measured_rates, rate_key, sweep_seconds
+    from ..estimate import case_seconds, measured_rates, rate_key
+    from ..fleet.scheduler import does, make_jobs, makespan, need_of
     from ..inputs import check_images
     from ..progress import duration
     from ..report import print_view
-    from ..sweep import unsupported_reason
+    from ..sweep import foreseen_reason
     from ..views import plan_view
 
+    places = Places.taken_from(flags)
     asked, timing = asked_sweep(config, quick, flags)
     check_images(timing.images, asked.input)
-    environment = probe_environment()
-    cases = asked.cases(environment)
-    records = Store(store_path).read().records
+    environment, store = probe_environment(), Store(store_path)
+    cases = places.cases(asked, timing, environment)
+    fleet = places.fleet(cases, environment, store)
+    there = [] if fleet is None else [slot.gpu for slot in fleet.slots()]
+    records = store.read().records
     rates = measured_rates(
         record for record in records if record.environment.hostname == environment.hostname
     )
-    print_view(plan_view(cases, environment), out())
-    possible = [case for case in cases if unsupported_reason(case, environment) is None]
+    print_view(plan_view(cases, environment, there), out())
+    possible = [
+        case
+        for case in cases
+        if foreseen_reason(case, environment) is None
+        and (case.gpu is None or any(does(gpu, need_of(case)) for gpu in there))
+    ]
     is_known = all(rate_key(case) in rates for case in possible)
     basis = "from earlier records" if is_known else "partly a guess: not all was measured here"
-    seconds = sweep_seconds(possible, timing, rates)
+    jobs = make_jobs(possible, lambda case: case_seconds(case, timing, rates))
+    seconds = makespan(jobs, there) if there else sum(job.seconds for job in jobs)
     click.echo(f"{len(possible)} cases to measure, about {duration(seconds)} ({basis}).")
 
 

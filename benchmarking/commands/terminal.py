@@ -37,18 +37,25 @@ def out(stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=None if stream.isatty() else 200)
 
 
-def check_store_path(ctx: click.Context, parameter: click.Parameter, value: Path) -> Path:
-    if os.path.realpath(value) == "/":
+def find_store(text: str) -> Path:
+    """The folder or address that a person names."""
+    from results.addresses import AddressError, is_remote, open_address
+
+    try:
+        path = open_address(text)
+    except AddressError as error:
+        raise Mistake(str(error)) from error
+    if not is_remote(path) and os.path.realpath(path) == "/":
         raise Mistake("--store must be a folder of its own, got '/': name one, such as ./runs.")
-    return value
+    return path
 
 
 store_option = click.option(
     "--store",
     "store_path",
-    type=click.Path(path_type=Path),
-    default=Path("runs"),
+    default="runs",
+    metavar="STORE",
     show_default=True,
-    callback=check_store_path,
-    help="Folder of the records.",
+    callback=lambda ctx, parameter, value: find_store(value),
+    help="Folder of the records, or an address such as s3://bucket/runs.",
 )

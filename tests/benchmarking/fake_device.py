@@ -217,7 +217,7 @@ class Watcher:
         self.stages = []
         self.statuses = []
 
-    def begin(self, sweep, left):
+    def begin(self, sweep, left, lanes=1):
         """Not looked at here."""
 
     def case_begins(self, case):

@@ -10,8 +10,9 @@ import pytest
 from benchmarking.capacity import Known, ProbeFailedError, find_capacity, find_largest
 from benchmarking.runner import Setting
 from benchmarking.sweep import QUICK
+from results.addresses import is_held
 from results.capacity import capacity_frame
-from results.repair import is_locked, look_over
+from results.repair import look_over
 from results.schema import FAILED, Memory, TimingPlan
 from results.store import Store
 
@@ -122,7 +123,7 @@ def device(tmp_path, make_case, make_plan, environment, fake_device):
 
     def start(largest=5, whole=None, instead=None, most=1024, where=environment, plan=None, **case):
         def answer(case, call):
-            locked.append(any(is_locked(stores.path / each) for each in stores.sweep_ids()))
+            locked.append(any(is_held(stores.path / each / ".lock") for each in stores.sweep_ids()))
             size, is_probe = case.batch_size, "flops" not in launcher.passes[-1]
             if size in (instead or {}):
                 return instead[size]

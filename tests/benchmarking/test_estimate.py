@@ -5,12 +5,10 @@ from __future__ import annotations
 import pytest
 
 from benchmarking.estimate import (
-    WORKER_START_S,
     case_seconds,
     encoder_flops,
     measured_rates,
     rate_key,
-    sweep_seconds,
 )
 from benchmarking.execution import EXECUTIONS
 from benchmarking.precision import PRECISIONS
@@ -109,11 +107,3 @@ def test_a_device_that_was_never_measured_is_guessed(make_case, device):
 )
 def test_every_choice_can_be_estimated(make_case, changes):
     assert case_seconds(make_case(**changes), PLAN, {}) > 0
-
-
-def test_each_family_of_cases_costs_the_start_of_a_worker(make_case):
-    alone = [make_case()]
-    other = make_case(attention="sdpa")
-    more = sweep_seconds([*alone, other], PLAN, {}) - sweep_seconds(alone, PLAN, {})
-
-    assert more == pytest.approx(WORKER_START_S + case_seconds(other, PLAN, {}))

@@ -21,7 +21,7 @@ class Watcher:
     def __init__(self):
         self.told = []
 
-    def begin(self, sweep, left):
+    def begin(self, sweep, left, lanes=1):
         self.told.append(("begin", len(sweep.cases), len(left)))
 
     def case_begins(self, case):

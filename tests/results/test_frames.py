@@ -61,7 +61,8 @@ def test_a_row_tells_every_axis_of_its_case(make_record, make):
     record = make_record(batch_size=16, checks=ONE)
     first = make([record]).iloc[0]
 
-    assert {axis: first[axis] for axis in AXES} == record.case.model_dump()
+    told = record.case.model_dump() | {"gpu": record.gpu.name}  # what it ran on
+    assert {axis: first[axis] for axis in AXES} == told
 
 
 # Cases

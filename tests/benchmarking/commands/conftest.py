@@ -14,10 +14,9 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from benchmarking import doctor
+from benchmarking import doctor, launchers
 from benchmarking import environment as environment_file
 from benchmarking.cli import main
-from benchmarking.launchers import LAUNCHERS
 from results.store import Store
 
 SAM_BENCH = Path(sys.executable).with_name("sam-bench")
@@ -51,7 +50,7 @@ def invoke(tmp_path, monkeypatch, here):
 def launcher(monkeypatch, scripted_launcher, make_record):
     """Let sweeps be run by a scripted launcher; its `script` can be changed."""
     scripted = scripted_launcher(measurement=make_record().measurement)
-    monkeypatch.setitem(LAUNCHERS, "local", lambda: scripted)
+    monkeypatch.setattr(launchers, "LocalLauncher", lambda: scripted)
     return scripted
 
 

@@ -28,7 +28,8 @@ from results.schema import Environment
 
 machine, worker, words = json.load(sys.stdin)
 environment.probe_environment = lambda: Environment.model_validate(machine)
-launchers.LAUNCHERS["local"] = lambda: launchers.LocalLauncher((sys.executable, "-I", "-c", worker))
+true = launchers.LocalLauncher
+launchers.LocalLauncher = lambda: true((sys.executable, "-I", "-c", worker))
 main(words)
 """
 HANGING = """

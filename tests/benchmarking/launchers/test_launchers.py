@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from benchmarking import launchers
-from benchmarking.launchers import LAUNCHERS, STDERR_TAIL_CHARS, LocalLauncher, find_launcher
+from benchmarking.launchers import STDERR_TAIL_CHARS, LocalLauncher
 from benchmarking.sweep import SweepError
 
 READY = "stage('ready')\n"
@@ -248,19 +248,6 @@ def test_a_worker_killed_for_want_of_memory_is_oom(measure, monkeypatch):
     outcome, _ = measure(READY + "os.kill(os.getpid(), signal.SIGKILL); time.sleep(600)")
 
     assert outcome.status == "oom"
-
-
-# The table
-
-
-@pytest.mark.parametrize("name", LAUNCHERS)
-def test_a_launcher_is_found_by_its_name_and_can_be_closed_unused(name):
-    assert find_launcher(name).close() is None
-
-
-def test_an_unknown_launcher_is_refused_with_a_suggestion():
-    with pytest.raises(SweepError, match=r"^Unknown launcher 'locale'\. Did you mean 'local'\?$"):
-        find_launcher("locale")
 
 
 # The true worker

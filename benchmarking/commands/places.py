@@ -1,0 +1,108 @@
+"""Where a sweep's cases run, as a person chooses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from results.schema import Case, Environment, TimingPlan
+    from results.store import Store
+
+    from ..fleet.jobs import Fleet
+    from ..sweep import Sweep
+
+Command = Callable[..., None]
+FLEET = ("launcher", "parallel", "shard", "ray_address")
+SLURM = ("partition", "gres", "constraint", "jobs", "minutes")
+FLEET_FLAGS = (*FLEET, *(f"slurm_{name}" for name in SLURM))
+
+
+def fleet_options(command: Command) -> Command:
+    """Where the cases run."""
+    for option in reversed(
+        (
+            click.option(
+                "--launcher", default="local", show_default=True,
+                help="Who runs the cases: local, ray or slurm.",
+            ),
+            click.option(
+                "--parallel", type=click.Choice(["gpus", "1"]),
+                help="On this machine: a worker on each GPU, or one at a time, since cases side by "
+                "side share CPU, PCIe and power.  [default: gpus with --gpu, else 1]",
+            ),
+            click.option(
+                "--shard", metavar="I/N",
+                help="Only the I-th of N parts of the sweep, of about the same time each; the same "
+                "on every machine. See sam-bench merge.",
+            ),
+            click.option(
+                "--ray-address", metavar="HOST:PORT",
+                help="Of the Ray cluster.  [default: RAY_ADDRESS, else that of this machine]",
+            ),
+            click.option("--slurm-partition", metavar="NAME", help="That Slurm is asked for."),
+            click.option(
+                "--slurm-gres", metavar="TEXT", default="gpu:{kind}:1", show_default=True,
+                help="How Slurm is asked for a kind of GPU.",
+            ),
+            click.option(
+                "--slurm-constraint", metavar="TEXT",
+                help="The same by a node's feature, such as {kind}.",
+            ),
+            click.option(
+                "--slurm-jobs", type=click.IntRange(1, 10_000), default=16, show_default=True,
+                help="Of each kind in Slurm's queue at once, at most.",
+            ),
+            click.option(
+                "--slurm-minutes", type=click.IntRange(1, 100_000), default=240,
+                show_default=True, help="That Slurm gives a job.",
+            ),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a person wants cases to run."""
+
+    launcher: str = "local"
+    parallel: str | None = None
+    shard: str | None = None
+    ray_address: str | None = None
+    slurm: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def taken_from(cls, flags: dict[str, Any]) -> Places:
+        """From a command's flags, of which those of the sweep are left."""
+        own = {name: flags.pop(name) for name in FLEET}
+        return cls(**own, slurm={name: flags.pop(f"slurm_{name}") for name in SLURM})
+
+    def of_sweep(self, asked: Sweep) -> Sweep:
+        """A fleet gives any GPU, where no kind is named."""
+        if asked.gpu != (None,) or (self.launcher == "local" and self.parallel != "gpus"):
+            return asked
+        return asked.model_copy(update={"gpu": ("any",)})
+
+    def cases(self, asked: Sweep, plan: TimingPlan, environment: Environment) -> list[Case]:
+        """Of the sweep, or of its shard."""
+        from ..fleet.scheduler import parse_shard, shard
+
+        cases = self.of_sweep(asked).cases(environment)
+        return cases if self.shard is None else shard(cases, plan, *parse_shard(self.shard))
+
+    def fleet(self, cases: Sequence[Case], environment: Environment, store: Store) -> Fleet | None:
+        """None where the cases run here, one after another, on devices that they name."""
+        from ..fleet.fleets import LOCAL, Asked, Sought, check_launcher, find_fleet
+        from ..fleet.slurm import SlurmOptions
+
+        check_launcher(self.launcher)
+        if self.launcher == LOCAL and not any(case.gpu for case in cases):
+            return None
+        lanes = 1 if self.parallel == "1" else None
+        asked = Asked(lanes, self.ray_address, SlurmOptions(**self.slurm))
+        return find_fleet(self.launcher, Sought(cases, environment, store, asked))

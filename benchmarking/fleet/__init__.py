@@ -1,0 +1,1 @@
+"""Many GPUs and machines: which case runs where, and what becomes of those whose machine dies."""

@@ -1,0 +1,218 @@
+"""A sweep over a fleet: jobs sent to free GPUs, each case a record as soon as it ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from results.schema import Case, Environment, Record, Status, SweepFile, TimingPlan
+
+from ..estimate import case_seconds
+from ..planning import utc_now
+from ..protocol import Outcome
+from ..runner import Attempt, Options, Setting, end_of, make_record, measured_s, retried
+from ..sweep import SweepError
+from .jobs import Arrived, CaseBegan, CaseEnded, Event, Fleet, JobEnded, Refused, Slot, Task
+from .scheduler import Job, Scheduler, check_needs, counted, does, families, make_jobs
+
+POLL_S = 0.5
+MOST_LOSSES = 5  # of jobs in a row, before any case of theirs began
+PATIENCE_S = 60.0  # with jobs that no GPU there is can do, and none that runs
+
+
+def run_on_fleet(
+    cases: list[Case],
+    plan: TimingPlan,
+    setting: Setting,
+    fleet: Fleet,
+    options: Options,
+) -> str:
+    """Measure the cases that are not measured yet, wherever their GPUs are; the sweep's id.
+
+    Raises:
+        KeyboardInterrupt: After ending what still ran.
+        SweepError: Where a person's file or setting can't be used, or a kind of GPU is not there.
+        StoreError: Where the store can't be written.
+    """
+    check_needs(cases, [slot.gpu for slot in fleet.slots()], fleet.where)
+    sweep = setting.sweep_for(cases, plan, options.is_fresh)
+    with setting.holding(sweep, fleet):
+        FleetRun(sweep, setting, options, fleet).measure_all(cases)
+    return sweep.sweep_id
+
+
+class FleetRun:
+    """One run of a sweep over a fleet.
+
+    It knows of each case its status alone: the records of a large sweep would fill the memory.
+    """
+
+    def __init__(self, sweep: SweepFile, setting: Setting, options: Options, fleet: Fleet) -> None:
+        self.sweep, self.setting, self.options, self.fleet = sweep, setting, options, fleet
+        self.store, self.watcher = setting.store, setting.watcher
+        again = retried(options)
+        self.statuses: dict[str, Status] = {
+            record.case_id: record.status
+            for record in self.store.iterate(sweep.sweep_id, [])
+            if record.status not in again
+        }
+        self.scheduler = Scheduler(())
+        self.running: dict[int, RunningJob] = {}
+        self.known_ids: dict[tuple[str, ...], list[str]] = {}
+        self.measured_s, self.next_id, self.losses = 0.0, 0, 0
+
+    def measure_all(self, cases: Sequence[Case]) -> None:
+        began = time.monotonic()
+        left = [case for case in cases if case.case_id not in self.statuses]
+        self.watcher.begin(self.sweep, left, lanes=len(self.fleet.slots()))
+        if left:
+            self.store.remove_end(self.sweep.sweep_id)  # what an earlier run said holds no more
+            self.plan(cases, left)
+            self.work()
+        elif self.store.read_end(self.sweep.sweep_id) is not None:
+            return
+        wall_s = time.monotonic() - began
+        end = end_of(self.sweep, self.statuses, wall_s=wall_s, measured_s=self.measured_s)
+        self.store.write_end(end)
+
+    def plan(self, cases: Sequence[Case], left: Sequence[Case]) -> None:
+        """A job a family, and what is known of it already."""
+        for own in families(cases):
+            known = [case.case_id for case in own if case.case_id in self.statuses]
+            self.known_ids[own[0].family()] = known
+        jobs = make_jobs(left, lambda case: case_seconds(case, self.sweep.plan, {}))
+        self.scheduler, self.next_id = Scheduler(jobs), len(jobs)
+
+    def work(self) -> None:
+        """Until every job has ended."""
+        idle_since = time.monotonic()
+        while self.scheduler or self.running:
+            if self.scheduler:
+                self.start_jobs()
+            if self.running:
+                idle_since = time.monotonic()
+            elif time.monotonic() - idle_since > PATIENCE_S:
+                self.give_up()
+            for job_id, event in self.fleet.events(POLL_S):
+                self.handle(job_id, event)
+
+    def start_jobs(self) -> None:
+        """Each start may change what is free."""
+        while True:
+            offers = ((slot, self.scheduler.take(slot.gpu)) for slot in self.fleet.free())
+            slot, job = next((each for each in offers if each[1] is not None), (None, None))
+            if slot is None or job is None:
+                return
+            self.running[job.job_id] = RunningJob(job, slot)
+            self.fleet.start(self.task(job), slot)
+
+    def task(self, job: Job) -> Task:
+        own = self.sweep.model_copy(update={"cases": job.cases})
+        return Task(
+            job_id=job.job_id,
+            sweep=own,
+            known_ids=tuple(self.known_ids[job.cases[0].family()]),
+            store=str(self.store.path),
+            options=self.options,
+        )
+
+    def give_up(self) -> None:
+        there = [slot.gpu for slot in self.fleet.slots()]
+        missing = [
+            need for need in self.scheduler.needs() if not any(does(gpu, need) for gpu in there)
+        ]
+        raise SweepError(
+            f"No GPU takes the {len(self.scheduler)} jobs that are left (they need "
+            f"{', '.join(missing or self.scheduler.needs())}; {self.fleet.where} there is now: "
+            f"{counted(there)}). What was measured is kept: the same command goes on with the rest."
+        )
+
+    def handle(self, job_id: int, event: Event) -> None:
+        job = self.running.get(job_id)
+        if job is None:  # a word that came after its job's last
+            return
+        if isinstance(event, Refused):
+            raise SweepError(event.message)
+        if isinstance(event, Arrived):
+            job.environment = event.environment
+            self.check_code(event.environment)
+        elif isinstance(event, CaseBegan):
+            self.losses = 0
+            job.case, job.started_at, job.began = event.case, utc_now(), time.monotonic()
+            self.watcher.case_begins(event.case)
+        elif isinstance(event, CaseEnded):
+            self.keep(job, event)
+        else:
+            self.end_job(job, event)
+
+    def keep(self, job: RunningJob, ended: CaseEnded) -> None:
+        record = ended.record
+        if not ended.is_stored:
+            if ended.trace is not None:
+                self.store.write_trace(record, ended.trace)
+            self.store.write_record(record)
+        job.case = None
+        self.statuses[record.case_id] = record.status
+        self.known_ids[record.case.family()].append(record.case_id)
+        self.measured_s += measured_s(record)
+        self.watcher.case_ends(record)
+
+    def check_code(self, there: Environment) -> None:
+        """Figures of one sweep must be those of one state of our code."""
+        here = self.sweep.environment
+        if there.source_sha256 != here.source_sha256:
+            raise SweepError(
+                f"{there.hostname} runs another state of sam-bench ({there.sam_bench}, commit "
+                f"{there.git_commit}) than this machine ({here.sam_bench}, commit "
+                f"{here.git_commit}): install the same on both."
+            )
+
+    def end_job(self, job: RunningJob, ended: JobEnded) -> None:
+        """What a lost job has not done is offered again, but for the case that it was lost at."""
+        del self.running[job.job.job_id]
+        why = ended.lost or "it ended before its cases did"
+        if job.case is not None:
+            self.keep(job, CaseEnded(self.crashed(job, job.case, why), is_stored=False))
+        rest = job.job.rest(self.next_id, self.statuses)
+        if rest is None:
+            return
+        self.next_id += 1
+        self.scheduler.add(rest)
+        self.losses += 1
+        if self.losses >= MOST_LOSSES:
+            raise SweepError(
+                f"{self.losses} jobs in a row were lost before they began a case, the last on "
+                f"{job.slot.place}: {why}. Mend that: the same command goes on."
+            )
+
+    def crashed(self, job: RunningJob, case: Case, why: str) -> Record:
+        """The record of a case that its machine did not survive."""
+        outcome = Outcome(
+            status="crashed",
+            stage="lost",
+            message=f"{job.slot.place}: {why}",
+            wall_s=time.monotonic() - job.began,
+        )
+        environment = job.environment or unknown(self.sweep.environment, job.slot)
+        sweep = self.sweep.model_copy(update={"environment": environment})
+        return make_record(sweep, case, Attempt(outcome), job.started_at)
+
+
+class RunningJob:
+    """A job that was sent, and how far it is."""
+
+    def __init__(self, job: Job, slot: Slot) -> None:
+        self.job, self.slot = job, slot
+        self.environment: Environment | None = None
+        self.case: Case | None = None
+        self.started_at, self.began = utc_now(), time.monotonic()
+
+
+def unknown(environment: Environment, slot: Slot) -> Environment:
+    """A machine that never said what it is: of the driver's there is our code alone."""
+    nothing = {
+        "hostname": slot.place, "os": "unknown", "cpu": "unknown", "cores": 0, "memory_bytes": 0,
+        "gpus": (), "driver": None, "cuda": None, "cudnn": None, "torch": "unknown",
+        "torchvision": None, "notes": ("it was lost before it said what it is",),
+    }  # fmt: skip
+    return environment.model_copy(update=nothing)

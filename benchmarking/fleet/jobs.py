@@ -1,0 +1,222 @@
+"""What is sent to a GPU, how it is run there, and what is told of it on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
+
+from results.addresses import exists, one_line
+from results.hardware import HardwareError
+from results.schema import Case, Environment, Record, SweepFile, TimingPlan
+from results.store import Store, StoreError
+
+from ..environment import ProbeError, probe_environment
+from ..inputs import InputError
+from ..launchers import WORKER, Launcher, LocalLauncher, OnStage
+from ..protocol import Outcome
+from ..runner import Options, Run, Setting
+from ..sweep import SweepError
+
+# What a person must mend: of a sweep's settings and files, of a machine, of the store.
+MISTAKES = (SweepError, InputError, HardwareError, ProbeError, StoreError)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job with all that the machine needs that runs it: plain data, since it is another one.
+
+    sweep: Without the cases of other jobs.
+    known_ids: Of records of the same family, from earlier runs.
+    store: Its address; written to where it can be reached.
+    environment: Of the machine, where it is known; else it is probed.
+    gpu: The one that workers see, as CUDA_VISIBLE_DEVICES names it; all where None.
+    worker: Starts a worker.
+    """
+
+    job_id: int
+    sweep: SweepFile
+    known_ids: tuple[str, ...]
+    store: str
+    options: Options
+    environment: Environment | None = None
+    gpu: str | None = None
+    worker: tuple[str, ...] = WORKER
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where one job at a time can run.
+
+    gpu: Name of its GPU, or of its kind; None for a CPU.
+    place: Where that is, for a person.
+    """
+
+    gpu: str | None
+    place: str
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A job has found its machine."""
+
+    environment: Environment
+
+
+@dataclass(frozen=True)
+class CaseBegan:
+    case: Case
+
+
+@dataclass(frozen=True)
+class CaseEnded:
+    """A case became a record.
+
+    is_stored: Whether it is in the store already.
+    trace: Its Chrome trace, where it has one that is not stored.
+    """
+
+    record: Record
+    is_stored: bool
+    trace: bytes | None = None
+
+
+@dataclass(frozen=True)
+class JobEnded:
+    """A job runs no more; `lost` says why, where its cases have not all ended."""
+
+    lost: str | None = None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The sweep must end: a person's file or setting can't be used, or the store."""
+
+    message: str
+
+
+Event = Arrived | CaseBegan | CaseEnded | JobEnded | Refused
+Tell = Callable[[Event], None]
+
+
+class Fleet(Protocol):
+    """GPUs that jobs can be sent to; closed at the end.
+
+    where: It is, for a person: "on this machine".
+    """
+
+    where: str
+
+    def slots(self) -> list[Slot]:
+        """All that there are now, busy ones too. SweepError where the fleet can't be reached."""
+
+    def free(self) -> list[Slot]:
+        """Those that can take a job now."""
+
+    def start(self, task: Task, slot: Slot) -> None:
+        """Send a job; returns at once."""
+
+    def events(self, timeout_s: float) -> list[tuple[int, Event]]:
+        """What happened, with the job's id; waits so long where nothing has."""
+
+    def close(self) -> None:
+        """End whatever still runs."""
+
+
+class Teller:
+    """Tells of cases what a watcher is told.
+
+    Args:
+        tell: Is told.
+        unshared: A store that nobody else can read, whose content must be told.
+    """
+
+    def __init__(self, tell: Tell, unshared: Store | None) -> None:
+        self.tell, self.unshared = tell, unshared
+
+    def begin(self, sweep: SweepFile, left: list[Case], lanes: int = 1) -> None:
+        """Whoever sent the job knows."""
+
+    def case_begins(self, case: Case) -> None:
+        self.tell(CaseBegan(case))
+
+    def stage(self, name: str) -> None:
+        """Too much to send."""
+
+    def case_ends(self, record: Record) -> None:
+        trace = None
+        if self.unshared is not None:
+            path = self.unshared.trace_path(record.sweep_id, record.case_id)
+            trace = path.read_bytes() if path.exists() else None
+        self.tell(CaseEnded(record, is_stored=self.unshared is None, trace=trace))
+
+    def end(self) -> None:
+        """Whoever runs the job tells so."""
+
+
+class Stoppable:
+    """A launcher that another thread can stop: to its sweep it looks like Ctrl-C."""
+
+    def __init__(self, launcher: Launcher) -> None:
+        self.launcher = launcher
+        self._is_stopped = False
+
+    def measure(self, case: Case, plan: TimingPlan, on_stage: OnStage) -> Outcome:
+        if self._is_stopped:
+            raise KeyboardInterrupt
+        outcome = self.launcher.measure(case, plan, on_stage)
+        if self._is_stopped:  # it was killed: what it says is not what became of the case
+            raise KeyboardInterrupt
+        return outcome
+
+    def stop(self) -> None:
+        self._is_stopped = True
+        self.launcher.close()
+
+    def close(self) -> None:
+        if not self._is_stopped:
+            self.launcher.close()
+
+
+def run_task(task: Task, tell: Tell, launcher: Launcher) -> None:
+    """Measure a job's cases on this machine.
+
+    Each record is in the store before it is told, so that nothing is lost with whoever listens;
+    where this machine does not reach the store, it is told alone. Cases that are done are left
+    out: a scheduler may start a job again.
+    """
+    environment = task.environment or probe_environment()
+    tell(Arrived(environment))
+    sweep = task.sweep.model_copy(update={"environment": environment})
+    with ExitStack() as stack:
+        store, unshared = Store(task.store), None
+        if not exists(store.path / sweep.sweep_id / "sweep.json"):
+            store = unshared = Store(Path(stack.enter_context(TemporaryDirectory())))
+        watcher = Teller(tell, unshared)
+        setting = Setting(environment, store, launcher, watcher, sweep.command)
+        own_ids = [case.case_id for case in sweep.cases]
+        known = store.read_cases(sweep.sweep_id, (*task.known_ids, *own_ids))
+        run = Run(sweep, setting, task.options, known)
+        for record in [each for each in known if each.case_id in own_ids]:
+            if record.case_id in run.records:
+                tell(CaseEnded(record, is_stored=True))
+        run.measure_each(case for case in sweep.cases if case.case_id not in run.records)
+
+
+def run_to_end(task: Task, tell: Tell, launcher: Launcher | None = None) -> None:
+    """Run a job, and tell how it ended; what a person must mend ends the sweep."""
+    launcher = launcher or LocalLauncher(task.worker, task.gpu)
+    try:
+        run_task(task, tell, launcher)
+        tell(JobEnded())
+    except KeyboardInterrupt:  # or the launcher was stopped
+        tell(JobEnded(lost="stopped"))
+    except MISTAKES as error:
+        tell(Refused(str(error)))
+    except Exception as error:
+        tell(JobEnded(lost=f"{type(error).__name__}: {one_line(error)}"))
+    finally:
+        launcher.close()

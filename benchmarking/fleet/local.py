@@ -1,0 +1,103 @@
+"""The GPUs of this machine: a worker on each, or on one at a time."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from results.schema import Environment, Gpu
+
+from ..launchers import Launcher, LocalLauncher
+from ..sweep import CPU
+from .jobs import Event, JobEnded, Slot, Stoppable, Task, run_to_end
+
+CLOSE_S = 10.0  # for jobs to end that were stopped
+
+MakeLauncher = Callable[[str | None], Launcher]
+
+
+class LocalFleet:
+    """GPUs of this machine, each seen by its worker alone.
+
+    The CPU takes a job while no GPU works: each would slow the other.
+
+    Args:
+        environment: Of this machine.
+        lanes: How many jobs run at once, at most.
+        make_launcher: Makes what measures, for a GPU as CUDA_VISIBLE_DEVICES names it.
+    """
+
+    where = "on this machine"
+
+    def __init__(
+        self,
+        environment: Environment,
+        lanes: int | None = None,
+        make_launcher: MakeLauncher = lambda gpu: LocalLauncher(gpu=gpu),
+    ) -> None:
+        self.environment, self.make_launcher = environment, make_launcher
+        self.lanes = lanes or max(1, len(environment.gpus))
+        self.gpus = {f"cuda:{gpu.index}": gpu for gpu in environment.gpus}
+        self._busy: dict[int, tuple[str, Stoppable, threading.Thread]] = {}
+        self._told: queue.Queue[tuple[int, Event]] = queue.Queue()
+
+    def slots(self) -> list[Slot]:
+        return [*(Slot(gpu.name, place) for place, gpu in self.gpus.items()), Slot(None, CPU)]
+
+    def free(self) -> list[Slot]:
+        busy = [place for place, _, _ in self._busy.values()]
+        if not busy:
+            return self.slots()
+        if CPU in busy or len(busy) >= self.lanes:
+            return []
+        return [slot for slot in self.slots() if slot.place not in (*busy, CPU)]
+
+    def start(self, task: Task, slot: Slot) -> None:
+        gpu = self.gpus.get(slot.place)
+        visible = visible_name(gpu) if gpu is not None else None
+        launcher = Stoppable(self.make_launcher(visible))
+        environment = self.environment if gpu is None else seeing(self.environment, gpu)
+        own = replace(task, environment=environment, gpu=visible)
+        thread = threading.Thread(target=self._run, args=(own, launcher), daemon=True)
+        self._busy[task.job_id] = slot.place, launcher, thread
+        thread.start()
+
+    def _run(self, task: Task, launcher: Stoppable) -> None:
+        run_to_end(task, lambda event: self._told.put((task.job_id, event)), launcher)
+
+    def events(self, timeout_s: float) -> list[tuple[int, Event]]:
+        try:
+            told = [self._told.get(timeout=timeout_s)]
+        except queue.Empty:
+            return []
+        while not self._told.empty():
+            told.append(self._told.get())
+        for job_id, event in told:
+            if isinstance(event, JobEnded):
+                self._busy.pop(job_id, None)
+        return told
+
+    def close(self) -> None:
+        jobs = list(self._busy.values())
+        for _, launcher, _ in jobs:
+            launcher.stop()
+        for _, _, thread in jobs:
+            thread.join(CLOSE_S)
+        self._busy.clear()
+
+
+def visible_name(gpu: Gpu) -> str:
+    """A GPU as CUDA_VISIBLE_DEVICES names it; torch's uuid lacks the prefix."""
+    return gpu.uuid if gpu.uuid.startswith(("GPU-", "MIG-")) else f"GPU-{gpu.uuid}"
+
+
+def seeing(environment: Environment, gpu: Gpu) -> Environment:
+    """A machine as a process sees it that is bound to one GPU."""
+    return environment.model_copy(
+        update={
+            "gpus": (gpu.model_copy(update={"index": 0}),),
+            "cuda_visible_devices": visible_name(gpu),
+        }
+    )

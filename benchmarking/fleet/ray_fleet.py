@@ -1,0 +1,205 @@
+"""The GPUs of a Ray cluster: a task a job, in a process of its own, that tells as it goes.
+
+Ray's names are plain strings here: not every kind is a constant in every version.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from results.addresses import one_line
+from results.schema import Environment
+
+from ..launchers import LocalLauncher
+from ..sweep import SweepError
+from .jobs import Arrived, Event, JobEnded, Refused, Slot, Stoppable, Task, run_to_end
+
+KIND = "ray.io/accelerator-type"
+NODE = "ray.io/node-id"
+NODES_S = 2.0  # for which what is known of the cluster holds
+CLOSE_S = 15.0  # for tasks to end that were cancelled
+
+Adapt = Callable[[Task], Task]
+
+
+class RayFleet:
+    """GPUs of a Ray cluster.
+
+    Args:
+        address: "host:port", or "auto" for that of this machine; what RAY_ADDRESS says where None.
+        adapt: Changes a task on its node, before it is run.
+
+    Raises:
+        SweepError: Where Ray is not installed, or there is no such cluster.
+    """
+
+    def __init__(self, address: str | None = None, adapt: Adapt | None = None) -> None:
+        self.ray, self.adapt = import_ray(), adapt
+        self.address = address or os.environ.get("RAY_ADDRESS") or "auto"
+        self.connect()
+        self.where = f"in the Ray cluster at {self.address}"
+        self._streams: dict[Any, int] = {}  # job by what Ray gives its events as
+        self._slots: dict[int, Slot] = {}  # of running jobs, by id
+        self._nodes: tuple[float, list[dict[str, Any]]] = (0.0, [])
+        self._machines: dict[str, Environment] = {}  # by Ray's node and the GPU that a task saw
+        self._remote = self.ray.remote(max_calls=1, max_retries=0)(stream)
+
+    def connect(self) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            self.ray.init(
+                address=self.address, log_to_driver=False, logging_level="ERROR",
+                ignore_reinit_error=True,
+            )  # fmt: skip
+        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+            raise SweepError(
+                f"There is no Ray cluster at {self.address} ({one_line(error)}): start one with: "
+                "ray start --head, or name it with --ray-address."
+            ) from error
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Living nodes, as they were a moment ago."""
+        asked_s, nodes = self._nodes
+        if time.monotonic() - asked_s > NODES_S:
+            nodes = [node for node in self.ray.nodes() if node["Alive"]]
+            self._nodes = time.monotonic(), nodes
+        return nodes
+
+    def slots(self) -> list[Slot]:
+        """A slot a GPU; where there is none on a node, one for its CPU."""
+        return [slot for node in self.nodes() for slot in slots_of(node)]
+
+    def free(self) -> list[Slot]:
+        """Ray gives a task any GPU of its kind: so many are free of each as are not taken."""
+        taken = Counter(self._slots.values())
+        free = []
+        for slot in self.slots():
+            if taken[slot]:
+                taken[slot] -= 1
+            else:
+                free.append(slot)
+        return free
+
+    def start(self, task: Task, slot: Slot) -> None:
+        options: dict[str, Any] = {"num_cpus": 1, "num_gpus": 1}
+        if slot.gpu is None:  # a whole node, so that nothing else disturbs
+            node = next(node for node in self.nodes() if place_of(node) == slot.place)
+            options = {"num_cpus": node["Resources"].get("CPU", 1), "num_gpus": 0}
+            options["label_selector"] = {NODE: node["NodeID"]}
+        elif slot.gpu != UNLABELLED:
+            options["label_selector"] = {KIND: slot.gpu}
+        events = self._remote.options(**options).remote(task, self._machines, self.adapt)
+        self._streams[events] = task.job_id
+        self._slots[task.job_id] = slot
+
+    def events(self, timeout_s: float) -> list[tuple[int, Event]]:
+        if not self._streams:
+            time.sleep(timeout_s)
+            return []
+        streams = list(self._streams)
+        # One is waited for; then all that are ready by now are asked.
+        for count, wait_s in ((1, timeout_s), (len(streams), 0)):
+            ready, _ = self.ray.wait(streams, num_returns=count, timeout=wait_s, fetch_local=False)
+            if not ready:
+                return []
+        return [self._next_of(events) for events in ready]
+
+    def _next_of(self, events: Any) -> tuple[int, Event]:
+        """The next event of a task; its end, where there is none."""
+        job_id = self._streams[events]
+        try:
+            machine, event = self.ray.get(next(events))
+        except StopIteration:
+            event = JobEnded(lost="its task ended before its cases did")
+        except self.ray.exceptions.RayError as error:
+            if isinstance(getattr(error, "cause", None), ImportError):
+                raise SweepError(
+                    f"A node of the Ray cluster lacks sam-bench or a package of it "
+                    f"({one_line(error.cause)}): install the same on all nodes."
+                ) from error
+            event = JobEnded(lost=f"{type(error).__name__}: {one_line(error)}")
+        else:
+            if isinstance(event, Arrived):
+                self._machines[machine] = event.environment
+        if isinstance(event, JobEnded):
+            del self._streams[events]
+            self._slots.pop(job_id, None)
+        return job_id, event
+
+    def close(self) -> None:
+        """Cancel what still runs: to a task that looks like Ctrl-C. The cluster stays."""
+        streams = list(self._streams)
+        for events in streams:
+            with suppress(Exception):
+                self.ray.cancel(events)
+        deadline = time.monotonic() + CLOSE_S
+        for events in streams:
+            with suppress(Exception):
+                left_s = max(0.0, deadline - time.monotonic())
+                self.ray.wait([events.completed()], timeout=left_s)
+        for events in streams:  # those that did not listen
+            with suppress(Exception):
+                self.ray.cancel(events, force=True)
+        self.ray.shutdown()
+
+
+UNLABELLED = "GPU"  # of a node that does not say which kind it has
+
+
+def slots_of(node: dict[str, Any]) -> list[Slot]:
+    place, resources = place_of(node), node["Resources"]
+    gpus = int(resources.get("GPU", 0))
+    kind = node.get("Labels", {}).get(KIND) or UNLABELLED
+    if gpus:
+        return [Slot(kind, place)] * gpus
+    return [Slot(None, place)] if resources.get("CPU", 0) >= 1 else []
+
+
+def place_of(node: dict[str, Any]) -> str:
+    return f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})"
+
+
+def import_ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise SweepError(
+            "--launcher ray needs Ray: pip install 'sam-encoder-bench[ray]'."
+        ) from error
+    return ray
+
+
+def stream(
+    task: Task, machines: dict[str, Environment], adapt: Adapt | None
+) -> Iterator[tuple[str, Event]]:
+    """Runs on a node: gives each event with the machine's name.
+
+    To cancel it, Ray raises KeyboardInterrupt in this thread; the job runs in another.
+    """
+    import ray
+
+    context = ray.get_runtime_context()
+    machine = f"{context.get_node_id()} {os.environ.get('CUDA_VISIBLE_DEVICES')}"
+    task = replace(task, environment=machines.get(machine))
+    task = adapt(task) if adapt is not None else task
+    launcher = Stoppable(LocalLauncher(task.worker, task.gpu))
+    told: queue.Queue[Event] = queue.Queue()
+    thread = threading.Thread(target=run_to_end, args=(task, told.put, launcher), daemon=True)
+    thread.start()
+    try:
+        event: Event | None = None
+        while not isinstance(event, JobEnded | Refused):
+            event = told.get()
+            yield machine, event
+    except BaseException:
+        launcher.stop()
+        thread.join(CLOSE_S)  # it stores what was stopped
+        raise

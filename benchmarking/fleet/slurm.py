@@ -1,0 +1,191 @@
+"""GPUs behind Slurm, through submitit: a batch job a job of ours, and its records in the store."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from results.addresses import one_line
+from results.schema import ANY
+from results.store import Store
+
+from ..sweep import CPU, SweepError
+from .jobs import CaseBegan, CaseEnded, Event, JobEnded, Slot, Task, run_to_end
+
+LOOK_S = 5.0  # between two looks at Slurm and the store
+LOGS = ".slurm"  # in the store: what submitit writes
+
+
+@dataclass(frozen=True)
+class SlurmOptions:
+    """How jobs are asked for.
+
+    gres, constraint: With {kind} for the kind of GPU in lower case.
+    jobs: Of each kind in Slurm's queue at once, at most.
+    minutes: That Slurm gives a job.
+    """
+
+    partition: str | None = None
+    gres: str = "gpu:{kind}:1"
+    constraint: str | None = None
+    jobs: int = 16
+    minutes: int = 240
+
+
+@dataclass
+class Submitted:
+    """A job in Slurm's queue.
+
+    old: When its cases' records were made that are there already, by case id.
+    told: Ids of the cases that were told.
+    """
+
+    batch_job: Any
+    task: Task
+    slot: Slot
+    old: dict[str, str]
+    told: set[str] = field(default_factory=set)
+
+
+class SlurmFleet:
+    """GPUs that Slurm gives: it refuses a kind that it does not know.
+
+    Args:
+        needs: Kinds that the sweep needs.
+        store: That the nodes can reach; a folder must be on a disk that they share.
+        options: How jobs are asked for.
+        cluster: "slurm", or "local" to run jobs on this machine.
+
+    Raises:
+        SweepError: Where submitit is not installed, or there is no Slurm.
+    """
+
+    def __init__(
+        self, needs: list[str], store: Store, options: SlurmOptions, cluster: str = "slurm"
+    ) -> None:
+        self.needs, self.store, self.options = needs, store, options
+        self.where = "in Slurm's queue"
+        folder = store.path / LOGS if isinstance(store.path, Path) else Path(LOGS)
+        self.submitit = import_submitit()
+        try:
+            self.executor = self.submitit.AutoExecutor(folder=folder.absolute(), cluster=cluster)
+        except (RuntimeError, OSError) as error:
+            raise SweepError(
+                f"There is no Slurm here ({one_line(error)}): type this on a machine that has "
+                "sbatch."
+            ) from error
+        self._jobs: dict[int, Submitted] = {}
+        self._looked_s = 0.0
+
+    def slots(self) -> list[Slot]:
+        """What may be asked for; whether it is there, Slurm knows."""
+        return [slot_of(need) for need in self.needs for _ in range(self.options.jobs)]
+
+    def free(self) -> list[Slot]:
+        taken = [job.slot for job in self._jobs.values()]
+        return [
+            slot_of(need)
+            for need in self.needs
+            for _ in range(self.options.jobs - taken.count(slot_of(need)))
+        ]
+
+    def start(self, task: Task, slot: Slot) -> None:
+        ids = [case.case_id for case in task.sweep.cases]
+        known = self.store.read_cases(task.sweep.sweep_id, ids)
+        old = {record.case_id: record.started_at for record in known}
+        self.executor.update_parameters(name="sam-bench", **self.parameters(slot))
+        try:
+            batch_job = self.executor.submit(collect, task)
+        except Exception as error:  # submitit has errors of its own, and sbatch's
+            raise SweepError(
+                f"Slurm takes no job for {slot.place}: {one_line(error)}. See --slurm-gres, "
+                "--slurm-partition and --slurm-constraint."
+            ) from error
+        self._jobs[task.job_id] = Submitted(batch_job, task, slot, old)
+
+    def parameters(self, slot: Slot) -> dict[str, Any]:
+        """As submitit names them."""
+        options, kind = self.options, slot.place.lower().replace(" ", "_")
+        asked: dict[str, Any] = {"timeout_min": options.minutes}
+        if options.partition is not None:
+            asked["slurm_partition"] = options.partition
+        if slot.gpu is not None:
+            gres = "gpu:1" if slot.gpu == ANY else options.gres
+            asked["slurm_additional_parameters"] = {"gres": gres.format(kind=kind)}
+        if options.constraint is not None:
+            asked["slurm_constraint"] = options.constraint.format(kind=kind)
+        return asked
+
+    def events(self, timeout_s: float) -> list[tuple[int, Event]]:
+        wait_s = self._looked_s + LOOK_S - time.monotonic()
+        if wait_s > 0:
+            time.sleep(min(wait_s, timeout_s))
+            if wait_s > timeout_s:
+                return []
+        self._looked_s = time.monotonic()
+        return [
+            (job_id, event) for job_id, job in list(self._jobs.items()) for event in self.look(job)
+        ]
+
+    def look(self, job: Submitted) -> list[Event]:
+        """What is new of a job: its records in the store, and its end."""
+        has_ended = job.batch_job.done()  # before, since the last record may come meanwhile
+        told = self.new_records(job)
+        if has_ended:
+            del self._jobs[job.task.job_id]
+            told += self.last_words(job)
+        return told
+
+    def new_records(self, job: Submitted) -> list[Event]:
+        """Of the cases in their order, as far as they are done."""
+        told: list[Event] = []
+        sweep = job.task.sweep
+        for case in sweep.cases:
+            if case.case_id in job.told:
+                continue
+            found = self.store.read_cases(sweep.sweep_id, [case.case_id])
+            new = [each for each in found if each.started_at != job.old.get(each.case_id)]
+            if not new:
+                break
+            job.told.add(case.case_id)
+            told += [CaseBegan(case), CaseEnded(new[0], is_stored=True)]
+        return told
+
+    def last_words(self, job: Submitted) -> list[Event]:
+        error = job.batch_job.exception()
+        if error is None:
+            return list(job.batch_job.result())
+        return [JobEnded(lost=f"Slurm's job {job.batch_job.job_id}: {one_line(error)}")]
+
+    def close(self) -> None:
+        for job in self._jobs.values():
+            job.batch_job.cancel()
+        self._jobs.clear()
+
+
+def slot_of(need: str) -> Slot:
+    return Slot(None if need == CPU else need, need)
+
+
+def collect(task: Task) -> list[Event]:
+    """Runs on a node: what it told that is not in the store, in the order in which it happened."""
+    told: list[Event] = []
+    run_to_end(task, told.append)
+    return [
+        event
+        for event in told
+        if not isinstance(event, CaseBegan)
+        and not (isinstance(event, CaseEnded) and event.is_stored)
+    ]
+
+
+def import_submitit() -> Any:
+    try:
+        import submitit
+    except ImportError as error:
+        raise SweepError(
+            "--launcher slurm needs submitit: pip install 'sam-encoder-bench[slurm]'."
+        ) from error
+    return submitit

@@ -1,0 +1,247 @@
+"""Where a store lies: a folder, or an address that fsspec knows (s3://, gs://, memory://, ...).
+
+Both have a path's methods. What differs between them is here: writing whole, and locking.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, cast
+
+TEMPORARY = ".tmp"
+# Of these a file appears whole or not at all when it is put; of others, once it is renamed.
+PUT_WHOLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "memory")
+# A lock that is an object outlives its owner: it holds while that renews it.
+RENEW_S, STALE_S = 30.0, 180.0
+SETTLE_S = 1.0  # until an object that two have written at once is that of the last
+
+
+class AddressError(ValueError):
+    """A place that no store can lie at; the message says what to do."""
+
+
+def open_address(text: str) -> Path:
+    """A folder's path, or what has a path's methods for an address.
+
+    Raises:
+        AddressError: Where there is no such kind of address, or its package is not installed.
+    """
+    protocol, separator, rest = text.partition("://")
+    if not separator:
+        return Path(text)
+    if protocol in ("file", "local"):
+        return Path(rest)
+    from upath import UPath
+
+    try:
+        # Other machines write to the store too: what was listed before may be old.
+        path = UPath(text, use_listings_cache=False)
+        path.fs  # noqa: B018  imports what the protocol needs
+    except ImportError as error:
+        raise AddressError(
+            f"A store at {protocol}:// needs another package: {one_line(error)}."
+        ) from error
+    except Exception as error:
+        raise AddressError(
+            f"A store must be a folder or an address such as s3://bucket/runs, got "
+            f"{ascii(text)[:100]}: {one_line(error)}."
+        ) from error
+    return cast(Path, path)
+
+
+def is_remote(path: Path) -> bool:
+    """Whether it is an address, and not a path of this machine's own file system."""
+    return not isinstance(path, Path)
+
+
+def file_system(path: Path) -> Any:
+    """Of an address, as fsspec has it."""
+    return cast(Any, path).fs
+
+
+def key(path: Path) -> str:
+    """An address as its own file system names it."""
+    return cast(str, cast(Any, path).path)
+
+
+def exists(path: Path) -> bool:
+    """Whether there is something, be it a link that leads nowhere."""
+    return path.exists() if is_remote(path) else os.path.lexists(path)
+
+
+def failures(path: Path) -> tuple[type[Exception], ...]:
+    """What reading or writing a place can raise; each service has errors of its own."""
+    return (Exception,) if is_remote(path) else (OSError,)
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in a line that can stand in another."""
+    told = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(told.split())[:200].rstrip(".")
+
+
+def read_many(paths: Sequence[Path]) -> list[bytes | Exception]:
+    """Files' content, or why each can't be read; those of an address many at a time."""
+    if not paths:
+        return []
+    if not is_remote(paths[0]):
+        return [attempt(path.read_bytes) for path in paths]
+    keys = [key(path) for path in paths]
+    found = file_system(paths[0]).cat(keys, on_error="return")
+    return [found.get(each, FileNotFoundError("it is gone")) for each in keys]
+
+
+def attempt(read: Callable[[], bytes]) -> bytes | Exception:
+    try:
+        return read()
+    except OSError as error:
+        return error
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write so that a reader, or a crash at any moment, meets the old file or the new, never half.
+
+    Raises:
+        OSError: Where it can't be; the old file stays. Other errors too, of an address.
+    """
+    if is_remote(path):
+        put(path, data)
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}{TEMPORARY}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def put(path: Path, data: bytes) -> None:
+    files = file_system(path)
+    protocols = (files.protocol,) if isinstance(files.protocol, str) else files.protocol
+    if set(protocols) & set(PUT_WHOLE):
+        files.pipe_file(key(path), data)
+        return
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    files.makedirs(key(path.parent), exist_ok=True)
+    try:
+        files.pipe_file(key(temporary), data)
+        files.mv(key(temporary), key(path))
+    finally:
+        if files.exists(key(temporary)):
+            files.rm_file(key(temporary))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in this folder survive a power cut."""
+    if is_remote(folder):
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def holding(path: Path) -> Iterator[None]:
+    """Hold a lock.
+
+    Raises:
+        BlockingIOError: Where another holds it; says who, as far as it is known.
+        OSError: Where there can be no lock. Other errors too, of an address.
+    """
+    if is_remote(path):
+        with holding_object(path):
+            yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+@contextmanager
+def holding_object(path: Path) -> Iterator[None]:
+    """Hold a lock that is an object: it is put only where there is none."""
+    token = secrets.token_hex(8)
+    take(path, token)
+    is_over = threading.Event()
+
+    def renew() -> None:
+        while not is_over.wait(RENEW_S):
+            with suppress(Exception):  # the next time, perhaps: it holds for several
+                if owner_of(path).get("token") in (token, None):
+                    file_system(path).pipe_file(key(path), statement(token))
+
+    renewing = threading.Thread(target=renew, daemon=True)
+    renewing.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        renewing.join(RENEW_S)
+        with suppress(Exception):  # else it grows stale
+            if owner_of(path).get("token") == token:
+                file_system(path).rm_file(key(path))
+
+
+def take(path: Path, token: str) -> None:
+    files = file_system(path)
+    try:
+        files.pipe_file(key(path), statement(token), mode="create")
+        return
+    except FileExistsError:
+        owner = owner_of(path)
+    if time.time() - owner.get("at", 0) < STALE_S:
+        raise BlockingIOError(f"{owner.get('host')}, process {owner.get('pid')}")
+    # Its owner is dead. Two may find that out at once: the later is the owner then.
+    files.pipe_file(key(path), statement(token))
+    time.sleep(SETTLE_S)
+    owner = owner_of(path)
+    if owner.get("token") != token:
+        raise BlockingIOError(f"{owner.get('host')}, process {owner.get('pid')}")
+
+
+def statement(token: str) -> bytes:
+    owner = {"token": token, "host": platform.node(), "pid": os.getpid(), "at": time.time()}
+    return json.dumps(owner).encode()
+
+
+def owner_of(path: Path) -> dict[str, Any]:
+    """Who holds a lock that is an object; nothing is known of one that can't be read."""
+    try:
+        told = json.loads(file_system(path).cat_file(key(path)))
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds a lock; one who takes it at this very moment may be told so of us."""
+    if is_remote(path):
+        return time.time() - float(owner_of(path).get("at", 0)) < STALE_S
+    try:
+        if not path.is_file():
+            return False
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # where nothing can be locked, nothing is
+        return False
+    return False

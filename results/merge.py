@@ -1,0 +1,135 @@
+"""Stores put together: each file once, what two stores tell differently named, nothing lost.
+
+Records of shards, and of machines that share no disk, become one store. A sweep may be in several
+of them, as far as each has run it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+
+from .addresses import exists, failures, is_remote, one_line
+from .schema import RETRIED, Record
+from .store import BrokenFileError, Store, StoreError, read_file, write_whole
+
+CONFLICTS = "conflicts"  # a folder beside those of the sweeps
+# Made anew from the records, or of use to nobody but their writer.
+LEFT_OUT = (".index", ".lock", ".slurm", CONFLICTS)
+
+
+class Worth(IntEnum):
+    """Of two files that differ the better one is kept: a sweep that goes on replaces the others."""
+
+    BROKEN, RETRIED, ANSWER = range(3)
+
+
+@dataclass
+class Merged:
+    """What became of the files of all stores.
+
+    copied: That the target lacked.
+    same: That it had.
+    replaced: By a better one: a case that had crashed, and was measured in another store.
+    conflicts: What two stores tell differently, and which of them is kept.
+    """
+
+    copied: int = 0
+    same: int = 0
+    replaced: int = 0
+    conflicts: list[str] = field(default_factory=list)
+
+
+def merge(sources: Sequence[Store], target: Store) -> Merged:
+    """Copy all that the sources hold to the target, which may hold something already.
+
+    Of two answers that differ the first is kept, and the other lies in the target's folder
+    "conflicts", under its own path and a digest of its content. Sources are not changed.
+
+    Raises:
+        StoreError: Where a source is not there or can't be read, or the target not be written.
+    """
+    for source in sources:
+        check_source(source, target)
+    merged = Merged()
+    for source in sources:
+        for place in files_of(source.path):
+            add(source.path, target.path, place, merged)
+    return merged
+
+
+def check_source(source: Store, target: Store) -> None:
+    if not source.sweep_ids():
+        raise StoreError(f"A store to merge must hold records, and '{source.path}' holds none.")
+    if str(absolute(source.path)) == str(absolute(target.path)):
+        raise StoreError(
+            f"The target '{target.path}' is one of the stores to merge: name a new one with -o."
+        )
+
+
+def absolute(path: Path) -> Path:
+    return path if is_remote(path) else path.resolve()
+
+
+def files_of(root: Path, below: str = "") -> Iterator[str]:
+    """Where a store's files lie below it; plans before their cases, so that a reader knows them."""
+    folder = root / below if below else root
+    try:
+        entries = sorted(folder.iterdir(), key=lambda entry: (entry.is_dir(), entry.name))
+    except failures(folder) as error:
+        raise StoreError(f"'{folder}' can't be listed: {one_line(error)}.") from error
+    for entry in entries:
+        place = f"{below}/{entry.name}" if below else entry.name
+        if entry.name in LEFT_OUT or entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from files_of(root, place)
+        else:
+            yield place
+
+
+def add(source: Path, target: Path, place: str, merged: Merged) -> None:
+    """One file of a source."""
+    new = read(source / place)
+    if not exists(target / place):
+        write_whole(target / place, new)
+        merged.copied += 1
+        return
+    old = read(target / place)
+    if new == old:
+        merged.same += 1
+        return
+    before, after = worth(target / place), worth(source / place)
+    if after > before:
+        write_whole(target / place, new)
+        new = old  # which is kept aside
+    digest = hashlib.sha256(new).hexdigest()[:8]
+    write_whole(target / CONFLICTS / f"{place}.{digest}", new)
+    if before != after:
+        merged.replaced += 1
+    else:
+        merged.conflicts.append(
+            f"{place}: '{source}' tells it differently; the first is kept, the other is in "
+            f"'{target / CONFLICTS}'"
+        )
+
+
+def read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except failures(path) as error:
+        raise StoreError(f"'{path}' can't be read: {one_line(error)}.") from error
+
+
+def worth(path: Path) -> Worth:
+    """Of a record what it tells; of any other file that it is there."""
+    if path.parent.name != "cases":
+        return Worth.ANSWER
+    try:
+        record = read_file(path, Record)
+    except BrokenFileError:
+        return Worth.BROKEN
+    return Worth.RETRIED if record.status in RETRIED else Worth.ANSWER
