@@ -226,13 +226,15 @@ class Run:
         return attempt
 
     def smaller(self, case: Case) -> list[Record]:
-        """Good records of the same case at smaller batch sizes, ascending."""
+        """Good records of the same case at smaller batch sizes, on the same device, ascending."""
+        device = self.sweep.environment.device_name(case.device)
         same = (
             record
             for record in self.records.values()
             if record.status == "ok"
             and group(record.case) == group(case)
             and record.case.batch_size < case.batch_size
+            and record.environment.device_name(record.case.device) == device
         )
         return sorted(same, key=lambda record: record.case.batch_size)
 

@@ -10,8 +10,11 @@ from results import markdown
 from results.metrics import METRICS
 from results.schema import AXES
 
-KEPT = ("batch_size", "model")  # also where they are the same in all rows
-AXES_OF_A_FAMILY = tuple(axis for axis in AXES if axis != "batch_size")
+KEPT = ("gpu", "batch_size", "model")  # also where they are the same in all rows
+OTHER_AXES = tuple(
+    axis for axis in AXES if axis != "gpu"
+)  # beside the device's name, which tells it
+AXES_OF_A_FAMILY = tuple(axis for axis in OTHER_AXES if axis != "batch_size")
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ TABLES: dict[str, TableSpec] = {
         "cases",
         "Cases",
         (
-            "device_name", *AXES, "status", "median_s", "low_s", "high_s", "n", "image_s",
+            "device_name", *OTHER_AXES, "status", "median_s", "low_s", "high_s", "n", "image_s",
             "images_per_s",
             "flops_per_s", "mfu", "mfu_measured", "bound_by", "peak_bytes", "million_usd",
             "embedding_error", "warnings",
@@ -97,8 +100,8 @@ TABLES: dict[str, TableSpec] = {
         "latest",
         "Latest cases",
         (
-            "started_at", "device_name", *AXES, "status", "image_s", "images_per_s", "git_commit",
-            "message",
+            "started_at", "device_name", *OTHER_AXES, "status", "image_s", "images_per_s",
+            "git_commit", "message",
         ),
     ),
     "capacity": TableSpec(

@@ -169,7 +169,6 @@ def holding(path: Path) -> Iterator[None]:
         with holding_object(path):
             yield
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

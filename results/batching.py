@@ -64,8 +64,9 @@ def families(records: Iterable[Record]) -> dict[tuple[Any, ...], list[Record]]:
     found: dict[tuple[Any, ...], dict[int, Record]] = defaultdict(dict)
     for record in records:
         if record.status == "ok" and forward_s(record) > 0:
-            axes = (record.sweep_id, *(getattr(record.case, axis) for axis in AXES_OF_A_FAMILY))
-            found[axes][record.case.batch_size] = record
+            axes = (getattr(record.case, axis) for axis in AXES_OF_A_FAMILY)
+            device = record.environment.device_name(record.case.device)
+            found[record.sweep_id, *axes, device][record.case.batch_size] = record
     return {axes: [sizes[size] for size in sorted(sizes)] for axes, sizes in found.items()}
 
 
@@ -88,6 +89,7 @@ def step_rows(
     shared = {
         "sweep_id": larger.sweep_id,
         **larger.case.model_dump(include=set(AXES_OF_A_FAMILY)),
+        "gpu": larger.gpu.name if larger.gpu is not None else None,
         "from_batch": smaller.case.batch_size,
         "to_batch": larger.case.batch_size,
         "warnings": warnings(smaller) + warnings(larger),

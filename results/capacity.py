@@ -17,14 +17,14 @@ from .schema import Case, Environment, Record, TimingPlan
 FITTING = ("ok", "invalid")  # what can't be trusted did fit
 KNEE = 0.95  # of the best images/s
 CAPACITY_COLUMNS = (
-    *AXES_OF_A_FAMILY, "gpu", "cpu", "memory_limit_bytes", "largest_batch", "smallest_oom",
+    *AXES_OF_A_FAMILY, "cpu", "memory_limit_bytes", "largest_batch", "smallest_oom",
     "predicted_batch", "fixed_bytes", "image_bytes", "fixed_s", "marginal_s", "best_batch",
     "best_images_per_s", "knee_batch", "knee_images_per_s", "latency_budget_s", "budget_batch",
     "budget_images_per_s", "joules_batch", "image_joules", "warnings", "is_synthetic", "device_uid",
 )  # fmt: skip
 # What of a case tells of capacity.
 USED = (
-    *AXES_OF_A_FAMILY, "batch_size", "gpu", "cpu", "device_uid", "device_bytes",
+    *AXES_OF_A_FAMILY, "batch_size", "cpu", "device_uid", "device_bytes",
     "memory_limit_bytes", "status", "started_at", "peak_bytes", "median_s", "image_s",
     "images_per_s", "image_joules", "warnings", "is_synthetic",
 )  # fmt: skip
@@ -79,7 +79,7 @@ def capacity_row(group: Sequence[Row], latency_budget_s: float | None) -> Row | 
     energies = newest_with("image_joules", good)
     least = min(energies, key=lambda row: row["image_joules"], default=None)
     return {
-        **{name: first[name] for name in (*AXES_OF_A_FAMILY, "gpu", "cpu", "memory_limit_bytes")},
+        **{name: first[name] for name in (*AXES_OF_A_FAMILY, "cpu", "memory_limit_bytes")},
         "largest_batch": largest,
         "smallest_oom": smallest_oom(newest.values(), above=largest),
         "predicted_batch": predicted_batch(first["device_bytes"], fixed, per_image),

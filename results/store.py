@@ -222,6 +222,9 @@ class Store:
             StoreError: Where the folder can't be written or locked.
         """
         path = self.path / sweep_id / ".lock"
+        if not is_remote(path):
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as held:
             try:
                 held.enter_context(holding(path))
