@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check gate format lint types wheel bench-overhead bench-encoder bench-masks bench-referee bench-gate bench-dashboard clean
+.PHONY: help quickstart test check gate format lint types wheel bench-overhead bench-encoder bench-masks bench-referee bench-gate bench-dashboard bench-fleet clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -50,6 +50,9 @@ bench-gate: $(VENV)/installed-test  ## How often the gate cries wolf, and what i
 
 bench-dashboard: $(VENV)/installed-test  ## How fast the pages are on a large store
 	$(BIN)/python tests/benches/dashboard.py $(ARGS)
+
+bench-fleet: $(VENV)/installed-test  ## How well a fleet is used, on paper, and how large a store may grow
+	$(BIN)/python -m tests.benches.fleet $(ARGS)
 
 clean:  ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import queue
+import socket
 import threading
 import time
 from collections import Counter
@@ -25,6 +26,8 @@ from .jobs import Arrived, Event, JobEnded, Refused, Slot, Stoppable, Task, run_
 KIND = "ray.io/accelerator-type"
 NODE = "ray.io/node-id"
 NODES_S = 2.0  # for which what is known of the cluster holds
+LISTEN_S = 0.2  # of a task, between two looks at whether it was cancelled
+ANSWER_S = 5.0  # of the cluster, to the first word
 CLOSE_S = 15.0  # for tasks to end that were cancelled
 
 Adapt = Callable[[Task], Task]
@@ -55,11 +58,12 @@ class RayFleet:
     def connect(self) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
+            check_answer(self.address)  # since Ray itself asks for minutes
             self.ray.init(
                 address=self.address, log_to_driver=False, logging_level="ERROR",
                 ignore_reinit_error=True,
             )  # fmt: skip
-        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise SweepError(
                 f"There is no Ray cluster at {self.address} ({one_line(error)}): start one with: "
                 "ray start --head, or name it with --ray-address."
@@ -167,6 +171,13 @@ def place_of(node: dict[str, Any]) -> str:
     return f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})"
 
 
+def check_answer(address: str) -> None:
+    """OSError where nothing listens at "host:port"."""
+    host, separator, port = address.rpartition(":")
+    if separator and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
+
+
 def import_ray() -> Any:
     try:
         import ray
@@ -182,7 +193,8 @@ def stream(
 ) -> Iterator[tuple[str, Event]]:
     """Runs on a node: gives each event with the machine's name.
 
-    To cancel it, Ray raises KeyboardInterrupt in this thread; the job runs in another.
+    To cancel it, Ray raises KeyboardInterrupt in this thread, which a lock that is waited for
+    without end would not let through; the job runs in another.
     """
     import ray
 
@@ -197,7 +209,10 @@ def stream(
     try:
         event: Event | None = None
         while not isinstance(event, JobEnded | Refused):
-            event = told.get()
+            try:
+                event = told.get(timeout=LISTEN_S)
+            except queue.Empty:
+                continue
             yield machine, event
     except BaseException:
         launcher.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,10 @@ class SlurmFleet:
         error = job.batch_job.exception()
         if error is None:
             return list(job.batch_job.result())
-        return [JobEnded(lost=f"Slurm's job {job.batch_job.job_id}: {one_line(error)}")]
+        lost = JobEnded(lost=f"Slurm's job {job.batch_job.job_id}: {one_line(error)}")
+        # Which case it was at it can't tell any more: the first that has no record.
+        at = (case for case in job.task.sweep.cases if case.case_id not in job.told)
+        return [*(CaseBegan(case) for case in islice(at, 1)), lost]
 
     def close(self) -> None:
         for job in self._jobs.values():
