@@ -40,8 +40,12 @@ class Group(click.Group):
         except (click.ClickException, click.exceptions.Exit):
             raise
         except Exception as error:
+            from results.addresses import is_of_service, one_line
+
             if is_persons_mistake(error):
                 raise Mistake(str(error)) from error
+            if is_of_service(error):
+                raise Mistake(f"The store can't be reached: {one_line(error)}.") from error
             raise
 
 

@@ -114,6 +114,7 @@ class BarWatcher(PlainWatcher):
             console=self.console,
             transient=True,
         )
+        self.lanes, self.running = lanes, 0
         super().begin(sweep, left, lanes)
         self.task = self.progress.add_task("starting", total=len(left), rest="")
         self.progress.start()
@@ -121,7 +122,10 @@ class BarWatcher(PlainWatcher):
     def case_begins(self, case: Case) -> None:
         super().case_begins(case)
         rest = f"about {duration(self.estimator.seconds(self.left))} left"
+        self.running += 1
         self.label = f"{case.model} batch {case.batch_size} {case.precision} {case.attention}"
+        if self.lanes > 1:
+            self.label = f"{self.running} cases at once, the last {self.label} on {case.place}"
         self.progress.update(self.task, description=escape(self.label), rest=rest)
 
     def stage(self, name: str) -> None:
@@ -129,6 +133,7 @@ class BarWatcher(PlainWatcher):
 
     def case_ends(self, record: Record) -> None:
         super().case_ends(record)
+        self.running -= 1
         self.progress.advance(self.task)
 
     def end(self) -> None:

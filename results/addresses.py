@@ -20,6 +20,8 @@ from typing import Any, cast
 TEMPORARY = ".tmp"
 # Of these a file appears whole or not at all when it is put; of others, once it is renamed.
 PUT_WHOLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "memory")
+# Packages whose errors say that an address can't be reached, or that one may not.
+SERVICES = ("aiohttp", "azure", "botocore", "gcsfs", "google")
 # A lock that is an object outlives its owner: it holds while that renews it.
 RENEW_S, STALE_S = 30.0, 180.0
 SETTLE_S = 1.0  # until an object that two have written at once is that of the last
@@ -81,6 +83,11 @@ def exists(path: Path) -> bool:
 def failures(path: Path) -> tuple[type[Exception], ...]:
     """What reading or writing a place can raise; each service has errors of its own."""
     return (Exception,) if is_remote(path) else (OSError,)
+
+
+def is_of_service(error: Exception) -> bool:
+    """Whether it is of the packages that speak to a service, and so no defect of ours."""
+    return type(error).__module__.partition(".")[0] in SERVICES
 
 
 def one_line(error: BaseException) -> str:

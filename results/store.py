@@ -170,7 +170,8 @@ class Store:
         except failures(self.path) as error:
             if is_absent(self.path, error):
                 return []
-            raise StoreError(f"'{self.path}' must be a folder: {one_line(error)}.") from error
+            what = "can't be read" if is_remote(self.path) else "must be a folder"
+            raise StoreError(f"'{self.path}' {what}: {one_line(error)}.") from error
 
     def read(self, sweep_id: str | None = None) -> Contents:
         """Read all sweeps, or one; files that can't be used are named in `problems`."""

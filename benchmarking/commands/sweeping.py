@@ -14,9 +14,13 @@ from .showing import show_sentences, show_views
 from .terminal import EXIT_FAILED_CASES, out, store_option
 
 SHOWN_AFTER_A_SWEEP = ("cases", "components", "modules", "checks")
+MOST_SHOWN = 500  # cases, or lines on cases, after a sweep
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from results.schema import Environment, TimingPlan
+    from results.store import Store
 
     from ..sweep import Sweep
 
@@ -142,7 +146,6 @@ def run(
     environment: Environment | None = None,
 ) -> None:
     """Run a sweep, show its tables and what to do next; exit 5 where a case failed."""
-    from results.schema import FAILED
     from results.store import Store
 
     from ..environment import probe_environment
@@ -150,7 +153,6 @@ def run(
     from ..inputs import check_images
     from ..launchers import LocalLauncher
     from ..progress import make_watcher
-    from ..report import end_lines, failure_lines, note_lines, status_line
     from ..runner import Options, Setting, run_sweep
 
     check_images(plan.images, asked.input)
@@ -175,22 +177,34 @@ def run(
     except KeyboardInterrupt as stop:
         again = "The same command goes on where this one stopped"
         raise KeyboardInterrupt(f"{again}{', without --fresh' * fresh}.") from stop
-    records = store.read(sweep_id).records
-    peaks = store.read_peaks()
-    show_views(records, peaks, SHOWN_AFTER_A_SWEEP, "table", console)
-    show_sentences(records, peaks, ("limits", "batching"), console)
-    for line in failure_lines(records):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    for line in note_lines(records):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    console.print(status_line(len(cases), records), highlight=False)
-    for line in end_lines(store.read_end(sweep_id)):
+    tell(store, sweep_id, len(cases), console)
+
+
+def tell(store: Store, sweep_id: str, planned: int, console: Console) -> None:
+    """What came of a sweep; exit 5 where a case failed."""
+    from results.schema import FAILED
+
+    from ..report import end_lines, failure_lines, note_lines, status_line
+
+    if planned > MOST_SHOWN:  # nobody reads so long tables, and so many records fill the memory
+        every = store.iterate(sweep_id, [])
+        records = [record.model_copy(update={"measurement": None}) for record in every]
+    else:
+        records = store.read(sweep_id).records
+        peaks = store.read_peaks()
+        show_views(records, peaks, SHOWN_AFTER_A_SWEEP, "table", console)
+        show_sentences(records, peaks, ("limits", "batching"), console)
+    failures = failure_lines(records)
+    lines = [*failures[:MOST_SHOWN], *note_lines(records)]
+    if len(failures) > MOST_SHOWN:
+        lines.append(f"and {len(failures) - MOST_SHOWN} more without a number: sam-bench show")
+    for line in (*lines, status_line(planned, records), *end_lines(store.read_end(sweep_id))):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if any(record.case.weights == "random" for record in records):
         console.print(
             "Weights: random, seeded. They cost what trained ones cost; masks mean nothing."
         )
-    console.print(f"Records: {store_path / sweep_id}", highlight=False, soft_wrap=True)
+    console.print(f"Records: {store.path / sweep_id}", highlight=False, soft_wrap=True)
     program = shlex.quote(sys.argv[0])  # as it was typed, so that the line can be typed too
     console.print(
         f"Next: {program} show modules, {program} sweep --help, {program} doctor",

@@ -112,7 +112,7 @@ class FleetRun:
             job_id=job.job_id,
             sweep=own,
             known_ids=tuple(self.known_ids[job.cases[0].family()]),
-            store=str(self.store.path),
+            store=str(self.store.path.absolute()),  # a node's own folder is another
             options=self.options,
         )
 
@@ -172,7 +172,7 @@ class FleetRun:
         del self.running[job.job.job_id]
         why = ended.lost or "it ended before its cases did"
         if job.case is not None:
-            self.keep(job, CaseEnded(self.crashed(job, job.case, why), is_stored=False))
+            self.keep(job, self.last_of(job, job.case, why))
         rest = job.job.rest(self.next_id, self.statuses)
         if rest is None:
             return
@@ -184,6 +184,14 @@ class FleetRun:
                 f"{self.losses} jobs in a row were lost before they began a case, the last on "
                 f"{job.slot.place}: {why}. Mend that: the same command goes on."
             )
+
+    def last_of(self, job: RunningJob, case: Case, why: str) -> CaseEnded:
+        """What became of the case that a lost job was at: perhaps it was stored, and not told."""
+        again = retried(self.options)
+        for record in self.store.read_cases(self.sweep.sweep_id, [case.case_id]):
+            if record.status not in again:
+                return CaseEnded(record, is_stored=True)
+        return CaseEnded(self.crashed(job, case, why), is_stored=False)
 
     def crashed(self, job: RunningJob, case: Case, why: str) -> Record:
         """The record of a case that its machine did not survive."""
