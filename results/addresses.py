@@ -5,6 +5,7 @@ Both have a path's methods. What differs between them is here: writing whole, an
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -12,19 +13,26 @@ import platform
 import secrets
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 TEMPORARY = ".tmp"
 # Of these a file appears whole or not at all when it is put; of others, once it is renamed.
 PUT_WHOLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "memory")
+PATTERN = frozenset("*?[")  # what fsspec takes for one, in a file's name
 # Packages whose errors say that an address can't be reached, or that one may not.
 SERVICES = ("aiohttp", "azure", "botocore", "gcsfs", "google")
 # A lock that is an object outlives its owner: it holds while that renews it.
 RENEW_S, STALE_S = 30.0, 180.0
 SETTLE_S = 1.0  # until an object that two have written at once is that of the last
+
+
+class UnreachableError(OSError):
+    """An address does not answer, or must not be read."""
 
 
 class AddressError(ValueError):
@@ -45,8 +53,12 @@ def open_address(text: str) -> Path:
     from upath import UPath
 
     try:
-        # Other machines write to the store too: what was listed before may be old.
-        path = UPath(text, use_listings_cache=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of protocols that have no class of their own
+            # Other machines write to the store too: what was listed before may be old.
+            path = UPath(text, use_listings_cache=False)
+        if not path.protocol:
+            raise ValueError("it names no protocol")
         path.fs  # noqa: B018  imports what the protocol needs
     except ImportError as error:
         raise AddressError(
@@ -76,8 +88,17 @@ def key(path: Path) -> str:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is something, be it a link that leads nowhere."""
-    return path.exists() if is_remote(path) else os.path.lexists(path)
+    """Whether there is something, be it a link that leads nowhere.
+
+    Raises:
+        UnreachableError: Where an address does not tell.
+    """
+    if not is_remote(path):
+        return os.path.lexists(path)
+    try:
+        return path.exists()
+    except Exception as error:
+        raise UnreachableError(errno.EIO, one_line(error)) from error
 
 
 def failures(path: Path) -> tuple[type[Exception], ...]:
@@ -87,12 +108,15 @@ def failures(path: Path) -> tuple[type[Exception], ...]:
 
 def is_of_service(error: Exception) -> bool:
     """Whether it is of the packages that speak to a service, and so no defect of ours."""
-    return type(error).__module__.partition(".")[0] in SERVICES
+    package = type(error).__module__.partition(".")[0]
+    return isinstance(error, UnreachableError) or package in SERVICES
 
 
 def one_line(error: BaseException) -> str:
     """What an error says, in a line that can stand in another."""
     told = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if isinstance(error, FileNotFoundError) and " " not in told:  # a name alone
+        told = "No such file or directory"
     return " ".join(told.split())[:200].rstrip(".")
 
 
@@ -102,15 +126,18 @@ def read_many(paths: Sequence[Path]) -> list[bytes | Exception]:
         return []
     if not is_remote(paths[0]):
         return [attempt(path.read_bytes) for path in paths]
-    keys = [key(path) for path in paths]
-    found = file_system(paths[0]).cat(keys, on_error="return")
+    files, keys = file_system(paths[0]), [key(path) for path in paths]
+    plain = [each for each in keys if not set(each) & PATTERN]
+    found = files.cat(plain, on_error="return") if plain else {}
+    for each in set(keys) - set(plain):  # which `cat` would take for a pattern
+        found |= {each: attempt(partial(files.cat_file, each))}
     return [found.get(each, FileNotFoundError("it is gone")) for each in keys]
 
 
 def attempt(read: Callable[[], bytes]) -> bytes | Exception:
     try:
         return read()
-    except OSError as error:
+    except Exception as error:  # told by who asked, as a file that can't be used
         return error
 
 
@@ -191,7 +218,7 @@ def holding_object(path: Path) -> Iterator[None]:
     def renew() -> None:
         while not is_over.wait(RENEW_S):
             with suppress(Exception):  # the next time, perhaps: it holds for several
-                if owner_of(path).get("token") in (token, None):
+                if (owner_of(path) or {}).get("token") in (token, None):
                     file_system(path).pipe_file(key(path), statement(token))
 
     renewing = threading.Thread(target=renew, daemon=True)
@@ -202,23 +229,25 @@ def holding_object(path: Path) -> Iterator[None]:
         is_over.set()
         renewing.join(RENEW_S)
         with suppress(Exception):  # else it grows stale
-            if owner_of(path).get("token") == token:
+            if (owner_of(path) or {}).get("token") == token:
                 file_system(path).rm_file(key(path))
 
 
 def take(path: Path, token: str) -> None:
     files = file_system(path)
-    try:
-        files.pipe_file(key(path), statement(token), mode="create")
-        return
-    except FileExistsError:
-        owner = owner_of(path)
-    if time.time() - owner.get("at", 0) < STALE_S:
+    owner: dict[str, Any] | None = None
+    while owner is None:  # none was there, or it was released meanwhile
+        try:
+            files.pipe_file(key(path), statement(token), mode="create")
+            return
+        except FileExistsError:
+            owner = owner_of(path)
+    if is_fresh(owner):
         raise BlockingIOError(f"{owner.get('host')}, process {owner.get('pid')}")
     # Its owner is dead. Two may find that out at once: the later is the owner then.
     files.pipe_file(key(path), statement(token))
     time.sleep(SETTLE_S)
-    owner = owner_of(path)
+    owner = owner_of(path) or {}
     if owner.get("token") != token:
         raise BlockingIOError(f"{owner.get('host')}, process {owner.get('pid')}")
 
@@ -228,19 +257,32 @@ def statement(token: str) -> bytes:
     return json.dumps(owner).encode()
 
 
-def owner_of(path: Path) -> dict[str, Any]:
-    """Who holds a lock that is an object; nothing is known of one that can't be read."""
+def owner_of(path: Path) -> dict[str, Any] | None:
+    """Who holds a lock that is an object; None where there is none, nothing where it is garbled.
+
+    Raises:
+        OSError: Where it can't be read, and may well be held. Other errors too.
+    """
     try:
         told = json.loads(file_system(path).cat_file(key(path)))
-    except (OSError, ValueError):
+    except FileNotFoundError:
+        return None
+    except ValueError:
         return {}
     return told if isinstance(told, dict) else {}
+
+
+def is_fresh(owner: dict[str, Any]) -> bool:
+    at = owner.get("at")
+    return isinstance(at, int | float) and time.time() - at < STALE_S
 
 
 def is_held(path: Path) -> bool:
     """Whether somebody holds a lock; one who takes it at this very moment may be told so of us."""
     if is_remote(path):
-        return time.time() - float(owner_of(path).get("at", 0)) < STALE_S
+        with suppress(Exception):  # where it does not tell, nobody else is told so either
+            return is_fresh(owner_of(path) or {})
+        return False
     try:
         if not path.is_file():
             return False

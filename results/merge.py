@@ -18,7 +18,7 @@ from .store import BrokenFileError, Store, StoreError, read_file, write_whole
 
 CONFLICTS = "conflicts"  # a folder beside those of the sweeps
 # Made anew from the records, or of use to nobody but their writer.
-LEFT_OUT = (".index", ".lock", ".slurm", CONFLICTS)
+LEFT_OUT = (".index", ".lock", ".slurm")
 
 
 class Worth(IntEnum):
@@ -64,9 +64,11 @@ def merge(sources: Sequence[Store], target: Store) -> Merged:
 def check_source(source: Store, target: Store) -> None:
     if not source.sweep_ids():
         raise StoreError(f"A store to merge must hold records, and '{source.path}' holds none.")
-    if str(absolute(source.path)) == str(absolute(target.path)):
+    one, other = (f"{absolute(store.path)}/" for store in (source, target))
+    if one.startswith(other) or other.startswith(one):
         raise StoreError(
-            f"The target '{target.path}' is one of the stores to merge: name a new one with -o."
+            f"The target '{target.path}' must be none of the stores to merge, nor lie in one, and "
+            f"'{source.path}' is one: name a new one with -o."
         )
 
 
@@ -103,11 +105,11 @@ def add(source: Path, target: Path, place: str, merged: Merged) -> None:
         merged.same += 1
         return
     before, after = worth(target / place), worth(source / place)
+    aside = old if after > before else new
+    digest = hashlib.sha256(aside).hexdigest()[:8]
+    write_whole(target / CONFLICTS / f"{place}.{digest}", aside)  # first: nothing is lost between
     if after > before:
         write_whole(target / place, new)
-        new = old  # which is kept aside
-    digest = hashlib.sha256(new).hexdigest()[:8]
-    write_whole(target / CONFLICTS / f"{place}.{digest}", new)
     if before != after:
         merged.replaced += 1
     else:
@@ -119,7 +121,11 @@ def add(source: Path, target: Path, place: str, merged: Merged) -> None:
 
 def read(path: Path) -> bytes:
     try:
+        if not path.is_file():  # opening a pipe would wait for its writer
+            raise StoreError(f"'{path}' must be a file, and it is none: remove it.")
         return path.read_bytes()
+    except StoreError:
+        raise
     except failures(path) as error:
         raise StoreError(f"'{path}' can't be read: {one_line(error)}.") from error
 

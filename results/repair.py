@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .addresses import exists, is_held, one_line, sync_folder
+from .addresses import exists, failures, is_held, is_remote, one_line, sync_folder
 from .schema import Case, Record, SweepEnd, SweepFile
 from .store import (
     BrokenFileError,
@@ -240,8 +240,9 @@ def mend_plan(store: Store, look: Look) -> Iterator[str]:
     elif look.records:
         yield f"left alone: {path} can't be rebuilt from records that share no plan and machine"
     else:
-        with suppress(OSError):
-            path.with_name("cases").rmdir()  # so that it is no sweep any more, if it is empty
+        if not is_remote(path):  # where there are no empty folders, and to remove one empties it
+            with suppress(OSError):
+                path.with_name("cases").rmdir()  # so that it is no sweep any more, if it is empty
         yield f"{path} can't be rebuilt: there is no record that can be used"
 
 
@@ -286,5 +287,5 @@ def move(path: Path, target: Path) -> None:
         path.rename(target)
         sync_folder(target.parent)
         sync_folder(path.parent)
-    except OSError as error:
+    except failures(path) as error:
         raise StoreError(f"'{path}' can't be moved to '{target}': {one_line(error)}.") from error

@@ -104,8 +104,12 @@ class Store:
         same sweep can then measure what went with it.
         """
         sweep = self._sweeps.get(record.sweep_id)
-        if sweep is not None and not exists(self.path / sweep.sweep_id / "sweep.json"):
-            self.write_sweep(sweep)
+        if sweep is not None:
+            plan = self.path / sweep.sweep_id / "sweep.json"
+            with writing(plan):
+                is_there = exists(plan)
+            if not is_there:
+                self.write_sweep(sweep)
         write_whole(self.case_path(record.sweep_id, record.case_id), to_json(record))
 
     def trace_path(self, sweep_id: str, case_id: str) -> Path:
@@ -255,7 +259,7 @@ def is_sweep(entry: Path) -> bool:
 
 def is_absent(path: Path, error: Exception) -> bool:
     """Whether an address can't be listed since there is nothing at it."""
-    return is_remote(path) and isinstance(error, NotADirectoryError) and not path.exists()
+    return is_remote(path) and isinstance(error, NotADirectoryError) and not exists(path)
 
 
 def left_overs(folder: Path) -> list[Path]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
+import os
 import runpy
+import secrets
 from pathlib import Path
 from types import SimpleNamespace
 
+import fsspec
 import pytest
 
+from results.frames import case_frame
 from results.schema import (
     AXES,
     Case,
@@ -26,6 +32,17 @@ from results.schema import (
 from results.store import Store, to_json
 
 SWEEP_ID = "20250102-030405-abcdef"
+# An object store on this machine, whatever is set for others.
+SERVICE = {
+    "AWS_ACCESS_KEY_ID": "x",
+    "AWS_SECRET_ACCESS_KEY": "x",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_MAX_ATTEMPTS": "1",
+    "NO_PROXY": "127.0.0.1",
+    "no_proxy": "127.0.0.1",
+}
 
 
 @pytest.fixture
@@ -164,6 +181,28 @@ def timed(make_record, make_measurement, make_latency):
     return make
 
 
+@pytest.fixture
+def make_cases(make_record, make_measurement, make_latency, environment):
+    """Maker of cases that take so many seconds, by batch size: one number, or all samples.
+
+    Args:
+        gpu: The name of what they ran on, as frames tell it.
+    """
+
+    def make(times, gpu=None, **changes):
+        records = []
+        if gpu is not None:
+            gpus = tuple(each.model_copy(update={"name": gpu}) for each in environment.gpus)
+            changes["environment"] = environment.model_copy(update={"gpus": gpus})
+        for size, seconds in times.items():
+            samples = seconds if isinstance(seconds, tuple) else (seconds,) * 7
+            measurement = make_measurement(latency=make_latency(forward_s=samples))
+            records.append(make_record(batch_size=size, measurement=measurement, **changes))
+        return case_frame(records)
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def made_up_gpu():
     """The names of made_up_gpu.py."""
@@ -196,6 +235,94 @@ def store(tmp_path, sweep):
     store = Store(tmp_path / "runs")
     store.write_sweep(sweep)
     return store
+
+
+@pytest.fixture
+def new_store(tmp_path):
+    """Maker of an empty store in a folder."""
+    count = itertools.count()
+    return lambda: Store(tmp_path / f"store-{next(count)}")
+
+
+@pytest.fixture
+def target(tmp_path):
+    """A store that is not there yet."""
+    return Store(tmp_path / "merged")
+
+
+@pytest.fixture
+def store_of(new_store, sweep):
+    """Maker of a store of one sweep with these records."""
+
+    def make(*records, store=None):
+        store = store or new_store()
+        store.write_sweep(sweep)
+        for record in records:
+            store.write_record(record)
+        return store
+
+    return make
+
+
+@pytest.fixture
+def made(make_record, make_failure):
+    """Maker of a record with a status."""
+    return lambda status, **changes: (
+        make_record(**changes) if status == "ok" else make_failure(status, **changes)
+    )
+
+
+@pytest.fixture
+def memory():
+    """An address in this process's memory, of nobody else."""
+    root = f"memory://{secrets.token_hex(8)}"
+    yield root
+    files = fsspec.filesystem("memory")
+    if files.exists(root):
+        files.rm(root, recursive=True)
+
+
+@pytest.fixture(scope="session")
+def forget_clients():
+    """Function that closes the connections to object stores, and that lets new ones look again."""
+    from s3fs import S3FileSystem
+
+    def forget() -> None:
+        S3FileSystem.clear_instance_cache()
+        gc.collect()
+
+    return forget
+
+
+@pytest.fixture(scope="module")
+def service(forget_clients):
+    """The address of an object store on this machine."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    forget_clients()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in SERVICE.items():
+            patch.setenv(name, value)
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        yield
+        forget_clients()
+    server.stop()
+
+
+@pytest.fixture
+def bucket(service):
+    name = f"b-{secrets.token_hex(8)}"
+    fsspec.filesystem("s3").mkdir(name)
+    return f"s3://{name}"
+
+
+@pytest.fixture(params=["memory", "s3"])
+def root(request, memory):
+    """An address below which there is nothing."""
+    return memory if request.param == "memory" else request.getfixturevalue("bucket")
 
 
 @pytest.fixture

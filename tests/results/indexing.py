@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 
+from results.addresses import file_system, is_remote, key
 from results.frames import case_frame, component_frame, module_frame
 from results.index import FRAMES
 from results.limits import with_roofs
@@ -55,6 +56,17 @@ def rewrite(store, record):
 def listing(folder):
     """All files below a folder, with their content."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def files(store):
+    """All of a store's files by their place below it, with their content, wherever it lies."""
+    if is_remote(store.path):
+        found, at = file_system(store.path), key(store.path)
+        return {name.removeprefix(f"{at}/"): found.cat_file(name) for name in found.find(at)}
+    return {
+        path.relative_to(store.path).as_posix(): content
+        for path, content in listing(store.path).items()
+    }
 
 
 def two_families(make_record, make_failure):

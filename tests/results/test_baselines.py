@@ -20,8 +20,8 @@ from results.schema import AXES, Telemetry, TimingPlan
 
 OTHER_AXES = {
     "model": "vit_l", "batch_size": 8, "image_size": 512, "precision": "fp32",
-    "attention": "sdpa", "execution": "compiled", "device": "cpu", "input": "noise",
-    "weights": "checkpoints",
+    "attention": "sdpa", "execution": "compiled", "device": "cpu", "gpu": "H100",
+    "input": "noise", "weights": "checkpoints",
 }  # fmt: skip
 
 

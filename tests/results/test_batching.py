@@ -301,7 +301,8 @@ def test_a_block_without_timed_parts_keeps_its_name(measured, kind):
 def test_a_row_tells_its_sweep_axes_and_step(measured):
     records = measured([COMPUTES], (1, 4))
     row = batching_frame(records).iloc[0]
-    axes = records[0].case.model_dump(exclude={"batch_size"})
+    # The GPU is that which it ran on.
+    axes = records[0].case.model_dump(exclude={"batch_size"}) | {"gpu": "NVIDIA L4"}
 
     assert tuple(batching_frame(records).columns) == BATCHING_COLUMNS
     assert {axis: row[axis] for axis in axes} == axes

@@ -24,28 +24,13 @@ from results.schema import AXES, STATUSES, Gpu, TimingPlan
 LATER = "20260102-030405-later"
 OTHER_AXES = {
     "model": "vit_l", "batch_size": 8, "image_size": 512, "precision": "fp32",
-    "attention": "sdpa", "execution": "compiled", "device": "cuda:1", "input": "noise",
-    "weights": "checkpoints",
+    "attention": "sdpa", "execution": "compiled", "device": "cuda:1", "gpu": "NVIDIA H100",
+    "input": "noise", "weights": "checkpoints",
 }  # fmt: skip
 OTHER_SIDE = {
     "model": "vit_h", "image_size": 256, "precision": "tf32", "attention": "fold",
     "execution": "graph", "device": "cuda:2", "input": "sa1b", "weights": "others",
 }  # fmt: skip
-
-
-@pytest.fixture
-def make_cases(make_record, make_measurement, make_latency):
-    """Maker of cases that take so many seconds, by batch size: one number, or all samples."""
-
-    def make(times, **changes):
-        records = []
-        for size, seconds in times.items():
-            samples = seconds if isinstance(seconds, tuple) else (seconds,) * 7
-            measurement = make_measurement(latency=make_latency(forward_s=samples))
-            records.append(make_record(batch_size=size, measurement=measurement, **changes))
-        return case_frame(records)
-
-    return make
 
 
 @pytest.fixture

@@ -7,7 +7,17 @@ import os
 import pytest
 
 from results import hardware
-from results.hardware import MAX_FILE_BYTES, PEAKS, HardwareError, Row, find_peak, read_peaks
+from results.hardware import (
+    MAX_FILE_BYTES,
+    PEAKS,
+    HardwareError,
+    Row,
+    find_kind,
+    find_peak,
+    fits,
+    read_peaks,
+    words,
+)
 
 NAMES = {
     "Tesla T4": "T4",
@@ -100,6 +110,66 @@ def test_every_row_is_found_by_a_drivers_name():
 
 def test_a_peak_is_found_in_any_case():
     assert find_peak("nvidia l4") is PEAKS["L4"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("A100 80GB", {"a100", "80g"}),
+        ("A100-80G", {"a100", "80g"}),
+        ("NVIDIA A100-SXM4-80gb", {"nvidia", "a100", "sxm4", "80g"}),
+        ("GB200 1g.10gb", {"gb200", "1g.10gb"}),  # neither is a memory
+        ("  L4\t", {"l4"}),
+        ("--", set()),
+    ],
+)
+def test_a_name_is_told_by_its_words_whatever_their_case_and_how_gigabytes_are_written(text, told):
+    assert words(text) == told
+
+
+@pytest.mark.parametrize("row", ["A100 80GB", "A100 80G", "A100-80GB", "A100-80G", "80g a100"])
+@pytest.mark.parametrize("gpu", ["A100-80G", "NVIDIA A100-SXM4-80GB", "nvidia a100 80gb"])
+def test_a_row_fits_a_name_that_writes_its_memory_another_way(row, gpu):
+    assert fits(row, gpu)
+
+
+@pytest.mark.parametrize(
+    ("row", "gpu"),
+    [
+        ("A100 80GB", "NVIDIA A100-SXM4-40GB"),
+        ("A100-80G", "A100"),
+        ("A100 8GB", "A100 80GB"),
+        ("H100", "NVIDIA H100 NVL"),
+        ("H100", "NVIDIA H1000"),
+    ],
+)
+def test_a_row_fits_no_other_gpu(row, gpu):
+    assert not fits(row, gpu)
+
+
+@pytest.mark.parametrize("kind", PEAKS)
+def test_every_row_is_a_kind_that_can_be_asked_for_by_its_name(kind):
+    assert find_kind(kind) == find_kind(f"nvidia-{kind.lower()}") == kind
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("h100", "H100"),
+        ("H100-PCIe", "H100 PCIe"),
+        ("a100-80g", "A100 80GB"),
+        ("NVIDIA A100 40G", "A100 40GB"),
+        ("gh200 144gb", "GH200 144G"),
+        ("rtx-4090", "RTX 4090"),
+    ],
+)
+def test_a_persons_word_for_a_kind_is_told_as_the_table_spells_it(text, kind):
+    assert find_kind(text) == kind
+
+
+@pytest.mark.parametrize("text", ["", "nvidia", "any", "A100", "H1000", "H100 80GB", "MI300X"])
+def test_what_is_no_row_is_no_kind_of_the_table(text):
+    assert find_kind(text) is None
 
 
 @pytest.mark.parametrize("peak", PEAKS.values(), ids=PEAKS)

@@ -52,11 +52,11 @@ def test_a_frame_has_its_columns_and_no_other(frame):
     assert tuple(frame.columns) == KERNEL_COLUMNS
 
 
-def test_a_row_tells_every_axis_of_its_case(traced):
+def test_a_row_tells_every_axis_of_its_case_and_the_gpu_that_it_ran_on(traced):
     record = traced(batch_size=16)
     first = kernel_frame([record]).iloc[0]
 
-    assert {axis: first[axis] for axis in AXES} == record.case.model_dump()
+    assert {axis: first[axis] for axis in AXES} == record.case.model_dump() | {"gpu": "NVIDIA L4"}
 
 
 def test_a_row_a_module_and_kernel_the_longest_first(frame):

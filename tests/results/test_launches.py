@@ -25,7 +25,8 @@ from .gate_launches import FAILED, ok, pairs_of
 
 OTHER = {
     "model": "vit_l", "image_size": 512, "precision": "fp32", "attention": "sdpa",
-    "execution": "compiled", "device": "cuda:1", "input": "noise", "weights": "checkpoints",
+    "execution": "compiled", "device": "cuda:1", "gpu": "H100", "input": "noise",
+    "weights": "checkpoints",
 }  # fmt: skip
 
 

@@ -176,8 +176,8 @@ def test_equal_cases_have_one_id(make_case):
 
 @pytest.mark.parametrize("axis", AXES)
 def test_cases_that_differ_in_any_field_have_different_ids(make_case, axis):
-    case = make_case()
-    other = make_case(**{axis: getattr(case, axis) * 2})
+    case = make_case(gpu="L4")
+    other = make_case(**{"gpu": "L4", axis: getattr(case, axis) * 2})
 
     assert other.case_id != case.case_id
 
@@ -187,10 +187,29 @@ def test_a_case_id_is_the_same_in_every_process_and_version(make_case):
     assert make_case().case_id == "7530ab29c8c707a8"
 
 
+@pytest.mark.parametrize("gpu", ["any", "L4"])
+def test_a_case_that_asks_for_a_kind_of_gpu_is_another_than_one_that_does_not(make_case, gpu):
+    assert make_case(gpu=gpu).case_id != make_case(gpu=None).case_id == make_case().case_id
+
+
+def test_a_case_without_a_kind_of_gpu_is_read_from_what_was_written_before_there_were_kinds(
+    make_case,
+):
+    assert Case(**make_case().model_dump(exclude={"gpu"})) == make_case()
+
+
+@pytest.mark.parametrize(("gpu", "told"), [(None, "cuda:0"), ("any", "any GPU"), ("L4", "L4")])
+def test_a_label_tells_the_device_or_the_kind_of_gpu(make_case, gpu, told):
+    case = make_case(gpu=gpu)
+
+    assert case.place == told
+    assert f" eager {told} images" in case.label
+
+
 @pytest.mark.parametrize("axis", AXES)
 def test_a_family_is_all_of_a_case_but_its_batch_size_and_input(make_case, axis):
-    case = make_case()
-    other = make_case(**{axis: getattr(case, axis) * 2})
+    case = make_case(gpu="L4")
+    other = make_case(**{"gpu": "L4", axis: getattr(case, axis) * 2})
 
     assert (other.family() == case.family()) is (axis in ("batch_size", "input"))
 

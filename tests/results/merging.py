@@ -1,0 +1,34 @@
+"""What tests of merging share: where a record lies, and what was set aside."""
+
+from __future__ import annotations
+
+from results.addresses import write_file
+from results.merge import CONFLICTS
+from results.schema import RETRIED, STATUSES
+from results.store import to_json
+
+from .indexing import files
+
+OTHER_SWEEP = "20260102-030405-abcdef"
+FAILURES = [status for status in RETRIED if status != "not_run"]  # which no record is
+ANSWERS = [status for status in STATUSES if status not in RETRIED]
+
+
+def place_of(record):
+    return f"{record.sweep_id}/cases/{record.case_id}.json"
+
+
+def content_of(record):
+    return to_json(record).encode()
+
+
+def set_aside(store):
+    """What lies among a store's conflicts, by its place without the digest."""
+    kept = {name: data for name, data in files(store).items() if name.startswith(f"{CONFLICTS}/")}
+    return {
+        name.removeprefix(f"{CONFLICTS}/").rpartition(".")[0]: data for name, data in kept.items()
+    }
+
+
+def put(store, place, content):
+    write_file(store.path / place, content)
