@@ -17,7 +17,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import batched_nms, box_area
 
 from .crops import Crop, list_crops, point_grids
 from .masks import (
@@ -266,6 +265,8 @@ class SamAutomaticMaskGenerator:
         self.on_stage("nms")
         masks = MaskSet.join(parts)
         if len(parts) > 1:
+            from torchvision.ops import box_area  # as in `suppress`
+
             scores = 1 / box_area(masks.crop_boxes)
             scores = scores.to(masks.boxes.device)
             masks = masks.select(suppress(masks.boxes, scores, self.crop_nms_thresh))
@@ -357,6 +358,8 @@ def cut(image: np.ndarray, crop: Crop) -> np.ndarray:
 
 def suppress(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
     """Indices of the masks that stay, best score first, where boxes overlap by more."""
+    from torchvision.ops import batched_nms  # here: it takes as long to load as torch itself
+
     categories = torch.zeros(len(boxes), device=boxes.device)
     return batched_nms(boxes.float(), scores.float(), categories, iou_threshold=threshold)
 
