@@ -133,7 +133,7 @@ class BarWatcher(PlainWatcher):
 
     def case_ends(self, record: Record) -> None:
         super().case_ends(record)
-        self.running -= 1
+        self.running = max(0, self.running - 1)
         self.progress.advance(self.task)
 
     def end(self) -> None:

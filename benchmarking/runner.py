@@ -156,7 +156,13 @@ class Run:
             done = self.store.read(sweep.sweep_id).records
         again = retried(options)
         self.records = {each.case_id: each for each in done if each.status not in again}
-        self.too_large = smallest_oom(self.records.values()) if options.prunes else {}
+        told = (record for record in self.records.values() if self.tells_of_here(record))
+        self.too_large = smallest_oom(told) if options.prunes else {}
+
+    def tells_of_here(self, record: Record) -> bool:
+        """Whether what does not fit there does not fit here: a smaller GPU does not tell."""
+        own = self.sweep.environment.find_gpu(record.case.device)
+        return own is None or record.gpu is None or record.gpu.memory_bytes >= own.memory_bytes
 
     def measure_all(self, cases: list[Case]) -> None:
         began = time.monotonic()

@@ -159,7 +159,7 @@ def parse_kind(text: str) -> str:
         raise SweepError(
             f"--gpu must be kinds of GPU such as L4,L40S,H200, or any, or cpu, got {quoted(text)}."
         )
-    return find_kind(text) or text
+    return find_kind(text) or text.upper()
 
 
 def parse_plan_value(name: str, value: object) -> object:

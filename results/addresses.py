@@ -28,6 +28,8 @@ PATTERN = frozenset("*?[")  # what fsspec takes for one, in a file's name
 SERVICES = ("aiohttp", "azure", "botocore", "gcsfs", "google")
 # A lock that is an object outlives its owner: it holds while that renews it.
 RENEW_S, STALE_S = 30.0, 180.0
+WATCH_S = 1.5 * RENEW_S  # in which a living owner renews it
+TRIES = 10  # at a lock that is there and gone again
 SETTLE_S = 1.0  # until an object that two have written at once is that of the last
 
 
@@ -236,13 +238,17 @@ def holding_object(path: Path) -> Iterator[None]:
 def take(path: Path, token: str) -> None:
     files = file_system(path)
     owner: dict[str, Any] | None = None
-    while owner is None:  # none was there, or it was released meanwhile
+    for _ in range(TRIES):
         try:
             files.pipe_file(key(path), statement(token), mode="create")
             return
         except FileExistsError:
             owner = owner_of(path)
-    if is_fresh(owner):
+        if owner is not None:  # else it was released meanwhile
+            break
+    if owner is None:
+        raise BlockingIOError("others take it and release it all the time")
+    if is_fresh(owner) or is_renewed(path, owner):
         raise BlockingIOError(f"{owner.get('host')}, process {owner.get('pid')}")
     # Its owner is dead. Two may find that out at once: the later is the owner then.
     files.pipe_file(key(path), statement(token))
@@ -270,6 +276,14 @@ def owner_of(path: Path) -> dict[str, Any] | None:
     except ValueError:
         return {}
     return told if isinstance(told, dict) else {}
+
+
+def is_renewed(path: Path, owner: dict[str, Any]) -> bool:
+    """Whether an owner lives whose clock is late, so that its lock looks old."""
+    if not isinstance(owner.get("at"), int | float):
+        return False
+    time.sleep(WATCH_S)
+    return owner_of(path) != owner
 
 
 def is_fresh(owner: dict[str, Any]) -> bool:

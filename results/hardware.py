@@ -22,6 +22,7 @@ import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -126,6 +127,12 @@ def find_peak(gpu_name: str, more: Mapping[str, Peak] = {}) -> Peak | None:
         more: A person's own rows, which win over the table's.
     """
     return find_row(gpu_name, more, PEAKS)
+
+
+@lru_cache
+def kind_of(gpu_name: str) -> str | None:
+    """The most particular row of the table that a GPU has; None where there is none."""
+    return find_row(gpu_name, {row: row for row in PEAKS})
 
 
 def find_row(gpu_name: str, *tables: Mapping[str, Found]) -> Found | None:

@@ -13,7 +13,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from .addresses import exists, failures, is_remote, one_line
-from .schema import RETRIED, Record
+from .schema import RETRIED, Record, SweepEnd
 from .store import BrokenFileError, Store, StoreError, read_file, write_whole
 
 CONFLICTS = "conflicts"  # a folder beside those of the sweeps
@@ -24,7 +24,7 @@ LEFT_OUT = (".index", ".lock", ".slurm")
 class Worth(IntEnum):
     """Of two files that differ the better one is kept: a sweep that goes on replaces the others."""
 
-    BROKEN, RETRIED, ANSWER = range(3)
+    BROKEN, RETRIED, NOT_TRIED, ANSWER = range(4)
 
 
 @dataclass
@@ -33,7 +33,8 @@ class Merged:
 
     copied: That the target lacked.
     same: That it had.
-    replaced: By a better one: a case that had crashed, and was measured in another store.
+    replaced: By a better one, or better than that of another store: a case that crashed in one and
+        was measured in the other.
     conflicts: What two stores tell differently, and which of them is kept.
     """
 
@@ -104,7 +105,7 @@ def add(source: Path, target: Path, place: str, merged: Merged) -> None:
     if new == old:
         merged.same += 1
         return
-    before, after = worth(target / place), worth(source / place)
+    before, after = rank(target / place), rank(source / place)
     aside = old if after > before else new
     digest = hashlib.sha256(aside).hexdigest()[:8]
     write_whole(target / CONFLICTS / f"{place}.{digest}", aside)  # first: nothing is lost between
@@ -130,12 +131,24 @@ def read(path: Path) -> bytes:
         raise StoreError(f"'{path}' can't be read: {one_line(error)}.") from error
 
 
+def rank(path: Path) -> tuple[Worth, str]:
+    """Of two files at one place the higher is kept; of what two runs of a sweep said at their end,
+    the later.
+    """
+    if path.parent.name == "cases":
+        return worth(path), ""
+    try:
+        return Worth.ANSWER, read_file(path, SweepEnd).ended_at if path.name == "end.json" else ""
+    except BrokenFileError:
+        return Worth.BROKEN, ""
+
+
 def worth(path: Path) -> Worth:
-    """Of a record what it tells; of any other file that it is there."""
-    if path.parent.name != "cases":
-        return Worth.ANSWER
+    """Of a record what it tells."""
     try:
         record = read_file(path, Record)
     except BrokenFileError:
         return Worth.BROKEN
-    return Worth.RETRIED if record.status in RETRIED else Worth.ANSWER
+    if record.status in RETRIED:
+        return Worth.RETRIED
+    return Worth.NOT_TRIED if record.status in ("skipped", "unsupported") else Worth.ANSWER

@@ -43,8 +43,9 @@ def parsed(words):
 
 def slurm(task):
     script = (FOLDER / "slurm-array.sh").read_text()
-    variables = {"SLURM_ARRAY_TASK_ID": task, "SLURM_ARRAY_TASK_COUNT": "8"}
-    return typed(script, "L4", **variables, SLURM_SUBMIT_DIR="/somewhere")
+    variables = {"SLURM_ARRAY_TASK_ID": task, "SLURM_SUBMIT_DIR": "/somewhere"}
+    assert "--array=1-8\n" in script
+    return typed(script, "L4", **variables)
 
 
 def kubernetes(index):

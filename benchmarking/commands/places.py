@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .terminal import Mistake
+
 if TYPE_CHECKING:
     from results.schema import Case, Environment, TimingPlan
     from results.store import Store
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 Command = Callable[..., None]
 FLEET = ("launcher", "parallel", "shard", "ray_address")
-SLURM = ("partition", "gres", "constraint", "jobs", "minutes")
+SLURM = ("partition", "gres", "constraint", "jobs", "minutes", "cpus", "memory_gb")
 FLEET_FLAGS = (*FLEET, *(f"slurm_{name}" for name in SLURM))
 
 
@@ -57,6 +59,14 @@ def fleet_options(command: Command) -> Command:
                 help="Of each kind in Slurm's queue at once, at most.",
             ),
             click.option(
+                "--slurm-cpus", type=click.IntRange(1, 1_000), default=8, show_default=True,
+                help="Cores that Slurm gives a job.",
+            ),
+            click.option(
+                "--slurm-memory-gb", type=click.IntRange(1, 10_000), default=64,
+                show_default=True, help="Memory that Slurm gives a job.",
+            ),
+            click.option(
                 "--slurm-minutes", type=click.IntRange(1, 100_000), default=240,
                 show_default=True, help="That Slurm gives a job.",
             ),
@@ -82,8 +92,36 @@ class Places:
         own = {name: flags.pop(name) for name in FLEET}
         return cls(**own, slurm={name: flags.pop(f"slurm_{name}") for name in SLURM})
 
+    def check_flags(self) -> None:
+        """Nothing that is asked for may be without effect."""
+        others = {
+            "--parallel": ("local", self.parallel),
+            "--ray-address": ("ray", self.ray_address),
+            "--slurm-partition": ("slurm", self.slurm.get("partition")),
+            "--slurm-constraint": ("slurm", self.slurm.get("constraint")),
+        }
+        for flag, (launcher, value) in others.items():
+            if value is not None and launcher != self.launcher:
+                raise Mistake(
+                    f"{flag} is for --launcher {launcher}, got --launcher {self.launcher}."
+                )
+
     def of_sweep(self, asked: Sweep) -> Sweep:
         """A fleet gives any GPU, where no kind is named."""
+        from ..fleet.scheduler import parse_shard
+
+        if self.shard is not None:
+            parse_shard(self.shard)
+        if self.launcher != "local" and asked.device != ("auto",):
+            raise Mistake(
+                f"--launcher {self.launcher} runs cases on other machines: name kinds with --gpu, "
+                "not --device."
+            )
+        if self.shard is not None and asked.gpu == (None,) and asked.device == ("auto",):
+            raise Mistake(
+                "--shard must mean the same on every machine: name the devices with --gpu or "
+                "--device."
+            )
         if asked.gpu != (None,) or (self.launcher == "local" and self.parallel != "gpus"):
             return asked
         return asked.model_copy(update={"gpu": ("any",)})
@@ -101,6 +139,7 @@ class Places:
         from ..fleet.slurm import SlurmOptions
 
         check_launcher(self.launcher)
+        self.check_flags()
         if self.launcher == LOCAL and not any(case.gpu for case in cases):
             return None
         lanes = 1 if self.parallel == "1" else None

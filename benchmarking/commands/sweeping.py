@@ -231,11 +231,11 @@ def plan(config: Path | None, quick: bool, store_path: Path, **flags: Any) -> No
 
     from ..environment import probe_environment
     from ..estimate import case_seconds, measured_rates, rate_key
-    from ..fleet.scheduler import does, make_jobs, makespan, need_of
+    from ..fleet.scheduler import check_needs, does, make_jobs, makespan, need_of
     from ..inputs import check_images
     from ..progress import duration
     from ..report import print_view
-    from ..sweep import foreseen_reason
+    from ..sweep import SweepError, foreseen_reason
     from ..views import plan_view
 
     places = Places.taken_from(flags)
@@ -250,16 +250,25 @@ def plan(config: Path | None, quick: bool, store_path: Path, **flags: Any) -> No
         record for record in records if record.environment.hostname == environment.hostname
     )
     print_view(plan_view(cases, environment, there), out())
+    if fleet is not None:
+        try:
+            check_needs(cases, there, fleet.where)
+        except SweepError as error:
+            click.echo(f"note: {error}", err=True)
     possible = [
         case
         for case in cases
         if foreseen_reason(case, environment) is None
         and (case.gpu is None or any(does(gpu, need_of(case)) for gpu in there))
     ]
+    if not possible:
+        click.echo("0 cases to measure: nothing of this can run there.")
+        return
     is_known = all(rate_key(case) in rates for case in possible)
     basis = "from earlier records" if is_known else "partly a guess: not all was measured here"
     jobs = make_jobs(possible, lambda case: case_seconds(case, timing, rates))
-    seconds = makespan(jobs, there) if there else sum(job.seconds for job in jobs)
+    whole_s = sum(job.seconds for job in jobs)
+    seconds = whole_s if fleet is None else makespan(jobs, there, fleet.lanes())
     click.echo(f"{len(possible)} cases to measure, about {duration(seconds)} ({basis}).")
 
 

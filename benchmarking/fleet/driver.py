@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from results.schema import Case, Environment, Record, Status, SweepFile, TimingPlan
@@ -59,12 +60,14 @@ class FleetRun:
         self.scheduler = Scheduler(())
         self.running: dict[int, RunningJob] = {}
         self.known_ids: dict[tuple[str, ...], list[str]] = {}
-        self.measured_s, self.next_id, self.losses = 0.0, 0, 0
+        self.measured_s, self.next_id = 0.0, 0
+        self.losses = Counter[str]()  # by place, of jobs that began no case
+        self.lost_in_a_row = 0
 
     def measure_all(self, cases: Sequence[Case]) -> None:
         began = time.monotonic()
         left = [case for case in cases if case.case_id not in self.statuses]
-        self.watcher.begin(self.sweep, left, lanes=len(self.fleet.slots()))
+        self.watcher.begin(self.sweep, left, lanes=self.fleet.lanes())
         if left:
             self.store.remove_end(self.sweep.sweep_id)  # what an earlier run said holds no more
             self.plan(cases, left)
@@ -89,17 +92,29 @@ class FleetRun:
         while self.scheduler or self.running:
             if self.scheduler:
                 self.start_jobs()
-            if self.running:
+            if self.can_go_on():
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since > PATIENCE_S:
                 self.give_up()
             for job_id, event in self.fleet.events(POLL_S):
                 self.handle(job_id, event)
 
+    def needs(self) -> list[str]:
+        """What jobs need that have no machine yet."""
+        sent = (job.job.need for job in self.running.values() if job.environment is None)
+        return list(dict.fromkeys((*self.scheduler.needs(), *sent)))
+
+    def can_go_on(self) -> bool:
+        """Whether a job runs, or may get a GPU when others leave it."""
+        if any(job.environment is not None for job in self.running.values()):
+            return True
+        return any(does(slot.gpu, need) for slot in self.fleet.slots() for need in self.needs())
+
     def start_jobs(self) -> None:
         """Each start may change what is free."""
         while True:
-            offers = ((slot, self.scheduler.take(slot.gpu)) for slot in self.fleet.free())
+            free = sorted(self.fleet.free(), key=lambda slot: self.losses[slot.place])
+            offers = ((slot, self.scheduler.take(slot.gpu)) for slot in free)
             slot, job = next((each for each in offers if each[1] is not None), (None, None))
             if slot is None or job is None:
                 return
@@ -118,13 +133,10 @@ class FleetRun:
 
     def give_up(self) -> None:
         there = [slot.gpu for slot in self.fleet.slots()]
-        missing = [
-            need for need in self.scheduler.needs() if not any(does(gpu, need) for gpu in there)
-        ]
         raise SweepError(
-            f"No GPU takes the {len(self.scheduler)} jobs that are left (they need "
-            f"{', '.join(missing or self.scheduler.needs())}; {self.fleet.where} there is now: "
-            f"{counted(there)}). What was measured is kept: the same command goes on with the rest."
+            f"No GPU takes the {len(self.scheduler) + len(self.running)} jobs that are left (they "
+            f"need {', '.join(self.needs())}; {self.fleet.where} there is now: {counted(there)}). "
+            f"What was measured is kept: the same command goes on with the rest."
         )
 
     def handle(self, job_id: int, event: Event) -> None:
@@ -135,9 +147,8 @@ class FleetRun:
             raise SweepError(event.message)
         if isinstance(event, Arrived):
             job.environment = event.environment
-            self.check_code(event.environment)
         elif isinstance(event, CaseBegan):
-            self.losses = 0
+            job.has_begun = True
             job.case, job.started_at, job.began = event.case, utc_now(), time.monotonic()
             self.watcher.case_begins(event.case)
         elif isinstance(event, CaseEnded):
@@ -152,53 +163,49 @@ class FleetRun:
                 self.store.write_trace(record, ended.trace)
             self.store.write_record(record)
         job.case = None
+        if record.status != "crashed":
+            self.lost_in_a_row = 0
         self.statuses[record.case_id] = record.status
         self.known_ids[record.case.family()].append(record.case_id)
         self.measured_s += measured_s(record)
         self.watcher.case_ends(record)
 
-    def check_code(self, there: Environment) -> None:
-        """Figures of one sweep must be those of one state of our code."""
-        here = self.sweep.environment
-        if there.source_sha256 != here.source_sha256:
-            raise SweepError(
-                f"{there.hostname} runs another state of sam-bench ({there.sam_bench}, commit "
-                f"{there.git_commit}) than this machine ({here.sam_bench}, commit "
-                f"{here.git_commit}): install the same on both."
-            )
-
     def end_job(self, job: RunningJob, ended: JobEnded) -> None:
         """What a lost job has not done is offered again, but for the case that it was lost at."""
         del self.running[job.job.job_id]
         why = ended.lost or "it ended before its cases did"
+        self.keep_untold(job)
         if job.case is not None:
-            self.keep(job, self.last_of(job, job.case, why))
+            self.keep(job, CaseEnded(self.crashed(job, job.case, why), is_stored=False))
         rest = job.job.rest(self.next_id, self.statuses)
         if rest is None:
             return
         self.next_id += 1
         self.scheduler.add(rest)
-        self.losses += 1
-        if self.losses >= MOST_LOSSES:
+        if not job.has_begun:
+            self.losses[job.slot.place] += 1
+            self.lost_in_a_row += 1
+        if self.lost_in_a_row >= MOST_LOSSES:
             raise SweepError(
-                f"{self.losses} jobs in a row were lost before they began a case, the last on "
-                f"{job.slot.place}: {why}. Mend that: the same command goes on."
+                f"{self.lost_in_a_row} jobs in a row were lost before they began a case, the last "
+                f"on {job.place}: {why}. Mend that: the same command goes on."
             )
 
-    def last_of(self, job: RunningJob, case: Case, why: str) -> CaseEnded:
-        """What became of the case that a lost job was at: perhaps it was stored, and not told."""
+    def keep_untold(self, job: RunningJob) -> None:
+        """What a job has stored that was not told before it was lost."""
+        rest = job.job.rest(job.job.job_id, self.statuses)
+        ids = [case.case_id for case in rest.cases] if rest is not None else []
         again = retried(self.options)
-        for record in self.store.read_cases(self.sweep.sweep_id, [case.case_id]):
+        for record in self.store.read_cases(self.sweep.sweep_id, ids):
             if record.status not in again:
-                return CaseEnded(record, is_stored=True)
-        return CaseEnded(self.crashed(job, case, why), is_stored=False)
+                self.keep(job, CaseEnded(record, is_stored=True))
 
     def crashed(self, job: RunningJob, case: Case, why: str) -> Record:
         """The record of a case that its machine did not survive."""
         outcome = Outcome(
             status="crashed",
             stage="lost",
-            message=f"{job.slot.place}: {why}",
+            message=f"{job.place}: {why}",
             wall_s=time.monotonic() - job.began,
         )
         environment = job.environment or unknown(self.sweep.environment, job.slot)
@@ -213,7 +220,13 @@ class RunningJob:
         self.job, self.slot = job, slot
         self.environment: Environment | None = None
         self.case: Case | None = None
+        self.has_begun = False
         self.started_at, self.began = utc_now(), time.monotonic()
+
+    @property
+    def place(self) -> str:
+        """Where it runs, as far as it has said so."""
+        return self.environment.hostname if self.environment is not None else self.slot.place
 
 
 def unknown(environment: Environment, slot: Slot) -> Environment:

@@ -19,7 +19,8 @@ from ..inputs import InputError
 from ..launchers import WORKER, Launcher, LocalLauncher, OnStage
 from ..protocol import Outcome
 from ..runner import Options, Run, Setting
-from ..sweep import SweepError
+from ..sweep import CPU, SweepError
+from .scheduler import does, need_of
 
 # What a person must mend: of a sweep's settings and files, of a machine, of the store.
 MISTAKES = (SweepError, InputError, HardwareError, ProbeError, StoreError)
@@ -34,7 +35,7 @@ class Task:
     store: Its address; written to where it can be reached.
     environment: Of the machine, where it is known; else it is probed.
     gpu: The one that workers see, as CUDA_VISIBLE_DEVICES names it; all where None.
-    worker: Starts a worker.
+    worker: Starts a worker; ours where None, with the Python of the machine that runs it.
     """
 
     job_id: int
@@ -44,7 +45,10 @@ class Task:
     options: Options
     environment: Environment | None = None
     gpu: str | None = None
-    worker: tuple[str, ...] = WORKER
+    worker: tuple[str, ...] | None = None
+
+    def launcher(self) -> LocalLauncher:
+        return LocalLauncher(self.worker or WORKER, self.gpu)
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,9 @@ class Fleet(Protocol):
     """
 
     where: str
+
+    def lanes(self) -> int:
+        """How many jobs run at once, at most."""
 
     def slots(self) -> list[Slot]:
         """All that there are now, busy ones too. SweepError where the fleet can't be reached."""
@@ -190,6 +197,7 @@ def run_task(task: Task, tell: Tell, launcher: Launcher) -> None:
     """
     environment = task.environment or probe_environment()
     tell(Arrived(environment))
+    check_machine(task, environment)
     sweep = task.sweep.model_copy(update={"environment": environment})
     with ExitStack() as stack:
         store, unshared = Store(task.store), None
@@ -206,17 +214,45 @@ def run_task(task: Task, tell: Tell, launcher: Launcher) -> None:
         run.measure_each(case for case in sweep.cases if case.case_id not in run.records)
 
 
+def check_machine(task: Task, there: Environment) -> None:
+    """Figures of one sweep must be of one state of our code, and of the GPUs that were asked for.
+
+    Raises:
+        SweepError: Where this machine is another.
+    """
+    here = task.sweep.environment
+    if there.source_sha256 != here.source_sha256:
+        raise SweepError(
+            f"{there.hostname} runs another state of sam-bench ({there.sam_bench}, commit "
+            f"{there.git_commit}) than {here.hostname} ({here.sam_bench}, commit "
+            f"{here.git_commit}): install the same on both."
+        )
+    case = task.sweep.cases[0]
+    if case.device == CPU:
+        return
+    gpu = there.find_gpu(case.device)
+    if gpu is None:
+        notes = "; ".join(there.notes) or "its torch sees none"
+        raise SweepError(f"{there.hostname} was to have a GPU, and has none: {notes}.")
+    if not does(gpu.name, need_of(case)):
+        raise SweepError(
+            f"{there.hostname} was to have the GPU {case.gpu}, and has {gpu.name}: label it with "
+            "its own kind, or name that with --gpu."
+        )
+
+
 def run_to_end(task: Task, tell: Tell, launcher: Launcher | None = None) -> None:
     """Run a job, and tell how it ended; what a person must mend ends the sweep."""
-    launcher = launcher or LocalLauncher(task.worker, task.gpu)
+    launcher = launcher or task.launcher()
+    last: Event = JobEnded()
     try:
         run_task(task, tell, launcher)
-        tell(JobEnded())
     except KeyboardInterrupt:  # or the launcher was stopped
-        tell(JobEnded(lost="stopped"))
+        last = JobEnded(lost="stopped")
     except MISTAKES as error:
-        tell(Refused(str(error)))
+        last = Refused(str(error))
     except Exception as error:
-        tell(JobEnded(lost=f"{type(error).__name__}: {one_line(error)}"))
+        last = JobEnded(lost=f"{type(error).__name__}: {one_line(error)}")
     finally:
         launcher.close()
+    tell(last)  # whoever takes the GPU next finds it free

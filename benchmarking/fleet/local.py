@@ -38,10 +38,13 @@ class LocalFleet:
         make_launcher: MakeLauncher = lambda gpu: LocalLauncher(gpu=gpu),
     ) -> None:
         self.environment, self.make_launcher = environment, make_launcher
-        self.lanes = lanes or max(1, len(environment.gpus))
+        self._lanes = lanes or max(1, len(environment.gpus))
         self.gpus = {f"cuda:{gpu.index}": gpu for gpu in environment.gpus}
         self._busy: dict[int, tuple[str, Stoppable, threading.Thread]] = {}
         self._told: queue.Queue[tuple[int, Event]] = queue.Queue()
+
+    def lanes(self) -> int:
+        return self._lanes
 
     def slots(self) -> list[Slot]:
         return [*(Slot(gpu.name, place) for place, gpu in self.gpus.items()), Slot(None, CPU)]
@@ -50,7 +53,7 @@ class LocalFleet:
         busy = [place for place, _, _ in self._busy.values()]
         if not busy:
             return self.slots()
-        if CPU in busy or len(busy) >= self.lanes:
+        if CPU in busy or len(busy) >= self._lanes:
             return []
         return [slot for slot in self.slots() if slot.place not in (*busy, CPU)]
 
@@ -90,7 +93,9 @@ class LocalFleet:
 
 def visible_name(gpu: Gpu) -> str:
     """A GPU as CUDA_VISIBLE_DEVICES names it; torch's uuid lacks the prefix."""
-    return gpu.uuid if gpu.uuid.startswith(("GPU-", "MIG-")) else f"GPU-{gpu.uuid}"
+    if gpu.uuid.startswith(("GPU-", "MIG-")):
+        return gpu.uuid
+    return f"{'MIG' if 'MIG' in gpu.name.split() else 'GPU'}-{gpu.uuid}"
 
 
 def seeing(environment: Environment, gpu: Gpu) -> Environment:

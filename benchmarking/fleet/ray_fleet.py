@@ -19,7 +19,6 @@ from typing import Any
 from results.addresses import one_line
 from results.schema import Environment
 
-from ..launchers import LocalLauncher
 from ..sweep import SweepError
 from .jobs import Arrived, Event, JobEnded, Refused, Slot, Stoppable, Task, run_to_end
 
@@ -77,6 +76,9 @@ class RayFleet:
             self._nodes = time.monotonic(), nodes
         return nodes
 
+    def lanes(self) -> int:
+        return len(self.slots())
+
     def slots(self) -> list[Slot]:
         """A slot a GPU; where there is none on a node, one for its CPU."""
         return [slot for node in self.nodes() for slot in slots_of(node)]
@@ -95,7 +97,9 @@ class RayFleet:
     def start(self, task: Task, slot: Slot) -> None:
         options: dict[str, Any] = {"num_cpus": 1, "num_gpus": 1}
         if slot.gpu is None:  # a whole node, so that nothing else disturbs
-            node = next(node for node in self.nodes() if place_of(node) == slot.place)
+            node = next((node for node in self.nodes() if place_of(node) == slot.place), None)
+            if node is None:
+                raise SweepError(f"{slot.place} has left the cluster: type the command again.")
             options = {"num_cpus": node["Resources"].get("CPU", 1), "num_gpus": 0}
             options["label_selector"] = {NODE: node["NodeID"]}
         elif slot.gpu != UNLABELLED:
@@ -144,15 +148,10 @@ class RayFleet:
         for events in streams:
             with suppress(Exception):
                 self.ray.cancel(events)
-        deadline = time.monotonic() + CLOSE_S
-        for events in streams:
-            with suppress(Exception):
-                left_s = max(0.0, deadline - time.monotonic())
-                self.ray.wait([events.completed()], timeout=left_s)
-        for events in streams:  # those that did not listen
-            with suppress(Exception):
-                self.ray.cancel(events, force=True)
-        self.ray.shutdown()
+        with suppress(Exception):
+            ends = [events.completed() for events in streams]
+            self.ray.wait(ends, num_returns=len(ends), timeout=CLOSE_S)
+        self.ray.shutdown()  # which ends those that did not listen
 
 
 UNLABELLED = "GPU"  # of a node that does not say which kind it has
@@ -202,7 +201,8 @@ def stream(
     machine = f"{context.get_node_id()} {os.environ.get('CUDA_VISIBLE_DEVICES')}"
     task = replace(task, environment=machines.get(machine))
     task = adapt(task) if adapt is not None else task
-    launcher = Stoppable(LocalLauncher(task.worker, task.gpu))
+    os.environ.pop("OMP_NUM_THREADS", None)  # Ray sets it to 1; elsewhere all cores are used
+    launcher = Stoppable(task.launcher())
     told: queue.Queue[Event] = queue.Queue()
     thread = threading.Thread(target=run_to_end, args=(task, told.put, launcher), daemon=True)
     thread.start()

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from results.hardware import PEAKS, fits
+from results.hardware import PEAKS, fits, kind_of
 from results.schema import ANY, Case, TimingPlan
 
 from ..estimate import WORKER_START_S, case_seconds
@@ -31,7 +31,8 @@ class Job:
 
     def rest(self, job_id: int, done: Iterable[str]) -> Job | None:
         """What is left of it without the cases with these ids."""
-        left = tuple(case for case in self.cases if case.case_id not in set(done))
+        done = set(done)
+        left = tuple(case for case in self.cases if case.case_id not in done)
         if not left:
             return None
         seconds = self.seconds * len(left) / len(self.cases)
@@ -47,7 +48,8 @@ def does(gpu: str | None, need: str) -> bool:
     """Whether a GPU with this name, or a CPU where None, is what is needed."""
     if gpu is None or need == CPU:
         return gpu is None and need == CPU
-    return need == ANY or fits(need, gpu)
+    # What the table has a row for is that row's alone: an H100 PCIe is no H100.
+    return need == ANY or (kind_of(gpu) == need if need in PEAKS else fits(need, gpu))
 
 
 def check_needs(cases: Iterable[Case], there: Sequence[str | None], where: str) -> None:
@@ -130,8 +132,12 @@ class Scheduler:
         return [need for need, jobs in self._waiting.items() if jobs]
 
 
-def makespan(jobs: Iterable[Job], gpus: Sequence[str | None]) -> float:
-    """About how long GPUs with these names will take, in seconds; 0 where none can do anything."""
+def makespan(jobs: Sequence[Job], gpus: Sequence[str | None], lanes: int | None = None) -> float:
+    """About how long GPUs with these names will take, in seconds; 0 where none can do anything.
+
+    Args:
+        lanes: How many work at once; all where None.
+    """
     waiting = Scheduler(jobs)
     free = [(0.0, index) for index in range(len(gpus))]
     longest = 0.0
@@ -141,7 +147,8 @@ def makespan(jobs: Iterable[Job], gpus: Sequence[str | None]) -> float:
         if job is not None:  # else there is nothing for this GPU any more
             longest = max(longest, now + job.seconds)
             heapq.heappush(free, (now + job.seconds, index))
-    return longest
+    whole_s = sum(job.seconds for job in jobs)
+    return longest if lanes is None else max(longest, whole_s / lanes)
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -173,13 +180,14 @@ def shard(cases: Sequence[Case], plan: TimingPlan, number: int, count: int) -> l
         whole = pack([tuple(own) for own in by_need.values()], seconds_of, count)
         return in_order(cases, whole[number - 1])
     first = 0
-    for need, shards in apportion(total_s, count).items():
+    most = {need: len(own) for need, own in by_need.items()}
+    for need, shards in apportion(total_s, most, count).items():
         if number <= first + shards:
             fair_s = total_s[need] / shards
             packs = pack(pieces(by_need[need], seconds_of, fair_s), seconds_of, shards)
             return in_order(cases, packs[number - first - 1])
         first += shards
-    raise AssertionError("every shard belongs to a kind")
+    return []  # more shards than cases
 
 
 def pieces(
@@ -206,12 +214,20 @@ def pack(
     return packs
 
 
-def apportion(total_s: dict[str, float], count: int) -> dict[str, int]:
-    """Shards by kind in proportion to its seconds, at least one each (D'Hondt's method)."""
+def apportion(total_s: dict[str, float], most: dict[str, int], count: int) -> dict[str, int]:
+    """Shards by kind in proportion to its seconds, at least one each (D'Hondt's method).
+
+    Args:
+        total_s: By kind.
+        most: Shards that a kind has cases for.
+    """
     shards = dict.fromkeys(total_s, 1)
     for _ in range(count - len(shards)):
-        most = max(total_s, key=lambda need: total_s[need] / (shards[need] + 1))
-        shards[most] += 1
+        wanting = [need for need in total_s if shards[need] < most[need]]
+        if not wanting:
+            break
+        chosen = max(wanting, key=lambda need: total_s[need] / (shards[need] + 1))
+        shards[chosen] += 1
     return shards
 
 

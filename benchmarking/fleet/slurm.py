@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ from results.addresses import one_line
 from results.schema import ANY
 from results.store import Store
 
-from ..sweep import CPU, SweepError
+from ..sweep import CPU, SweepError, quoted
 from .jobs import CaseBegan, CaseEnded, Event, JobEnded, Slot, Task, run_to_end
 
 LOOK_S = 5.0  # between two looks at Slurm and the store
@@ -25,7 +26,10 @@ class SlurmOptions:
 
     gres, constraint: With {kind} for the kind of GPU in lower case.
     jobs: Of each kind in Slurm's queue at once, at most.
-    minutes: That Slurm gives a job.
+    minutes, cpus, memory_gb: That Slurm gives a job.
+
+    Raises:
+        SweepError: Where {kind} is not the only thing to be filled in.
     """
 
     partition: str | None = None
@@ -33,6 +37,18 @@ class SlurmOptions:
     constraint: str | None = None
     jobs: int = 16
     minutes: int = 240
+    cpus: int = 8
+    memory_gb: int = 64
+
+    def __post_init__(self) -> None:
+        for name, text in (("gres", self.gres), ("constraint", self.constraint or "")):
+            try:
+                text.format(kind="")
+            except (LookupError, ValueError) as error:
+                raise SweepError(
+                    f"--slurm-{name} must be text with {{kind}} in it or without, got "
+                    f"{quoted(text)}."
+                ) from error
 
 
 @dataclass
@@ -80,6 +96,9 @@ class SlurmFleet:
         self._jobs: dict[int, Submitted] = {}
         self._looked_s = 0.0
 
+    def lanes(self) -> int:
+        return len(self.slots())
+
     def slots(self) -> list[Slot]:
         """What may be asked for; whether it is there, Slurm knows."""
         return [slot_of(need) for need in self.needs for _ in range(self.options.jobs)]
@@ -109,14 +128,22 @@ class SlurmFleet:
     def parameters(self, slot: Slot) -> dict[str, Any]:
         """As submitit names them."""
         options, kind = self.options, slot.place.lower().replace(" ", "_")
-        asked: dict[str, Any] = {"timeout_min": options.minutes}
+        gres: str | None = options.gres
+        constraint = options.constraint
+        if slot.gpu in (ANY, None):  # no kind that a name could be made of
+            gres = "gpu:1" if slot.gpu == ANY else None
+            constraint = None if "{kind}" in (constraint or "") else constraint
+        asked: dict[str, Any] = {
+            "timeout_min": options.minutes,
+            "cpus_per_task": options.cpus,
+            "mem_gb": options.memory_gb,
+            # Always, since the executor keeps what was asked before.
+            "slurm_additional_parameters": {"gres": gres.format(kind=kind)} if gres else {},
+        }
         if options.partition is not None:
             asked["slurm_partition"] = options.partition
-        if slot.gpu is not None:
-            gres = "gpu:1" if slot.gpu == ANY else options.gres
-            asked["slurm_additional_parameters"] = {"gres": gres.format(kind=kind)}
-        if options.constraint is not None:
-            asked["slurm_constraint"] = options.constraint.format(kind=kind)
+        if constraint is not None:
+            asked["slurm_constraint"] = constraint.format(kind=kind)
         return asked
 
     def events(self, timeout_s: float) -> list[tuple[int, Event]]:
@@ -157,15 +184,16 @@ class SlurmFleet:
     def last_words(self, job: Submitted) -> list[Event]:
         error = job.batch_job.exception()
         if error is None:
-            return list(job.batch_job.result())
+            return [event for event in job.batch_job.result() if not is_told(event, job)]
         lost = JobEnded(lost=f"Slurm's job {job.batch_job.job_id}: {one_line(error)}")
-        # Which case it was at it can't tell any more: the first that has no record.
+        # Which case it was at it can't tell any more: the first that has no record, if it began.
         at = (case for case in job.task.sweep.cases if case.case_id not in job.told)
-        return [*(CaseBegan(case) for case in islice(at, 1)), lost]
+        return [*(CaseBegan(case) for case in islice(at, 1 if job.told else 0)), lost]
 
     def close(self) -> None:
         for job in self._jobs.values():
-            job.batch_job.cancel()
+            with suppress(Exception):  # one that can't be cancelled must not save the others
+                job.batch_job.cancel(check=False)
         self._jobs.clear()
 
 
@@ -173,16 +201,16 @@ def slot_of(need: str) -> Slot:
     return Slot(None if need == CPU else need, need)
 
 
+def is_told(event: Event, job: Submitted) -> bool:
+    """Whether the store told it before; what it did not show yet may be there all the same."""
+    return isinstance(event, CaseEnded) and event.record.case_id in job.told
+
+
 def collect(task: Task) -> list[Event]:
-    """Runs on a node: what it told that is not in the store, in the order in which it happened."""
+    """Runs on a node: what it told, in the order in which it happened."""
     told: list[Event] = []
     run_to_end(task, told.append)
-    return [
-        event
-        for event in told
-        if not isinstance(event, CaseBegan)
-        and not (isinstance(event, CaseEnded) and event.is_stored)
-    ]
+    return [event for event in told if not isinstance(event, CaseBegan)]
 
 
 def import_submitit() -> Any:

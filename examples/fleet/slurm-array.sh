@@ -10,7 +10,8 @@
 set -euo pipefail
 
 kind=${1:?name the kind of GPU that --gres asks for, such as L4}
+shards=8  # as many as --array has, also where one is started again alone
 store=${STORE:-$SLURM_SUBMIT_DIR/runs}
 
 sam-bench sweep --config examples/fleet/sweep.toml --gpu "$kind" \
-    --shard "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT" --parallel 1 --store "$store"
+    --shard "$SLURM_ARRAY_TASK_ID/$shards" --parallel 1 --store "$store"

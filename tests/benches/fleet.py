@@ -74,6 +74,9 @@ class SimulatedFleet:
         self._order = itertools.count()
         self._of_job: dict[int, Slot] = {}
 
+    def lanes(self) -> int:
+        return len(self._slots)
+
     def slots(self) -> list[Slot]:
         return self._slots
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import pytest
 
 from benchmarking.estimate import (
+    GUESSED_FLOPS_PER_S,
+    GUESSED_SHARE,
     case_seconds,
     encoder_flops,
+    guessed_rate,
     measured_rates,
     rate_key,
 )
 from benchmarking.execution import EXECUTIONS
 from benchmarking.precision import PRECISIONS
+from results.hardware import PEAKS
 from results.schema import OWN, PASSES, TimingPlan
 from sam.attention import ATTENTION
 from sam.configs import MODELS
@@ -107,3 +111,46 @@ def test_a_device_that_was_never_measured_is_guessed(make_case, device):
 )
 def test_every_choice_can_be_estimated(make_case, changes):
     assert case_seconds(make_case(**changes), PLAN, {}) > 0
+
+
+# Kinds of GPU
+
+
+@pytest.mark.parametrize("name", PEAKS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_kind_whose_peak_is_known_is_guessed_by_a_share_of_it(make_case, name, precision):
+    rate = guessed_rate(make_case(device="cuda:0", gpu=name, precision=precision))
+    peaks = PEAKS[name].flops_per_s
+
+    assert rate == GUESSED_SHARE * peaks.get(precision, peaks["fp32"])
+
+
+@pytest.mark.parametrize("gpu", [None, "any", "MI300X"])
+def test_a_gpu_of_which_nothing_is_known_is_guessed_low(make_case, gpu):
+    assert guessed_rate(make_case(device="cuda:0", gpu=gpu)) == GUESSED_FLOPS_PER_S["cuda"]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:3"])
+def test_a_device_is_guessed_by_what_it_is(make_case, device):
+    kind = device.partition(":")[0]
+
+    assert guessed_rate(make_case(device=device)) == GUESSED_FLOPS_PER_S[kind]
+
+
+def test_a_faster_kind_is_expected_to_take_less_time(make_case):
+    work = {"model": "vit_h", "image_size": 1024, "batch_size": 32, "precision": "bf16"}
+    kinds = ("L4", "L40S", "H200")
+    seconds = [
+        case_seconds(make_case(device="cuda:0", gpu=kind, **work), PLAN, {}) for kind in kinds
+    ]
+
+    assert seconds == sorted(seconds, reverse=True)
+    assert len(set(seconds)) == 3
+
+
+def test_a_record_of_a_kind_tells_the_rate_of_that_kind_alone(make_record, make_case):
+    rates = measured_rates([make_record(device="cuda:0", gpu="L4")])
+
+    assert rate_key(make_case(device="cuda:0", gpu="L4")) in rates
+    assert rate_key(make_case(device="cuda:0", gpu="H200")) not in rates
+    assert rate_key(make_case(device="cuda:0")) not in rates

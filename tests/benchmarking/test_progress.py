@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from benchmarking import progress
 from benchmarking.progress import (
+    ESTIMATING_SHARE,
     BarWatcher,
+    Estimator,
     PlainWatcher,
     begin_line,
     byte_progress,
@@ -16,7 +20,7 @@ from benchmarking.progress import (
     duration,
     make_watcher,
 )
-from results.schema import STATUSES
+from results.schema import STATUSES, TimingPlan
 
 
 def console(terminal):
@@ -129,3 +133,80 @@ def test_a_download_is_shown_on_a_terminal_alone(terminal):
         on_progress(1000, 1000)
 
     assert ("file.pth" in shown.file.getvalue()) is terminal
+
+
+# What is left
+
+CASE_S, ADDING_S = 2.0, 0.01  # of each case, and of estimating it
+
+
+@pytest.fixture
+def costly(monkeypatch):
+    """Let each case's estimate take a while, on a clock that nothing else moves."""
+    clock = SimpleNamespace(now_s=0.0, added=0)
+
+    def seconds(case, plan, rates):
+        clock.now_s += ADDING_S
+        clock.added += 1
+        return CASE_S
+
+    monkeypatch.setattr(progress, "case_seconds", seconds)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now_s))
+    return clock
+
+
+@pytest.fixture
+def many(make_case):
+    return [make_case(batch_size=size) for size in range(1, 101)]
+
+
+def test_what_is_left_is_added_up_over_the_cases(costly, many):
+    assert Estimator(TimingPlan()).seconds(many) == CASE_S * 100
+
+
+def test_cases_side_by_side_take_their_share_of_the_time(costly, many):
+    assert Estimator(TimingPlan(), lanes=4).seconds(many) == CASE_S * 25
+
+
+@pytest.mark.parametrize("lanes", [0, 1])
+def test_without_a_lane_it_is_as_with_one(costly, many, lanes):
+    assert Estimator(TimingPlan(), lanes).seconds(many) == CASE_S * 100
+
+
+def test_of_no_cases_nothing_is_left(costly):
+    assert Estimator(TimingPlan()).seconds([]) == 0
+
+
+def test_many_cases_are_seldom_added_up(costly, many):
+    estimator = Estimator(TimingPlan())
+    for _ in range(50):
+        estimator.seconds(many)
+
+    assert costly.added == 100
+
+
+def test_in_between_the_mean_of_the_last_time_holds(costly, many):
+    estimator = Estimator(TimingPlan())
+    estimator.seconds(many)
+
+    assert estimator.seconds(many[:30]) == CASE_S * 30
+    assert costly.added == 100
+
+
+def test_adding_up_takes_a_small_share_of_the_time(costly, many):
+    estimator = Estimator(TimingPlan())
+    for _ in range(100_000):
+        estimator.seconds(many)
+        costly.now_s += 0.01  # a case ends
+    share = costly.added * ADDING_S / costly.now_s
+
+    assert 0 < share <= ESTIMATING_SHARE * 1.1
+
+
+def test_what_is_left_follows_what_was_measured(make_record, make_case):
+    record = make_record(batch_size=1)
+    case = make_case(batch_size=2, model="tiny")
+    learned, fresh = Estimator(TimingPlan()), Estimator(TimingPlan())
+    learned.learn(record)
+
+    assert learned.seconds([case]) != fresh.seconds([case])

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from benchmarking.runner import Options, Setting, run_sweep
+from benchmarking.runner import Options, Run, Setting, run_sweep
 from benchmarking.sweep import SweepError
 from results import store as store_file
 from results.schema import RETRIED, STATUSES
@@ -69,6 +69,26 @@ def statuses(store):
         record.case.batch_size: record.status
         for record in sorted(store.read().records, key=lambda record: record.case.batch_size)
     }
+
+
+def test_what_a_smaller_gpu_could_not_hold_is_tried_on_a_larger_one(
+    run, make_gpu_environment, make_case, store, scripted_launcher
+):
+    """Of a sweep over any GPUs, another may measure the rest of a family."""
+    cases = [make_case(batch_size=size, gpu="any", device="cuda:0") for size in (1, 2)]
+    small = make_gpu_environment("9.0")
+    gpu = small.gpus[0].model_copy(update={"uuid": "GPU-large", "memory_bytes": 2**37})
+    large = small.model_copy(update={"gpus": (gpu,)})
+    run({1: "oom"}, cases=cases[:1], environment=small)
+    (first,) = store.read().records
+    tried = {}
+    for name, where in (("small", small), ("large", large)):
+        sweep = store.read().sweeps[0].model_copy(update={"environment": where})
+        setting = Setting(where, store, scripted_launcher(), Watcher(), "sam-bench sweep")
+        tried[name] = Run(sweep, setting, Options(), [first]).known_outcome(cases[1])
+
+    assert tried["small"].status == "skipped"
+    assert tried["large"] is None
 
 
 # A whole run

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarking.settings import parse_sweep
+from benchmarking.settings import parse_kind, parse_sweep
 from benchmarking.sweep import QUICK, VOCABULARY, Sweep
+from results.hardware import PEAKS
 from results.schema import PASSES, TimingPlan
 
 
@@ -92,6 +93,44 @@ def test_prompts_and_points_are_counted(name, value):
 )
 def test_seconds_are_read_from_text(text, seconds):
     assert parse_sweep({"warmup_s": text})[1].warmup_s == seconds
+
+
+# Kinds of GPU
+
+KINDS = {
+    "l4": "L4", "L4": "L4", "NVIDIA L4": "L4", "nvidia l40s": "L40S", "h100 pcie": "H100 PCIe",
+    "H100-PCIe": "H100 PCIe", "PCIe H100": "H100 PCIe", "A100 80G": "A100 80GB", "any": "any",
+    "ANY": "any", "cpu": "cpu", "CPU": "cpu",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "kind"), KINDS.items())
+def test_a_kind_is_spelled_as_the_table_of_peaks_has_it(text, kind):
+    assert parse_kind(text) == kind
+
+
+@pytest.mark.parametrize("name", PEAKS)
+@pytest.mark.parametrize("write", [str, str.lower, str.upper, "NVIDIA {}".format])
+def test_every_row_of_the_table_of_peaks_is_a_kind(name, write):
+    assert parse_kind(write(name)) == name
+
+
+@pytest.mark.parametrize("text", ["RTX 5090", "MI300X", "Apple_M5", "L4.24"])
+@pytest.mark.parametrize("write", [str, str.lower, str.upper])
+def test_a_kind_that_the_table_lacks_is_the_same_however_it_is_written(text, write):
+    assert parse_kind(write(text)) == text.upper()
+
+
+@pytest.mark.parametrize("value", ["l4, NVIDIA H200,cpu", ["L4", "h200", "CPU"]])
+def test_kinds_are_a_list_as_any_axis_is(value):
+    assert parse_sweep({"gpu": value})[0].gpu == ("L4", "H200", "cpu")
+
+
+def test_a_kind_by_two_names_is_measured_once_and_a_note_says_so():
+    asked, _, notes = parse_sweep({"gpu": "l4,NVIDIA L4"})
+
+    assert asked.gpu == ("L4",)
+    assert notes == ["--gpu: values that stand twice are measured once"]
 
 
 # Encoders that are not ours

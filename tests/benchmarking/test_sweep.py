@@ -14,6 +14,7 @@ from benchmarking.sweep import (
     Sweep,
     check_weights,
     checkpoint_path,
+    foreseen_reason,
     quoted,
     suggestion,
     unsupported_reason,
@@ -115,6 +116,78 @@ def test_an_image_size_that_sam_does_not_take_is_refused(settings, size, environ
     assert refusal(asked.cases, environment) == (
         f"--image-size must be a multiple of 16 for SAM's models, got {size}."
     )
+
+
+# Kinds of GPU
+
+
+def test_where_no_kind_is_named_a_place_is_a_device(make_gpu_environment):
+    machine = make_gpu_environment("9.0", "9.0")
+
+    assert Sweep(device=("cuda:1", "cpu")).places(machine) == [("cuda:1", None), ("cpu", None)]
+
+
+def test_a_kind_is_the_only_gpu_that_its_process_sees(environment):
+    assert Sweep(gpu=("L4", "any", "cpu")).places(environment) == [
+        ("cuda:0", "L4"), ("cuda:0", "any"), ("cpu", None),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+@pytest.mark.parametrize("gpu", ["L4", "cpu"])
+def test_a_kind_and_a_device_are_not_named_together(environment, refusal, gpu, device):
+    line = refusal(Sweep(gpu=(gpu,), device=(device,)).cases, environment)
+
+    assert line.endswith(f"got --gpu {gpu} and --device {device}: give one.")
+
+
+def test_cases_of_kinds_are_made_on_a_machine_that_has_none(environment):
+    cases = Sweep(gpu=("L4", "H200"), precision=("bf16", "fp8")).cases(environment)
+
+    assert {case.gpu for case in cases} == {"L4", "H200"}
+    assert len(cases) == 2 * 2 * len(Sweep().batch_size)
+
+
+def test_cases_of_a_kind_and_model_stand_together(environment):
+    cases = Sweep(gpu=("L4", "H200"), model=("tiny", "vit_b")).cases(environment)
+    families = [case.family() for case in cases]
+
+    assert len(list(itertools.groupby(families))) == len(set(families)) == 4
+
+
+def test_a_kind_tells_a_case_apart_and_its_absence_changes_no_id(make_case):
+    ids = [make_case(device="cuda:0", gpu=gpu).case_id for gpu in (None, "any", "L4")]
+
+    assert len(set(ids)) == 3
+    assert ids[0] == make_case(device="cuda:0").case_id
+
+
+@pytest.mark.parametrize(
+    ("gpu", "place"), [(None, "cuda:0"), ("any", "any GPU"), ("H100 PCIe", "H100 PCIe")]
+)
+def test_a_case_says_where_it_runs(make_case, gpu, place):
+    case = make_case(device="cuda:0", gpu=gpu)
+
+    assert case.place == place
+    assert f" {place} " in case.label
+
+
+def test_what_a_kind_can_do_is_left_to_its_machine(make_case, environment):
+    case = make_case(precision="fp8", device="cuda:0", gpu="T4")
+
+    assert foreseen_reason(case, environment) is None
+
+
+def test_what_no_gpu_can_do_is_foreseen(make_case, environment):
+    case = make_case(execution="onnxruntime", device="cuda:0", gpu="L4")
+
+    assert foreseen_reason(case, environment).startswith("onnxruntime is run in fp32 on a CPU")
+
+
+def test_a_sweep_of_kinds_of_which_nothing_can_run_is_refused(environment, refusal):
+    line = refusal(Sweep(gpu=("cpu",), precision=("tf32",)).cases, environment)
+
+    assert line == "Nothing of this sweep can run: tf32 needs a CUDA GPU; a CPU has none of it."
 
 
 # Devices

@@ -28,6 +28,7 @@ def lock(request, tmp_path, memory):
 def lock_object(memory, monkeypatch):
     """A lock that is an object and that nobody holds."""
     monkeypatch.setattr(addresses, "SETTLE_S", 0.01)
+    monkeypatch.setattr(addresses, "WATCH_S", 0.05)
     return open_address(memory) / ".lock"
 
 
@@ -203,6 +204,17 @@ def test_a_lock_that_is_released_while_it_is_asked_for_is_put_only_where_there_i
 
     monkeypatch.setattr(addresses, "owner_of", gone_at_first)
     with pytest.raises(BlockingIOError, match="elsewhere, process 7"), holding(lock_object):
+        pass
+
+
+def test_an_owner_whose_clock_is_late_keeps_its_lock(lock_object, fast, monkeypatch):
+    late = addresses.statement
+
+    def an_hour_late(token):
+        return json.dumps(json.loads(late(token)) | {"at": time.time() - 3600}).encode()
+
+    monkeypatch.setattr(addresses, "statement", an_hour_late)
+    with holding(lock_object), pytest.raises(BlockingIOError), holding(lock_object):
         pass
 
 

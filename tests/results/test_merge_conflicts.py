@@ -10,6 +10,7 @@ import pytest
 from results import merge as merge_file
 from results.index import refresh
 from results.merge import CONFLICTS, merge
+from results.schema import SweepEnd
 from results.store import StoreError
 
 from .indexing import files
@@ -91,6 +92,39 @@ def test_what_is_replaced_is_set_aside_first(
         merge([store_of(make_record())], target)
 
     assert files(target)[place_of(old)] == content_of(old)
+
+
+@pytest.mark.parametrize("status", ["skipped", "unsupported"])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_what_was_measured_replaces_what_was_not_tried(
+    store_of, target, make_record, make_failure, status, is_first
+):
+    answer, other = make_record(), make_failure(status)
+    records = [answer, other] if is_first else [other, answer]
+    merged = merge([store_of(record) for record in records], target)
+
+    assert target.read().records == [answer]
+    assert merged.conflicts == []
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_of_what_a_sweep_said_at_its_ends_the_last_is_kept(
+    store_of, target, make_record, sweep, is_first
+):
+    ends = [
+        SweepEnd(
+            sweep_id=sweep.sweep_id, ended_at=f"2026-01-0{day}T00:00:00Z", planned=1, statuses={},
+            wall_s=1.0, measured_s=1.0,
+        )
+        for day in (1, 2)
+    ]  # fmt: skip
+    sources = [store_of(make_record()) for _ in ends]
+    for source, end in zip(sources, ends if is_first else ends[::-1], strict=True):
+        source.write_end(end)
+    merged = merge(sources, target)
+
+    assert target.read_end(sweep.sweep_id) == ends[1]
+    assert merged.conflicts == []
 
 
 def test_conflicts_are_no_sweep_of_the_target(store_of, target, make_record, sweep):

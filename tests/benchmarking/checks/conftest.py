@@ -35,11 +35,17 @@ def make_evidence(make_record, make_case, make_gpu_environment, fake_device, nvm
         smaller_s: Seconds of a forward at half the batch size.
         gpu: The GPU's name.
         precision: Of the cases.
+        co_tenants: Other cases that a launcher saw; None where it did not look.
         changes: NVML's answers, or what the GPU does.
     """
 
     def make(
-        device="cuda:0", smaller_s=0.006, gpu=KNOWN_GPU, precision="fp32", **changes
+        device="cuda:0",
+        smaller_s=0.006,
+        gpu=KNOWN_GPU,
+        precision="fp32",
+        co_tenants=None,
+        **changes,
     ) -> Evidence:
         machine = make_gpu_environment("9.0")
         machine = machine.model_copy(
@@ -53,6 +59,7 @@ def make_evidence(make_record, make_case, make_gpu_environment, fake_device, nvm
             return make_record(
                 batch_size=batch_size, device=device, precision=precision,
                 environment=machine, measurement=measurement, telemetry=telemetry,
+                co_tenants=co_tenants,
             )  # fmt: skip
 
         return Evidence(record(2, **changes), [record(1, times_s=lambda index: smaller_s)])

@@ -18,7 +18,7 @@ from benchmarking.checks import (
 )
 from benchmarking.precision import PRECISIONS
 from benchmarking.runner import judged
-from results.schema import FAILED, Check, Record
+from results.schema import FAILED, Check, CoTenant, Record
 
 THERMAL, POWER_CAP, IDLE = 0x20, 0x4, 0x1
 STRANGER = type("Process", (), {"pid": 4242, "usedGpuMemory": None})
@@ -75,6 +75,9 @@ FAILURES = [
     }),
     ("clocks", "warn", "power cap", {"GetCurrentClocksEventReasons": POWER_CAP}),
     ("company", "warn", "processes 4242", {"GetComputeRunningProcesses": [[STRANGER]]}),
+    ("co_tenants", "warn", "other cases ran on this machine at once: GPU-1, process 4243", {
+        "co_tenants": (CoTenant(pid=4242, gpu="GPU-1"), CoTenant(pid=4243)),
+    }),
     ("timer", "invalid", "does not tell 1 : 2 : 4", {"timer_test_s": (0.01, 0.02, 0.05)}),
     ("resolution", "warn", "too short to tell: neck", {"neck_s": 1e-5}),
 ]  # fmt: skip
@@ -87,7 +90,10 @@ PASSES = {
     "approximation": "embedding_error",
 }  # fmt: skip
 # What a check needs, to have something to look at.
-APPLIES = {"approximation": {"precision": "int8", "error": (0.02, 0.01)}}
+APPLIES = {
+    "approximation": {"precision": "int8", "error": (0.02, 0.01)},
+    "co_tenants": {"co_tenants": ()},  # a launcher that looked and saw nobody
+}
 
 
 # Each check
@@ -147,6 +153,16 @@ def test_in_a_container_company_is_told_by_the_number(
     check = judge(make_evidence(GetComputeRunningProcesses=[seen]))["company"]
 
     assert (check.verdict, check.reason) == (verdict, reason)
+
+
+def test_where_nobody_looked_for_other_cases_there_is_no_check_of_them(make_evidence):
+    assert "co_tenants" not in judge(make_evidence(co_tenants=None))
+
+
+def test_the_value_of_co_tenants_is_their_number(make_evidence):
+    tenants = tuple(CoTenant(pid=pid) for pid in (1, 2, 3))
+
+    assert judge(make_evidence(co_tenants=tenants))["co_tenants"].value == 3
 
 
 def test_hooks_that_seem_dear_in_too_few_forwards_are_not_judged(make_evidence):

@@ -129,9 +129,13 @@ def test_a_field_is_a_flag_with_its_help_and_default(invoke, command, name):
 OF_ALL = {"--encoder", "--config", "--quick", "--store", "--help"}
 RULE = ("--smallest", "--margin", "--pairs", "--order-seed")
 WRITTEN = ("--junit", "--json", "--markdown")
+WHERE = {
+    "--launcher", "--parallel", "--shard", "--ray-address", "--slurm-partition", "--slurm-gres",
+    "--slurm-constraint", "--slurm-jobs", "--slurm-minutes",
+}  # fmt: skip
 OF_ONE = {
-    "sweep": {"--fresh", "--no-prune", "--launcher", "--trace"},
-    "plan": set(),
+    "sweep": {"--fresh", "--no-prune", "--trace", *WHERE},
+    "plan": WHERE,
     "capacity": {"--most", "--latency-budget-ms"},
     "compare": {
         "--ab", "--format", *RULE, *WRITTEN, "--base-python", "--head-python",

@@ -184,7 +184,8 @@ def test_a_job_that_slurm_lost_gives_a_crashed_case_and_the_rest_is_offered_agai
     [
         ("L40S", {}, {"slurm_additional_parameters": {"gres": "gpu:l40s:1"}}),
         ("any", {}, {"slurm_additional_parameters": {"gres": "gpu:1"}}),
-        ("cpu", {}, {}),
+        ("cpu", {}, {"slurm_additional_parameters": {}}),
+        ("cpu", {"constraint": "{kind}"}, {"slurm_additional_parameters": {}}),
         ("A100 80GB", {}, {"slurm_additional_parameters": {"gres": "gpu:a100_80gb:1"}}),
         (
             "L4",
@@ -200,7 +201,8 @@ def test_a_job_that_slurm_lost_gives_a_crashed_case_and_the_rest_is_offered_agai
 def test_a_kind_is_asked_for_as_a_person_says(make_fleet, need, options, asked):
     fleet = make_fleet([need], SlurmOptions(minutes=7, **options))
 
-    assert fleet.parameters(fleet.slots()[0]) == {"timeout_min": 7, **asked}
+    always = {"timeout_min": 7, "cpus_per_task": 8, "mem_gb": 64}
+    assert fleet.parameters(fleet.slots()[0]) == always | asked
 
 
 def test_so_many_jobs_of_a_kind_are_in_the_queue_at_most(make_fleet):
