@@ -245,9 +245,11 @@ def plan(config: Path | None, quick: bool, store_path: Path, **flags: Any) -> No
     cases = places.cases(asked, timing, environment)
     fleet = places.fleet(cases, environment, store)
     there = [] if fleet is None else [slot.gpu for slot in fleet.slots()]
-    records = store.read().records
+    every = (record for sweep_id in store.sweep_ids() for record in store.iterate(sweep_id, []))
     rates = measured_rates(
-        record for record in records if record.environment.hostname == environment.hostname
+        record
+        for record in every
+        if record.case.gpu is not None or record.environment.hostname == environment.hostname
     )
     print_view(plan_view(cases, environment, there), out())
     if fleet is not None:

@@ -131,7 +131,7 @@ RULE = ("--smallest", "--margin", "--pairs", "--order-seed")
 WRITTEN = ("--junit", "--json", "--markdown")
 WHERE = {
     "--launcher", "--parallel", "--shard", "--ray-address", "--slurm-partition", "--slurm-gres",
-    "--slurm-constraint", "--slurm-jobs", "--slurm-minutes",
+    "--slurm-constraint", "--slurm-jobs", "--slurm-minutes", "--slurm-cpus", "--slurm-memory-gb",
 }  # fmt: skip
 OF_ONE = {
     "sweep": {"--fresh", "--no-prune", "--trace", *WHERE},
