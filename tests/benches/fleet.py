@@ -201,7 +201,8 @@ def simulate(cases: list[Case], gpus: int, environment: Environment, template: R
         f"{len(cases)} cases ({needs}) in {fleet.now_s / 3600:.1f} simulated hours: "
         f"{len(cases) / fleet.now_s:.2f} records a second. The driver, the simulation in it: "
         f"{cpu_s:.1f} s of CPU, {cpu_s / fleet.now_s:.2%} of one core; {grown / 2**20:.0f} MiB "
-        "more memory than before."
+        "more memory than before.",
+        soft_wrap=True,
     )
 
 

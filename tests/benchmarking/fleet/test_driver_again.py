@@ -6,6 +6,7 @@ import pytest
 
 from benchmarking.fleet.driver import MOST_LOSSES
 from benchmarking.fleet.jobs import Arrived, CaseBegan, JobEnded
+from benchmarking.planning import definition_sha256
 from benchmarking.runner import Options
 
 L4 = "NVIDIA L4"
@@ -232,6 +233,18 @@ def test_a_job_knows_the_records_of_its_own_model_alone(run, store, make_case):
     tasks = [task for task, _ in run(cases=cases).started]
 
     assert {task.known_ids for task in tasks} == {(case.case_id,) for case in cases[::2]}
+
+
+@pytest.mark.parametrize(("gpu", "goes_on"), [("L4", True), ("any", True), (None, False)])
+def test_a_sweep_over_kinds_goes_on_wherever_it_is_typed(
+    make_case, make_plan, environment, make_gpu_environment, gpu, goes_on
+):
+    """As a spot machine that is replaced; on a device that is named it is another sweep."""
+    cases = [make_case(gpu=gpu, device="cuda:0")]
+    here, there = make_gpu_environment("8.9"), environment.model_copy(update={"hostname": "other"})
+    ids = {definition_sha256(cases, make_plan(), where) for where in (here, there)}
+
+    assert (len(ids) == 1) == goes_on
 
 
 def test_fresh_makes_a_new_sweep_of_all_cases(run):
