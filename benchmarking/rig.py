@@ -77,6 +77,7 @@ def build_rig(case: Case, plan: TimingPlan) -> Rig:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if plan.memory_limit_bytes is not None:
+        load_the_rest()
         limit_memory(device, plan.memory_limit_bytes)
     model, weights, notes = build_model(case, plan)
     clock = clock_for(device)
@@ -145,6 +146,12 @@ def build_model(case: Case, plan: TimingPlan) -> tuple[nn.Module, str, dict[str,
         window, of_global = split_attention(attention)
         notes = notes | {"attention": f"{window} in window blocks, {of_global} in global blocks"}
     return model, weights, notes
+
+
+def load_the_rest() -> None:
+    """Load what is loaded late otherwise: under a limit that could fail half-way, and hang."""
+    import torch._dynamo  # noqa: F401
+    import torchvision.ops  # noqa: F401
 
 
 def limit_memory(device: torch.device, limit_bytes: int) -> None:
