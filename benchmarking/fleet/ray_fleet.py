@@ -25,6 +25,7 @@ from .jobs import Arrived, Event, JobEnded, Refused, Slot, Stoppable, Task, run_
 KIND = "ray.io/accelerator-type"
 NODE = "ray.io/node-id"
 NODES_S = 2.0  # for which what is known of the cluster holds
+SILENT_S = 10.0  # between two looks at whether a task has ended that says nothing
 LISTEN_S = 0.2  # of a task, between two looks at whether it was cancelled
 ANSWER_S = 5.0  # of the cluster, to the first word
 CLOSE_S = 15.0  # for tasks to end that were cancelled
@@ -50,6 +51,8 @@ class RayFleet:
         self.where = f"in the Ray cluster at {self.address}"
         self._streams: dict[Any, int] = {}  # job by what Ray gives its events as
         self._slots: dict[int, Slot] = {}  # of running jobs, by id
+        self._over: set[Any] = set()  # streams whose tasks had ended when they were looked at last
+        self._looked_s = 0.0
         self._nodes: tuple[float, list[dict[str, Any]]] = (0.0, [])
         self._machines: dict[str, Environment] = {}  # by Ray's node and the GPU that a task saw
         self._remote = self.ray.remote(max_calls=1, max_retries=0)(stream)
@@ -117,8 +120,29 @@ class RayFleet:
         for count, wait_s in ((1, timeout_s), (len(streams), 0)):
             ready, _ = self.ray.wait(streams, num_returns=count, timeout=wait_s, fetch_local=False)
             if not ready:
-                return []
-        return [self._next_of(events) for events in ready]
+                break
+        told = [self._next_of(events) for events in ready]
+        return told + self._without_last_words()
+
+    def _without_last_words(self) -> list[tuple[int, Event]]:
+        """Tasks that have ended and say nothing more: Ray can lose the rest of a stream.
+
+        What they have stored is found there.
+        """
+        if time.monotonic() - self._looked_s < SILENT_S or not self._streams:
+            return []
+        self._looked_s = time.monotonic()
+        ends = {events.completed(): events for events in self._streams}
+        over, _ = self.ray.wait(list(ends), num_returns=len(ends), timeout=0, fetch_local=False)
+        before, self._over = self._over, {ends[end] for end in over}
+        lost = JobEnded(lost="its task ended, and Ray has lost its last words")
+        return [(self._forget(events), lost) for events in before & self._over]
+
+    def _forget(self, events: Any) -> int:
+        """A task that runs no more; its job's id."""
+        job_id = self._streams.pop(events)
+        self._slots.pop(job_id, None)
+        return job_id
 
     def _next_of(self, events: Any) -> tuple[int, Event]:
         """The next event of a task; its end, where there is none."""
@@ -137,9 +161,9 @@ class RayFleet:
         else:
             if isinstance(event, Arrived):
                 self._machines[machine] = event.environment
+        self._over.discard(events)
         if isinstance(event, JobEnded):
-            del self._streams[events]
-            self._slots.pop(job_id, None)
+            self._forget(events)
         return job_id, event
 
     def close(self) -> None:
