@@ -59,6 +59,8 @@ class RayFleet:
 
     def connect(self) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Else it puts a print of its own in the place of Python's.
+        os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")
         try:
             check_answer(self.address)  # since Ray itself asks for minutes
             self.ray.init(

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -369,6 +370,14 @@ def test_where_ray_loses_what_a_task_told_the_store_tells_it(
 
     assert {record.case for record in store.read(sweep_id).records} == set(cases)
     assert {record.status for record in store.read(sweep_id).records} == {"ok"}
+
+
+def test_ray_leaves_python_its_own_print(fleet):
+    from ray.experimental import tqdm_ray
+
+    tqdm_ray.instance()  # as a warning of the cluster's makes it
+
+    assert isinstance(print, types.BuiltinFunctionType)
 
 
 def test_there_must_be_a_cluster():
