@@ -24,6 +24,7 @@ from .commands import (
     sweeping,
 )
 from .commands.terminal import EXIT_INTERRUPTED, Mistake
+from .ending import terminable
 
 
 class Group(click.Group):
@@ -31,7 +32,8 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with terminable():
+                return super().invoke(ctx)
         except KeyboardInterrupt as stop:
             # It ends already: another Ctrl-C would only cut off its last words.
             signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -191,7 +191,7 @@ class Run:
             stopped = Outcome(
                 status="interrupted",
                 stage=self.stage.name,
-                message="stopped by Ctrl-C",
+                message="stopped by Ctrl-C or SIGTERM",
                 wall_s=time.monotonic() - began,
             )
             self.store.write_record(make_record(self.sweep, case, Attempt(stopped), started_at))

@@ -13,7 +13,7 @@ import click
 
 from .gate_options import add_to_summary, checked_rule, output_options, rule_options, write
 from .showing import read_store
-from .sides import measured, source, terminable, typed, watcher
+from .sides import measured, source, typed, watcher
 from .sweeping import SweepCommand, config_option, quick_option
 from .terminal import EXIT_INVALID, Mistake, out, store_option
 
@@ -109,7 +109,7 @@ def run_gate(
 
     rule = checked_rule(margin, smallest, pairs)
     store = Store(store_path.absolute())
-    with terminable(), ExitStack() as worktrees:
+    with ExitStack() as worktrees:
         pythons = (base_python, head_python)
         sources = [
             source(name, python, own_environments, settings, worktrees)

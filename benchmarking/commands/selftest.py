@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from .gate_options import Percent, checked_rule, rule_options
-from .sides import measured, source, terminable, typed, watcher
+from .sides import measured, source, typed, watcher
 from .sweeping import SweepCommand, config_option, quick_option
 from .terminal import EXIT_INVALID, out, store_option
 
@@ -69,7 +69,7 @@ def selftest(
     store = Store(store_path.absolute())
     # One look at the end: what is asked for is the pairs themselves.
     options = Options(Rule(margin=margin, smallest=smallest, looks=(measure_pairs,)), order_seed)
-    with terminable(), ExitStack() as worktrees:
+    with ExitStack() as worktrees:
         sides = [source(".", None, False, settings, worktrees) for _ in range(2)]
         gate = Gate(sides, options, store, watcher("table"), typed())
         found = measured(gate)

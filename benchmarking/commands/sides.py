@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,16 +84,6 @@ def watcher(form: str) -> GateWatcher:
     from ..gate_progress import make_gate_watcher
 
     return make_gate_watcher(out(stderr=form != "table"))
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """A CI that cancels its job ends it as Ctrl-C does: no worktree and no launch is left."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def measured(gate: Gate) -> GateFile:

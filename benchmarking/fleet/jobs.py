@@ -248,7 +248,7 @@ def run_to_end(task: Task, tell: Tell, launcher: Launcher | None = None) -> None
     try:
         run_task(task, tell, launcher)
     except KeyboardInterrupt:  # or the launcher was stopped
-        last = JobEnded(lost="stopped")
+        last = JobEnded(lost="it was told to end")
     except MISTAKES as error:
         last = Refused(str(error))
     except Exception as error:

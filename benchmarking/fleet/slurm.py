@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import getpass
+import io
+import subprocess
 import time
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from results.addresses import one_line
-from results.schema import ANY
+from results.schema import ANY, Record
 from results.store import Store
 
+from ..ending import terminable
 from ..sweep import CPU, SweepError, quoted
 from .jobs import CaseBegan, CaseEnded, Event, JobEnded, Slot, Task, run_to_end
 
@@ -94,6 +98,7 @@ class SlurmFleet:
                 "sbatch."
             ) from error
         self._jobs: dict[int, Submitted] = {}
+        self._names: set[str] = set()
         self._looked_s = 0.0
 
     def lanes(self) -> int:
@@ -115,15 +120,26 @@ class SlurmFleet:
         ids = [case.case_id for case in task.sweep.cases]
         known = self.store.read_cases(task.sweep.sweep_id, ids)
         old = {record.case_id: record.started_at for record in known}
-        self.executor.update_parameters(name="sam-bench", **self.parameters(slot))
+        name = f"sam-bench-{task.sweep.sweep_id}"
+        if name not in self._names:
+            self._names.add(name)
+            self.cancel(name)
+        self.executor.update_parameters(name=name, **self.parameters(slot))
         try:
-            batch_job = self.executor.submit(collect, task)
+            with redirect_stderr(io.StringIO()):  # where submitit prints what it raises
+                batch_job = self.executor.submit(collect, task)
         except Exception as error:  # submitit has errors of its own, and sbatch's
             raise SweepError(
-                f"Slurm takes no job for {slot.place}: {one_line(error)}. See --slurm-gres, "
-                "--slurm-partition and --slurm-constraint."
+                f"Slurm takes no job for {slot.place}: {one_line(error)}. See the "
+                "options --slurm-..., such as --slurm-gres and --slurm-partition."
             ) from error
         self._jobs[task.job_id] = Submitted(batch_job, task, slot, old)
+
+    def cancel(self, name: str) -> None:
+        """What a driver that was killed has left of the same sweep, which nobody else runs now."""
+        if self.executor.cluster == "slurm":
+            command = ["scancel", "-u", getpass.getuser(), "-n", name]
+            subprocess.run(command, check=False, capture_output=True)
 
     def parameters(self, slot: Slot) -> dict[str, Any]:
         """As submitit names them."""
@@ -133,18 +149,21 @@ class SlurmFleet:
         if slot.gpu in (ANY, None):  # no kind that a name could be made of
             gres = "gpu:1" if slot.gpu == ANY else None
             constraint = None if "{kind}" in (constraint or "") else constraint
-        asked: dict[str, Any] = {
+        more = {
+            "partition": options.partition,
+            "gres": gres.format(kind=kind) if gres else None,
+            "constraint": constraint.format(kind=kind) if constraint else None,
+            "exclusive": slot.gpu is None or None,  # a whole node, so that nothing else disturbs
+        }
+        return {
             "timeout_min": options.minutes,
             "cpus_per_task": options.cpus,
             "mem_gb": options.memory_gb,
-            # Always, since the executor keeps what was asked before.
-            "slurm_additional_parameters": {"gres": gres.format(kind=kind)} if gres else {},
+            # As a whole, since the executor keeps what was asked before.
+            "slurm_additional_parameters": {
+                name: value for name, value in more.items() if value is not None
+            },
         }
-        if options.partition is not None:
-            asked["slurm_partition"] = options.partition
-        if constraint is not None:
-            asked["slurm_constraint"] = constraint.format(kind=kind)
-        return asked
 
     def events(self, timeout_s: float) -> list[tuple[int, Event]]:
         wait_s = self._looked_s + LOOK_S - time.monotonic()
@@ -174,7 +193,7 @@ class SlurmFleet:
             if case.case_id in job.told:
                 continue
             found = self.store.read_cases(sweep.sweep_id, [case.case_id])
-            new = [each for each in found if each.started_at != job.old.get(each.case_id)]
+            new = [each for each in found if is_new(each, job)]
             if not new:
                 break
             job.told.add(case.case_id)
@@ -201,16 +220,37 @@ def slot_of(need: str) -> Slot:
     return Slot(None if need == CPU else need, need)
 
 
+def is_new(record: Record, job: Submitted) -> bool:
+    """Whether a job has made it; one that was interrupted is no end, since Slurm may start the job
+    again.
+    """
+    return record.status != "interrupted" and record.started_at != job.old.get(record.case_id)
+
+
 def is_told(event: Event, job: Submitted) -> bool:
     """Whether the store told it before; what it did not show yet may be there all the same."""
-    return isinstance(event, CaseEnded) and event.record.case_id in job.told
+    return case_id_of(event) in job.told
+
+
+def case_id_of(event: Event) -> str | None:
+    """Of the case that began or ended."""
+    if isinstance(event, CaseEnded):
+        return event.record.case_id
+    return event.case.case_id if isinstance(event, CaseBegan) else None
 
 
 def collect(task: Task) -> list[Event]:
     """Runs on a node: what it told, in the order in which it happened."""
     told: list[Event] = []
-    run_to_end(task, told.append)
-    return [event for event in told if not isinstance(event, CaseBegan)]
+    with terminable():
+        run_to_end(task, told.append)
+    ended = {event.record.case_id for event in told if isinstance(event, CaseEnded)}
+    # The case that it was at, where it did not come to its end, is among them.
+    return [
+        event
+        for event in told
+        if not isinstance(event, CaseBegan) or event.case.case_id not in ended
+    ]
 
 
 def import_submitit() -> Any:

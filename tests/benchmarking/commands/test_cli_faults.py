@@ -130,16 +130,19 @@ def workers(folder):
     return {int(line) for line in (folder / "pids").read_text().split()}
 
 
-@pytest.mark.parametrize("delay_s", [None, *DELAYS_S])
-def test_ctrl_c_once_or_twice_ends_a_sweep_that_hangs_and_the_same_goes_on(
-    start, tmp_path, wait_until, is_gone, delay_s
+@pytest.mark.parametrize(
+    ("number", "delay_s"),
+    [(signal.SIGTERM, None), *((signal.SIGINT, delay_s) for delay_s in (None, *DELAYS_S))],
+)
+def test_ctrl_c_once_or_twice_or_sigterm_ends_a_sweep_that_hangs_and_the_same_goes_on(
+    start, tmp_path, wait_until, is_gone, number, delay_s
 ):
     process = start()
     wait_until(lambda: (tmp_path / "hangs").exists())
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     if delay_s is not None:
         time.sleep(delay_s)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     pids = workers(tmp_path)
     stored = {each.case.batch_size: each.status for each in Store(tmp_path / "runs").read().records}

@@ -269,7 +269,7 @@ def test_a_job_that_is_stopped_stores_its_case_as_interrupted(run, shared):
     told, launcher = run({4: KeyboardInterrupt()})
     found = {record.case.batch_size: record.status for record in shared.read().records}
 
-    assert told[-1] == JobEnded(lost="stopped")
+    assert told[-1] == JobEnded(lost="it was told to end")
     assert found == {1: "ok", 2: "ok", 4: "interrupted"}
     assert launcher.is_closed
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import sys
 from dataclasses import replace
 
 import psutil
 import pytest
+from submitit.core.utils import FailedJobError
 
 from benchmarking.fleet import slurm
 from benchmarking.fleet.driver import run_on_fleet
@@ -176,25 +179,78 @@ def test_a_job_that_slurm_lost_gives_a_crashed_case_and_the_rest_is_offered_agai
     assert told == {1: "ok", 8: "crashed", 16: "ok"}
 
 
+def test_a_job_that_slurm_ends_gives_a_crashed_case_and_the_rest_is_offered_again(
+    make_fleet, sweep, make_case, store, tmp_path, monkeypatch
+):
+    """As scancel does it, and a limit of time: with SIGTERM to all processes of the job."""
+    fleet = make_fleet()
+    true = fleet.look
+
+    def end(job):
+        if (tmp_path / "hangs").exists():
+            (tmp_path / "hangs").unlink()
+            controller = psutil.Process(int(job.batch_job.job_id))
+            for process in controller.children(recursive=True):
+                process.terminate()
+        return true(job)
+
+    monkeypatch.setattr(fleet, "look", end)
+    sweep([make_case(batch_size=size) for size in (1, 8, 16)], fleet)
+    told = {record.case.batch_size: record for record in store.read().records}
+
+    assert {size: record.status for size, record in told.items()} == {
+        1: "ok", 8: "crashed", 16: "ok",
+    }  # fmt: skip
+    assert told[8].message.endswith("it was told to end")
+
+
+def test_what_a_killed_driver_left_of_the_sweep_is_cancelled_once(
+    make_fleet, sweep, make_case, store, tmp_path, monkeypatch
+):
+    scancel = tmp_path / "bin" / "scancel"
+    scancel.parent.mkdir()
+    scancel.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/cancelled\n')
+    scancel.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{scancel.parent}:{os.environ['PATH']}")
+    fleet = make_fleet()
+    monkeypatch.setattr(fleet.executor, "cluster", "slurm")
+    sweep_id = sweep([make_case(attention=name) for name in ("reference", "sdpa")], fleet)
+
+    assert (tmp_path / "cancelled").read_text() == (
+        f"-u {getpass.getuser()} -n sam-bench-{sweep_id}\n"
+    )
+
+
+def test_what_slurm_refuses_is_told_in_one_line(make_fleet, sweep, make_case, monkeypatch, capfd):
+    fleet = make_fleet()
+
+    def refuse(*arguments):
+        print("sbatch: error: no such partition", file=sys.stderr)
+        raise FailedJobError("sbatch: error: no such partition")
+
+    monkeypatch.setattr(fleet.executor, "submit", refuse)
+    with pytest.raises(SweepError, match=r"^Slurm takes no job for cpu: sbatch: error: no such "):
+        sweep([make_case()], fleet)
+
+    assert capfd.readouterr().err == ""
+
+
 # What Slurm is asked for
 
 
 @pytest.mark.parametrize(
     ("need", "options", "asked"),
     [
-        ("L40S", {}, {"slurm_additional_parameters": {"gres": "gpu:l40s:1"}}),
-        ("any", {}, {"slurm_additional_parameters": {"gres": "gpu:1"}}),
-        ("cpu", {}, {"slurm_additional_parameters": {}}),
-        ("cpu", {"constraint": "{kind}"}, {"slurm_additional_parameters": {}}),
-        ("A100 80GB", {}, {"slurm_additional_parameters": {"gres": "gpu:a100_80gb:1"}}),
+        ("L40S", {}, {"gres": "gpu:l40s:1"}),
+        ("any", {}, {"gres": "gpu:1"}),
+        ("any", {"constraint": "{kind}"}, {"gres": "gpu:1"}),
+        ("cpu", {}, {"exclusive": True}),
+        ("cpu", {"constraint": "{kind}"}, {"exclusive": True}),
+        ("A100 80GB", {}, {"gres": "gpu:a100_80gb:1"}),
         (
             "L4",
             {"gres": "gpu:nvidia_{kind}:1", "partition": "gpus", "constraint": "{kind}&ib"},
-            {
-                "slurm_additional_parameters": {"gres": "gpu:nvidia_l4:1"},
-                "slurm_partition": "gpus",
-                "slurm_constraint": "l4&ib",
-            },
+            {"gres": "gpu:nvidia_l4:1", "partition": "gpus", "constraint": "l4&ib"},
         ),
     ],
 )
@@ -202,7 +258,7 @@ def test_a_kind_is_asked_for_as_a_person_says(make_fleet, need, options, asked):
     fleet = make_fleet([need], SlurmOptions(minutes=7, **options))
 
     always = {"timeout_min": 7, "cpus_per_task": 8, "mem_gb": 64}
-    assert fleet.parameters(fleet.slots()[0]) == always | asked
+    assert fleet.parameters(fleet.slots()[0]) == always | {"slurm_additional_parameters": asked}
 
 
 def test_so_many_jobs_of_a_kind_are_in_the_queue_at_most(make_fleet):
@@ -211,6 +267,7 @@ def test_so_many_jobs_of_a_kind_are_in_the_queue_at_most(make_fleet):
     assert fleet.free() == [Slot("L4", "L4")] * 3 + [Slot("H200", "H200")] * 3
 
 
-def test_there_must_be_slurm(store):
+def test_there_must_be_slurm(store, monkeypatch):
+    monkeypatch.setenv("PATH", "")
     with pytest.raises(SweepError, match=r"^There is no Slurm here \(.+\): type this on a machine"):
         SlurmFleet(["L4"], store, SlurmOptions())
