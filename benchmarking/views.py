@@ -207,19 +207,20 @@ SHOWS: dict[str, Show] = {
 
 
 def plan_view(
-    cases: Sequence[Case], environment: Environment, there: Sequence[str | None] = ()
+    cases: Sequence[Case], environment: Environment, there: Sequence[str | None] | None = None
 ) -> View:
     """A row a case, with where it can run, or why it can't.
 
     Args:
-        there: Names of the GPUs of a fleet, None for a CPU.
+        there: Names of the GPUs of a fleet, None for a CPU; None where this machine runs the cases
+            on the devices that they name.
     """
-    from .fleet.scheduler import counted, does, need_of
+    from .fleet.scheduler import CPU, counted, does, need_of
     from .sweep import foreseen_reason
 
     def places(case: Case) -> list[str | None]:
-        gpu = environment.find_gpu(case.device)
-        if case.gpu is None:
+        if there is None:
+            gpu = environment.find_gpu(case.device)
             return [gpu.name if gpu is not None else None]
         return [name for name in there if does(name, need_of(case))]
 
@@ -228,7 +229,8 @@ def plan_view(
     for case in cases:
         own = ["-" if value is None else str(value) for value in case.model_dump().values()]
         reason = foreseen_reason(case, environment)
-        status = reason or ("planned" if places(case) else "no such GPU")
+        lacks = "no CPU to measure on" if need_of(case) == CPU else "no such GPU"
+        status = reason or ("planned" if places(case) else lacks)
         rows.append([*own, counted(places(case)), status])
     return View("Cases of the sweep", headings, rows)
 

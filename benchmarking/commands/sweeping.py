@@ -244,7 +244,7 @@ def plan(config: Path | None, quick: bool, store_path: Path, **flags: Any) -> No
     environment, store = probe_environment(), Store(store_path)
     cases = places.cases(asked, timing, environment)
     fleet = places.fleet(cases, environment, store)
-    there = [] if fleet is None else [slot.gpu for slot in fleet.slots()]
+    there = None if fleet is None else [slot.gpu for slot in fleet.slots()]
     every = (record for sweep_id in store.sweep_ids() for record in store.iterate(sweep_id, []))
     rates = measured_rates(
         record
@@ -254,14 +254,14 @@ def plan(config: Path | None, quick: bool, store_path: Path, **flags: Any) -> No
     print_view(plan_view(cases, environment, there), out())
     if fleet is not None:
         try:
-            check_needs(cases, there, fleet.where)
+            check_needs(cases, there or [], fleet.where)
         except SweepError as error:
             click.echo(f"note: {error}", err=True)
     possible = [
         case
         for case in cases
         if foreseen_reason(case, environment) is None
-        and (case.gpu is None or any(does(gpu, need_of(case)) for gpu in there))
+        and (there is None or any(does(gpu, need_of(case)) for gpu in there))
     ]
     if not possible:
         click.echo("0 cases to measure: nothing of this can run there.")
@@ -270,7 +270,7 @@ def plan(config: Path | None, quick: bool, store_path: Path, **flags: Any) -> No
     basis = "from earlier records" if is_known else "partly a guess: not all was measured here"
     jobs = make_jobs(possible, lambda case: case_seconds(case, timing, rates))
     whole_s = sum(job.seconds for job in jobs)
-    seconds = whole_s if fleet is None else makespan(jobs, there, fleet.lanes())
+    seconds = whole_s if fleet is None else makespan(jobs, there or [], fleet.lanes())
     click.echo(f"{len(possible)} cases to measure, about {duration(seconds)} ({basis}).")
 
 

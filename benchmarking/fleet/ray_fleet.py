@@ -48,7 +48,7 @@ class RayFleet:
         self.ray, self.adapt = import_ray(), adapt
         self.address = address or os.environ.get("RAY_ADDRESS") or "auto"
         self.connect()
-        self.where = f"in the Ray cluster at {self.address}"
+        self.where = f"in the Ray cluster at {self.ray.get_runtime_context().gcs_address}"
         self._streams: dict[Any, int] = {}  # job by what Ray gives its events as
         self._slots: dict[int, Slot] = {}  # of running jobs, by id
         self._over: set[Any] = set()  # streams whose tasks had ended when they were looked at last

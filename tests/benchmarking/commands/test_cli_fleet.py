@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from benchmarking import environment as environment_file
 from benchmarking.commands.places import FLEET_FLAGS
 from benchmarking.commands.sides import sweep_words
-from benchmarking.fleet import local
+from benchmarking.fleet import fleets, local
+from benchmarking.fleet.jobs import Slot
 from results.schema import Gpu
 from results.store import Store
 
@@ -130,8 +132,9 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("words", "line"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_one_line_and_exit_code_2(
-    invoke, launcher, gpu_launchers, words, line, mistake
+    invoke, launcher, gpu_launchers, words, line, mistake, monkeypatch
 ):
+    monkeypatch.setenv("PATH", "")  # where Slurm may be
     assert re.search(line, mistake(invoke(words)))
     assert launcher.measured == gpu_launchers == []
     assert not Path("runs").exists()
@@ -259,6 +262,19 @@ def test_a_plan_shows_where_each_case_can_run(invoke, make_machine):
         "-": ("1 x cpu", "planned"),
     }
     assert result.stdout.splitlines()[-1].startswith("3 cases to measure, about ")
+
+
+def test_a_plan_for_a_fleet_counts_no_case_on_a_cpu_that_the_fleet_lacks(invoke, monkeypatch):
+    rack = SimpleNamespace(
+        where="in the rack", lanes=lambda: 1, slots=lambda: [Slot("L4", "node-0")]
+    )
+    monkeypatch.setitem(fleets.FLEETS, "ray", lambda sought: rack)
+    result = invoke("plan -m tiny -b 1 --gpu L4,cpu --launcher ray")
+    found = {row["device"]: (row["where"], row["status"]) for row in rows(result)}
+
+    assert found == {"cuda:0": ("1 x L4", "planned"), "cpu": ("none", "no CPU to measure on")}
+    assert result.stdout.splitlines()[-1].startswith("1 cases to measure, about ")
+    assert result.stderr.startswith("note: There is no CPU to measure on in the rack, ")
 
 
 def test_a_plan_without_a_fleet_shows_the_device(invoke, make_machine):
