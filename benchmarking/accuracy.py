@@ -12,11 +12,11 @@ from sam.build import allocate_sam
 from sam.configs import MODELS
 
 from .encoders import first_tensor, load_encoder
+from .failures import classify
 from .inputs import Photographs, noise_batches
 from .pipeline import copy_to_device, normalise, resize_images
 from .precision import PRECISIONS, apply_precision, without_tf32
 from .rig import Reference, Rig, load_weights
-from .worker import classify
 
 
 def embedding_error_pass(

@@ -59,7 +59,7 @@ def is_persons_mistake(error: Exception) -> bool:
 
     from .environment import ProbeError
     from .inputs import InputError
-    from .sweep import SweepError
+    from .mistakes import SweepError
 
     mistakes = (
         StoreError

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from .sweep import SweepError, quoted
+from .mistakes import SweepError, quoted
 
 
 def load_encoder(path: str, image_size: int, seed: int = 0) -> nn.Module:

@@ -13,6 +13,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from results.schema import ENCODER, Case, TimingPlan
+
+from .modules import TimedModule, find_modules
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -84,12 +88,17 @@ def prepare_regional(encoder: nn.Module) -> Forward:
 
 def compiled_regions(encoder: nn.Module) -> dict[str, nn.Module]:
     """By name: blocks, and the other large modules of the encoder."""
-    from results.schema import ENCODER
-
-    from .modules import find_modules
-
     found = find_modules(encoder)
     return {name: timed.module for name, timed in found.items() if name != ENCODER}
+
+
+def timed_modules(case: Case, plan: TimingPlan, encoder: nn.Module) -> dict[str, TimedModule]:
+    """Those of a case's modules that hooks can time: none within what is compiled as one."""
+    found = find_modules(encoder, plan.module_depth, plan.module_pattern)
+    if EXECUTIONS[case.execution].hides_parts is None:
+        return found
+    regions = tuple(f"{name}." for name in compiled_regions(encoder))
+    return {name: timed for name, timed in found.items() if not name.startswith(regions)}
 
 
 def allow_recompiling() -> None:

@@ -36,8 +36,8 @@ from results.launches import (
 from results.schema import SweepFile
 from results.store import BrokenFileError, Store, read_file, to_json, write_whole
 
+from .mistakes import SweepError
 from .planning import utc_now
-from .sweep import SweepError
 
 # Of a launch, unless something else is named: more forwards of one process would tell no more.
 QUICK_SETTINGS = {"passes": "latency,modules"}

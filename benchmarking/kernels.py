@@ -15,9 +15,9 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from results.schema import ENCODER, Case, Kernels, KernelTime, TimingPlan
 
-from .execution import EXECUTIONS
+from .execution import EXECUTIONS, timed_modules
 from .inputs import Photographs
-from .modules import TimedModule, timed_modules
+from .modules import TimedModule
 from .rig import Rig
 
 FORWARDS = 3

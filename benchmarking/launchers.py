@@ -25,8 +25,8 @@ from pydantic import ValidationError
 
 from results.schema import Case, CoTenant, Status, TimingPlan
 
+from .mistakes import SweepError
 from .protocol import Answer, Outcome, Refusal, Request, Stage
-from .sweep import SweepError
 
 WORKER = (sys.executable, "-P", "-m", "benchmarking.worker")
 START_TIMEOUT_S = 180.0  # until torch is loaded; a cold disk is slow

@@ -29,10 +29,9 @@ from sam.configs import MODELS
 
 from .accuracy import embedding_error_pass
 from .energy import energy_pass
-from .execution import EXECUTIONS
+from .execution import EXECUTIONS, timed_modules
 from .inputs import BUFFERS, Photographs, Pixels, noise_batches, photograph_batches, read_input
 from .kernels import kernels_pass
-from .modules import timed_modules
 from .pipeline import components_pass, copy_to_device, mask_generator_pass, normalise, resize_images
 from .rig import Rig
 from .timing import collected_garbage, limited, time_forwards

@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import nn
+from results.schema import ENCODER
 
-from results.schema import ENCODER, Case, TimingPlan
+from .mistakes import SweepError, quoted
 
-from .execution import EXECUTIONS, compiled_regions
-from .sweep import SweepError, quoted
+if TYPE_CHECKING:
+    from torch import nn
 
 # Of what is in a module that is timed, only a block's parts are too, and only where asked for.
 BLOCK = r"(.+\.)?(blocks|layers?|h|resblocks|encoder_layers)\.\w*\d+"
@@ -72,15 +73,6 @@ def find_modules(
             f"{type(encoder).__name__}: its largest are {names or 'none'}."
         )
     return found
-
-
-def timed_modules(case: Case, plan: TimingPlan, encoder: nn.Module) -> dict[str, TimedModule]:
-    """Those of a case's modules that hooks can time: none within what is compiled as one."""
-    found = find_modules(encoder, plan.module_depth, plan.module_pattern)
-    if EXECUTIONS[case.execution].hides_parts is None:
-        return found
-    regions = tuple(f"{name}." for name in compiled_regions(encoder))
-    return {name: timed for name, timed in found.items() if not name.startswith(regions)}
 
 
 def outermost(encoder: nn.Module, pattern: str) -> Iterator[tuple[str, nn.Module]]:

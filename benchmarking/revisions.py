@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .gate import GateError, last_words
-from .sweep import quoted
+from .mistakes import quoted
 
 WORKING_TREE = "."
 

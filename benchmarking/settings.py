@@ -16,19 +16,8 @@ from pydantic import ValidationError
 from results.hardware import find_kind
 from results.schema import ANY, PASSES, Case, TimingPlan
 
-from .sweep import (
-    CPU,
-    MAX_VALUES,
-    QUICK,
-    VOCABULARY,
-    Sweep,
-    SweepError,
-    is_encoder_path,
-    is_known,
-    quoted,
-    suggestion,
-    unique,
-)
+from .mistakes import SweepError, quoted, suggestion
+from .sweep import CPU, MAX_VALUES, QUICK, VOCABULARY, Sweep, is_encoder_path, is_known, unique
 
 MAX_CONFIG_BYTES = 2**20
 

@@ -5,7 +5,6 @@ Names and limits stand beside the fields of Sweep; a field is a flag.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 import re
@@ -21,6 +20,7 @@ from sam.configs import MODELS, PATCH_SIZE
 
 from .execution import EXECUTIONS
 from .inputs import INPUTS
+from .mistakes import SweepError, quoted
 from .precision import PRECISIONS, why_no_attention, why_unsupported
 
 CPU = "cpu"  # among kinds of GPU: none
@@ -44,10 +44,6 @@ QUICK: dict[str, object] = {
     "min_slow_forwards": 3,
     "module_forwards": 3,
 }
-
-
-class SweepError(ValueError):
-    """A sweep can't be run as asked; the message says what must hold, what came, what to do."""
 
 
 class Sweep(Strict):
@@ -253,21 +249,3 @@ def is_known(axis: str, value: object) -> bool:
 def unique(values: Iterable[Any]) -> list[Any]:
     """Each value once, in the order of its first appearance."""
     return list(dict.fromkeys(values))
-
-
-def quoted(value: object) -> str:
-    """A person's value, safe to print: escaped, and cut where it is long."""
-    try:
-        text = ascii(value)
-    except ValueError:  # Python writes no whole number of over 4,300 digits
-        text = "a number too long to show"
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def suggestion(word: object, known: Iterable[str]) -> str:
-    """' Did you mean x?' or ' Known: ...'."""
-    known = list(known)
-    text = word[:100] if isinstance(word, str) else ""
-    likeness = [difflib.SequenceMatcher(None, text, name).ratio() for name in known]
-    closest = known[likeness.index(max(likeness))]  # the first of equals
-    return f" Did you mean '{closest}'?" if max(likeness) >= 0.5 else f" Known: {', '.join(known)}."

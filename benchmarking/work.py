@@ -23,7 +23,7 @@ from sam.configs import MODELS
 from sam.quantise import EIGHT_BITS
 from sam.work import Formats, encoder_work
 
-from .modules import timed_modules
+from .execution import timed_modules
 from .precision import PRECISIONS, chosen_attention
 
 OVERWRITING = ("copy_", "fill_", "zero_")  # of these, what was there before is not read
@@ -179,8 +179,10 @@ class CountedBytes(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.read.update(storage(each) for each in tensors((args, kwargs)))
         output = func(*args, **(kwargs or {}))
-        is_overwriting = func.__name__.startswith(OVERWRITING)
-        moved = operation_bytes(func, (args[is_overwriting:], kwargs), output)
+        read = (args, kwargs)
+        if func.__name__.startswith(OVERWRITING):
+            read = ([each for each in args[1:] if not is_number(each)], kwargs)
+        moved = operation_bytes(func, read, output)
         for name in self.open:
             self.moved_bytes[name] += moved
         return output
@@ -189,7 +191,7 @@ class CountedBytes(TorchDispatchMode):
 def operation_bytes(func: Any, inputs: Any, output: Any) -> int:
     """What an operation reads and writes; nothing where it only looks at memory another way."""
     name = func.__name__
-    if "empty" in name:  # reserves memory alone
+    if "empty" in name or name.startswith("scalar_tensor"):  # reserves memory, or holds a number
         return 0
     if name.startswith(CREATING):
         return nbytes(output)
@@ -210,6 +212,13 @@ def nbytes(values: Any) -> int:
         * math.prod(size for size, stride in zip(each.shape, each.stride(), strict=True) if stride)
         for each in tensors(values)
     )
+
+
+def is_number(value: Any) -> bool:
+    """Whether a tensor is one number, however often it repeats itself: versions of torch differ in
+    whether they write a number as such.
+    """
+    return isinstance(value, Tensor) and not any(value.stride())
 
 
 def storage(tensor: Tensor) -> int:

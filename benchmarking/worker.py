@@ -18,16 +18,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from results.schema import Status
-
+from .failures import classify
 from .protocol import BEAT_S, Answer, Beat, Outcome, Refusal, Request, Stage
 
 if TYPE_CHECKING:
     from .rig import Rig
 
 PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
-# What allocators, cuBLAS, cuDNN, Triton and the driver say; in lower case.
-OUT_OF_MEMORY = ("out of memory", "alloc_failed", "allocate memory", "not enough memory")
 
 
 def main() -> None:
@@ -165,25 +162,9 @@ def is_persons_mistake(error: Exception) -> bool:
     from sam.checkpoints import CheckpointError
 
     from .inputs import InputError
-    from .sweep import SweepError
+    from .mistakes import SweepError
 
     return isinstance(error, CheckpointError | InputError | SweepError)
-
-
-def classify(error: Exception) -> tuple[Status, str]:
-    """The status that an error gives a case, and its first line."""
-    import torch
-
-    text = str(error).strip() or repr(error)
-    line = f"{type(error).__name__}: {text.splitlines()[0][:300]}"
-    is_full = any(phrase in text.lower() for phrase in OUT_OF_MEMORY)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return "oom", line
-    if isinstance(error, RuntimeError) and is_full:
-        return "oom", line
-    if "CUDA error" in text:
-        return "cuda_error", line
-    return "crashed", line
 
 
 if __name__ == "__main__":

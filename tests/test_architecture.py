@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ PARENT_SIDE = {
     "commands/gate_options.py", "commands/sides.py", "commands/checking.py", "commands/baseline.py",
     "commands/recommending.py", "recommend_views.py", "commands/places.py", "fleet/jobs.py",
     "fleet/scheduler.py", "fleet/driver.py", "fleet/local.py", "fleet/ray_fleet.py",
-    "fleet/slurm.py", "fleet/fleets.py",
+    "fleet/slurm.py", "fleet/fleets.py", "mistakes.py", "ending.py",
 }  # fmt: skip
 
 FILES = sorted(path.relative_to(ROOT) for room in ROOMS for path in (ROOT / room).rglob("*.py"))
@@ -95,6 +96,17 @@ def test_every_room_has_files_to_hold_to_the_rules(room):
 
 def module_name(path: Path) -> str:
     return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_no_files_import_each_other_in_a_circle():
+    ours = {module_name(path): path for path in FILES}
+    imports = {
+        name: [other for other in imported((ROOT / path).read_text(), path) if other in ours]
+        for name, path in ours.items()
+        if path.name != "__init__.py"
+    }
+
+    TopologicalSorter(imports).prepare()  # which raises CycleError, with the circle
 
 
 @pytest.fixture(scope="module")

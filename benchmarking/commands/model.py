@@ -39,7 +39,7 @@ class Number(click.ParamType):
         text, pattern = str(value), WHOLE_NUMBER if self.is_whole else NUMBER
         number = float(text) if re.fullmatch(pattern, text) else math.nan
         if not self.least <= number <= self.most:  # no bounds hold for NaN
-            from ..sweep import quoted
+            from ..mistakes import quoted
 
             kind = "a whole number" if self.is_whole else "a number"
             bounds = f"from {self.least:,} to {self.most:,}"
@@ -97,8 +97,8 @@ def download(model: str, folder: Path, base_url: str | None) -> None:
     from sam.configs import MODELS, OFFICIAL_URL
     from sam.download import download as fetch
 
+    from ..mistakes import quoted, suggestion
     from ..progress import byte_progress
-    from ..sweep import quoted, suggestion
 
     official = MODELS[model].checkpoint if model in MODELS else None
     if official is None:
@@ -332,7 +332,8 @@ def check_place(device: str, precision: str, attention: str) -> torch.device:
 
 
 def check_known(axis: str, value: str) -> None:
-    from ..sweep import VOCABULARY, is_known, quoted, suggestion
+    from ..mistakes import quoted, suggestion
+    from ..sweep import VOCABULARY, is_known
 
     if not is_known(axis, value):
         raise Mistake(f"Unknown {axis} {quoted(value)}.{suggestion(value, VOCABULARY[axis])}")
@@ -342,7 +343,7 @@ def find_device(name: str) -> torch.device:
     """The device of this name; the best there is where it is 'auto'."""
     import torch
 
-    from ..sweep import quoted
+    from ..mistakes import quoted
 
     if name == "auto":
         has_mps = torch.backends.mps.is_available()
@@ -376,7 +377,7 @@ def enough_memory() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        from ..worker import classify
+        from ..failures import classify
 
         status, reason = classify(error)
         if status != "oom":

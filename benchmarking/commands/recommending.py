@@ -23,7 +23,7 @@ class Duration(click.ParamType):
     def convert(
         self, value: object, parameter: click.Parameter | None, context: click.Context | None
     ) -> float:
-        from ..sweep import quoted
+        from ..mistakes import quoted
 
         found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s)", str(value))
         seconds = float(found[1]) * UNITS_S[found[2]] if found else 0.0
@@ -104,8 +104,8 @@ def recommend(
 
 
 def allowed_precisions(named: str | None, approximate: bool) -> tuple[str, ...]:
+    from ..mistakes import quoted, suggestion
     from ..precision import PRECISIONS
-    from ..sweep import quoted, suggestion
 
     if named is None:
         return tuple(

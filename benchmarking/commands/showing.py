@@ -133,8 +133,8 @@ def read_store(store_path: Path, sweep_id: str | None) -> Contents:
     from results.limits import with_roofs
     from results.store import Store
 
+    from ..mistakes import quoted, suggestion
     from ..report import harmless
-    from ..sweep import quoted, suggestion
 
     store = Store(store_path)
     ids = store.sweep_ids()

@@ -233,9 +233,10 @@ def plan(config: Path | None, quick: bool, store_path: Path, **flags: Any) -> No
     from ..estimate import case_seconds, measured_rates, rate_key
     from ..fleet.scheduler import check_needs, does, make_jobs, makespan, need_of
     from ..inputs import check_images
+    from ..mistakes import SweepError
     from ..progress import duration
     from ..report import print_view
-    from ..sweep import SweepError, foreseen_reason
+    from ..sweep import foreseen_reason
     from ..views import plan_view
 
     places = Places.taken_from(flags)

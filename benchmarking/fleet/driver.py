@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from results.schema import Case, Environment, Record, Status, SweepFile, TimingPlan
 
 from ..estimate import case_seconds
+from ..mistakes import SweepError
 from ..planning import utc_now
 from ..protocol import Outcome
 from ..runner import Attempt, Options, Setting, end_of, make_record, measured_s, retried
-from ..sweep import SweepError
 from .jobs import Arrived, CaseBegan, CaseEnded, Event, Fleet, JobEnded, Refused, Slot, Task
 from .scheduler import Job, Scheduler, check_needs, counted, does, families, make_jobs
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from results.schema import Case, Environment
 from results.store import Store
 
-from ..sweep import SweepError, quoted, suggestion
+from ..mistakes import SweepError, quoted, suggestion
 from .jobs import Fleet
 from .local import LocalFleet
 from .ray_fleet import RayFleet

@@ -17,9 +17,10 @@ from results.store import Store, StoreError
 from ..environment import ProbeError, probe_environment
 from ..inputs import InputError
 from ..launchers import WORKER, Launcher, LocalLauncher, OnStage
+from ..mistakes import SweepError
 from ..protocol import Outcome
 from ..runner import Options, Run, Setting
-from ..sweep import CPU, SweepError
+from ..sweep import CPU
 from .scheduler import does, need_of
 
 # What a person must mend: of a sweep's settings and files, of a machine, of the store.

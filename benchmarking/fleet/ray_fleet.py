@@ -19,7 +19,7 @@ from typing import Any
 from results.addresses import one_line
 from results.schema import Environment
 
-from ..sweep import SweepError
+from ..mistakes import SweepError
 from .jobs import Arrived, Event, JobEnded, Refused, Slot, Stoppable, Task, run_to_end
 
 KIND = "ray.io/accelerator-type"

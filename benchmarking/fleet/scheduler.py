@@ -11,7 +11,8 @@ from results.hardware import PEAKS, fits, kind_of
 from results.schema import ANY, Case, TimingPlan
 
 from ..estimate import WORKER_START_S, case_seconds
-from ..sweep import CPU, SweepError, quoted, suggestion
+from ..mistakes import SweepError, quoted, suggestion
+from ..sweep import CPU
 
 Seconds = Callable[[Case], float]
 

@@ -17,7 +17,8 @@ from results.schema import ANY, Record
 from results.store import Store
 
 from ..ending import terminable
-from ..sweep import CPU, SweepError, quoted
+from ..mistakes import SweepError, quoted
+from ..sweep import CPU
 from .jobs import CaseBegan, CaseEnded, Event, JobEnded, Slot, Task, run_to_end
 
 LOOK_S = 5.0  # between two looks at Slurm and the store

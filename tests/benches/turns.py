@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarking.accuracy import compare_embedding, find_reference
+from benchmarking.failures import classify
 from benchmarking.inputs import BUFFERS, Photographs, read_input
 from benchmarking.measure import (
     describe_output,
@@ -24,12 +25,12 @@ from benchmarking.measure import (
     torch_flags,
     why_not,
 )
+from benchmarking.mistakes import SweepError
 from benchmarking.precision import PRECISIONS
 from benchmarking.protocol import Outcome, Refusal
 from benchmarking.rig import Reference, Rig, build_rig
-from benchmarking.sweep import SweepError
 from benchmarking.timing import Chunk, chunk_size, collected_garbage, timed_chunk, warm_up
-from benchmarking.worker import classify, failure
+from benchmarking.worker import failure
 from results.schema import Case, Latency, Measurement, Memory, TimingPlan
 from sam.build import build_sam_model
 

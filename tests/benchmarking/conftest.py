@@ -24,9 +24,9 @@ from benchmarking.environment import probe_environment
 from benchmarking.inputs import InputError
 from benchmarking.launchers import LocalLauncher
 from benchmarking.measure import measure_case
+from benchmarking.mistakes import SweepError
 from benchmarking.precision import without_tf32
 from benchmarking.rig import build_rig
-from benchmarking.sweep import SweepError
 from results.schema import (
     AXES,
     Case,

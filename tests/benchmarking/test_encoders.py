@@ -11,9 +11,9 @@ from torch import nn
 
 from benchmarking.encoders import first_tensor, load_encoder
 from benchmarking.measure import PassError, measure_case
+from benchmarking.mistakes import SweepError
 from benchmarking.planning import definition_sha256, encoder_source
 from benchmarking.rig import build_rig
-from benchmarking.sweep import SweepError
 from results.schema import ENCODER, OWN, PASSES
 
 # An encoder of two layers, as a person writes one.

@@ -7,8 +7,8 @@ import torch
 
 from benchmarking import rig as rig_file
 from benchmarking.execution import EXECUTIONS
+from benchmarking.mistakes import SweepError
 from benchmarking.rig import build_rig, time_known_delays
-from benchmarking.sweep import SweepError
 from hooks import ResidentMeter, WallClock
 from sam.attention import ATTENTION
 from sam.build import build_sam_model

@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
+from benchmarking.mistakes import SweepError
 from benchmarking.runner import Options, Run, Setting, run_sweep
-from benchmarking.sweep import SweepError
 from results import store as store_file
 from results.schema import RETRIED, STATUSES
 from results.store import Store, StoreError, write_whole

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from benchmarking.mistakes import quoted, suggestion
 from benchmarking.settings import parse_sweep
 from benchmarking.sweep import (
     MAX_CASES,
@@ -15,8 +16,6 @@ from benchmarking.sweep import (
     check_weights,
     checkpoint_path,
     foreseen_reason,
-    quoted,
-    suggestion,
     unsupported_reason,
 )
 from results.schema import AXES, OWN, Case, TimingPlan

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from benchmarking import measure
+from benchmarking.failures import classify
 from benchmarking.inputs import InputError
+from benchmarking.mistakes import SweepError
 from benchmarking.protocol import Answer, Beat, Outcome, Refusal, Request, Stage
 from benchmarking.rig import build_rig
-from benchmarking.sweep import SweepError
-from benchmarking.worker import Voice, attempt, classify
+from benchmarking.worker import Voice, attempt
 from sam.checkpoints import CheckpointError
 
 ERRORS = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarking.mistakes import SweepError
 from benchmarking.report import end_lines
-from benchmarking.sweep import SweepError
 from results.schema import FAILED
 
 

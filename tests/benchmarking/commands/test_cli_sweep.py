@@ -7,7 +7,8 @@ import re
 import pytest
 
 from benchmarking import environment
-from benchmarking.sweep import QUICK, SweepError
+from benchmarking.mistakes import SweepError
+from benchmarking.sweep import QUICK
 from results.schema import FAILED, STATUSES
 from results.store import Store
 

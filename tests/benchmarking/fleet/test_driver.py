@@ -10,8 +10,8 @@ import pytest
 
 from benchmarking.fleet import driver
 from benchmarking.fleet.jobs import Arrived, CaseBegan, CaseEnded, JobEnded, Refused
+from benchmarking.mistakes import SweepError
 from benchmarking.runner import Options
-from benchmarking.sweep import SweepError
 from results.store import LockedError
 
 L4, H200 = "NVIDIA L4", "NVIDIA H200"

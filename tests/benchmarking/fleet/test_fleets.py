@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarking.fleet.fleets import FLEETS, LOCAL, Asked, Sought, find_fleet
-from benchmarking.sweep import SweepError
+from benchmarking.mistakes import SweepError
 
 
 @pytest.fixture

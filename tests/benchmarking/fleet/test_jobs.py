@@ -21,9 +21,9 @@ from benchmarking.fleet.jobs import (
     Task,
     run_to_end,
 )
+from benchmarking.mistakes import SweepError
 from benchmarking.protocol import Outcome
 from benchmarking.runner import Options
-from benchmarking.sweep import SweepError
 from results.schema import Gpu, Measurement, SweepFile
 
 L4 = Gpu(index=0, name="NVIDIA L4", uuid="GPU-0", memory_bytes=2**34, compute_capability="8.9")

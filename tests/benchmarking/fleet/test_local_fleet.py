@@ -11,9 +11,9 @@ import pytest
 
 from benchmarking.fleet.jobs import Slot, Task
 from benchmarking.fleet.local import LocalFleet
+from benchmarking.mistakes import SweepError
 from benchmarking.planning import new_sweep
 from benchmarking.runner import Options
-from benchmarking.sweep import SweepError
 from results import store as store_file
 from results.hardware import fits
 from results.store import StoreError, write_whole

@@ -23,8 +23,8 @@ from benchmarking.fleet import ray_fleet
 from benchmarking.fleet.driver import run_on_fleet
 from benchmarking.fleet.jobs import Slot
 from benchmarking.fleet.ray_fleet import UNLABELLED, RayFleet, slots_of
+from benchmarking.mistakes import SweepError
 from benchmarking.runner import Options, Setting
-from benchmarking.sweep import SweepError
 from results.schema import Gpu
 from results.store import LockedError, Store
 

@@ -15,8 +15,8 @@ from benchmarking.fleet import slurm
 from benchmarking.fleet.driver import run_on_fleet
 from benchmarking.fleet.jobs import Slot
 from benchmarking.fleet.slurm import SlurmFleet, SlurmOptions
+from benchmarking.mistakes import SweepError
 from benchmarking.runner import Options, Setting
-from benchmarking.sweep import SweepError
 from results.store import Store
 
 WORKER = """

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarking import launchers
 from benchmarking.launchers import STDERR_TAIL_CHARS, LocalLauncher
-from benchmarking.sweep import SweepError
+from benchmarking.mistakes import SweepError
 
 READY = "stage('ready')\n"
 
