@@ -195,6 +195,8 @@ class Worker:
         except queue.Empty:
             return None
         except RuntimeError as error:  # two Ctrl-C at once leave the queue's lock half released
+            if type(error) is not RuntimeError:  # what a scheduler's own handler raises
+                raise
             raise KeyboardInterrupt from error
 
     def close(self) -> None:

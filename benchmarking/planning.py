@@ -16,9 +16,10 @@ from results.store import BrokenFileError, Store, read_file
 
 from .sweep import is_encoder_path
 
-# What differs between two machines that measure the same sweep.
+# What differs between two machines that measure the same sweep; torch tells of cuDNN beside a GPU
+# alone.
 MACHINE = {
-    "hostname", "cpu", "cores", "memory_bytes", "gpus", "driver", "cuda_visible_devices",
+    "hostname", "cpu", "cores", "memory_bytes", "gpus", "driver", "cudnn", "cuda_visible_devices",
 }  # fmt: skip
 DEFINITION_DIGITS = 6  # of the definition, that a sweep's id ends with
 
@@ -58,9 +59,9 @@ def new_sweep(
 def definition_sha256(cases: Sequence[Case], plan: TimingPlan, environment: Environment) -> str:
     """What makes two sweeps the same: cases, plan, machine, and the code that measures.
 
-    Where every case needs a kind of GPU, the machine may be another one: it is in each record.
+    Where a kind of GPU is named, the machine may be another one: it is in each record.
     """
-    of_machine = MACHINE if all(case.gpu is not None for case in cases) and cases else set()
+    of_machine = MACHINE if any(case.gpu is not None for case in cases) else set()
     machine = environment.model_dump(exclude={"notes", "os", *of_machine})
     paths = [
         *(case.weights for case in cases if case.weights not in ("random", OWN)),

@@ -104,16 +104,19 @@ class PlainWatcher:
 class BarWatcher(PlainWatcher):
     """A progress bar with the time that is left, and a line above it for each case that ended."""
 
-    def begin(self, sweep: SweepFile, left: list[Case], lanes: int = 1) -> None:
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[rest]}"),
-            console=self.console,
+            console=console,
             transient=True,
         )
+
+    def begin(self, sweep: SweepFile, left: list[Case], lanes: int = 1) -> None:
         self.lanes, self.running = lanes, 0
         super().begin(sweep, left, lanes)
         self.task = self.progress.add_task("starting", total=len(left), rest="")

@@ -93,9 +93,10 @@ class Setting:
             try:
                 yield
             finally:
-                # The watcher first, since a second Ctrl-C may come while the launcher closes.
-                self.watcher.end()
-                measures.close()
+                try:  # the watcher first, since a second Ctrl-C may come while the launcher closes
+                    self.watcher.end()
+                finally:
+                    measures.close()
 
 
 @dataclass(frozen=True)

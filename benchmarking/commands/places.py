@@ -47,28 +47,28 @@ def fleet_options(command: Command) -> Command:
             ),
             click.option("--slurm-partition", metavar="NAME", help="That Slurm is asked for."),
             click.option(
-                "--slurm-gres", metavar="TEXT", default="gpu:{kind}:1", show_default=True,
-                help="How Slurm is asked for a kind of GPU.",
+                "--slurm-gres", metavar="TEXT",
+                help="How Slurm is asked for a kind of GPU.  [default: gpu:{kind}:1]",
             ),
             click.option(
                 "--slurm-constraint", metavar="TEXT",
                 help="The same by a node's feature, such as {kind}.",
             ),
             click.option(
-                "--slurm-jobs", type=click.IntRange(1, 10_000), default=16, show_default=True,
-                help="Of each kind in Slurm's queue at once, at most.",
+                "--slurm-jobs", type=click.IntRange(1, 10_000),
+                help="Of each kind in Slurm's queue at once, at most.  [default: 16]",
             ),
             click.option(
-                "--slurm-cpus", type=click.IntRange(1, 1_000), default=8, show_default=True,
-                help="Cores that Slurm gives a job.",
+                "--slurm-cpus", type=click.IntRange(1, 1_000),
+                help="Cores that Slurm gives a job.  [default: 8]",
             ),
             click.option(
-                "--slurm-memory-gb", type=click.IntRange(1, 10_000), default=64,
-                show_default=True, help="Memory that Slurm gives a job.",
+                "--slurm-memory-gb", type=click.IntRange(1, 10_000),
+                help="Memory that Slurm gives a job.  [default: 64]",
             ),
             click.option(
-                "--slurm-minutes", type=click.IntRange(1, 100_000), default=240,
-                show_default=True, help="That Slurm gives a job.",
+                "--slurm-minutes", type=click.IntRange(1, 100_000),
+                help="That Slurm gives a job.  [default: 240]",
             ),
         )
     ):  # fmt: skip
@@ -90,15 +90,19 @@ class Places:
     def taken_from(cls, flags: dict[str, Any]) -> Places:
         """From a command's flags, of which those of the sweep are left."""
         own = {name: flags.pop(name) for name in FLEET}
-        return cls(**own, slurm={name: flags.pop(f"slurm_{name}") for name in SLURM})
+        slurm = {name: flags.pop(f"slurm_{name}") for name in SLURM}
+        return cls(**own, slurm={name: value for name, value in slurm.items() if value is not None})
 
     def check_flags(self) -> None:
-        """Nothing that is asked for may be without effect."""
+        """The launcher must be known, and nothing that is asked for be without effect."""
+        from ..fleet.fleets import check_launcher
+
+        check_launcher(self.launcher)
         others = {
             "--parallel": ("local", self.parallel),
             "--ray-address": ("ray", self.ray_address),
-            "--slurm-partition": ("slurm", self.slurm.get("partition")),
-            "--slurm-constraint": ("slurm", self.slurm.get("constraint")),
+        } | {
+            f"--slurm-{name.replace('_', '-')}": ("slurm", self.slurm[name]) for name in self.slurm
         }
         for flag, (launcher, value) in others.items():
             if value is not None and launcher != self.launcher:
@@ -110,8 +114,14 @@ class Places:
         """A fleet gives any GPU, where no kind is named."""
         from ..fleet.scheduler import parse_shard
 
+        self.check_flags()
         if self.shard is not None:
             parse_shard(self.shard)
+        if self.parallel == "gpus" and asked.device != ("auto",):
+            raise Mistake(
+                "--parallel gpus gives each GPU of this machine a worker: name kinds with --gpu, "
+                "not --device."
+            )
         if self.launcher != "local" and asked.device != ("auto",):
             raise Mistake(
                 f"--launcher {self.launcher} runs cases on other machines: name kinds with --gpu, "
@@ -135,11 +145,9 @@ class Places:
 
     def fleet(self, cases: Sequence[Case], environment: Environment, store: Store) -> Fleet | None:
         """None where the cases run here, one after another, on devices that they name."""
-        from ..fleet.fleets import LOCAL, Asked, Sought, check_launcher, find_fleet
+        from ..fleet.fleets import LOCAL, Asked, Sought, find_fleet
         from ..fleet.slurm import SlurmOptions
 
-        check_launcher(self.launcher)
-        self.check_flags()
         if self.launcher == LOCAL and not any(case.gpu for case in cases):
             return None
         lanes = 1 if self.parallel == "1" else None

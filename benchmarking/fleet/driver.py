@@ -17,7 +17,7 @@ from .jobs import Arrived, CaseBegan, CaseEnded, Event, Fleet, JobEnded, Refused
 from .scheduler import Job, Scheduler, check_needs, counted, does, families, make_jobs
 
 POLL_S = 0.5
-MOST_LOSSES = 5  # of jobs in a row, before any case of theirs began
+MOST_LOSSES = 5  # of jobs before any case of theirs began: in a row, or of one family
 PATIENCE_S = 60.0  # with jobs that no GPU there is can do, and none that runs
 
 
@@ -62,6 +62,7 @@ class FleetRun:
         self.known_ids: dict[tuple[str, ...], list[str]] = {}
         self.measured_s, self.next_id = 0.0, 0
         self.losses = Counter[str]()  # by place, of jobs that began no case
+        self.lost_of_family = Counter[tuple[str, ...]]()  # such jobs since its last record
         self.lost_in_a_row = 0
 
     def measure_all(self, cases: Sequence[Case]) -> None:
@@ -166,6 +167,7 @@ class FleetRun:
         if record.status != "crashed":
             self.lost_in_a_row = 0
         self.statuses[record.case_id] = record.status
+        self.lost_of_family.pop(record.case.family(), None)
         self.known_ids[record.case.family()].append(record.case_id)
         self.measured_s += measured_s(record)
         self.watcher.case_ends(record)
@@ -177,19 +179,34 @@ class FleetRun:
         self.keep_untold(job)
         if job.case is not None:
             self.keep(job, CaseEnded(self.crashed(job, job.case, why), is_stored=False))
+        if not job.has_begun:
+            self.count_loss(job, why)
         rest = job.job.rest(self.next_id, self.statuses)
+        if rest is not None:
+            self.next_id += 1
+            self.scheduler.add(rest)
+
+    def count_loss(self, job: RunningJob, why: str) -> None:
+        """Of a job that began no case, or did not live to tell of it.
+
+        Where that goes on with all jobs, the sweep ends; where it does with those of one family,
+        its first case is taken for the cause.
+        """
+        rest = job.job.rest(job.job.job_id, self.statuses)
         if rest is None:
             return
-        self.next_id += 1
-        self.scheduler.add(rest)
-        if not job.has_begun:
-            self.losses[job.slot.place] += 1
-            self.lost_in_a_row += 1
+        self.losses[job.slot.place] += 1
+        self.lost_in_a_row += 1
         if self.lost_in_a_row >= MOST_LOSSES:
             raise SweepError(
                 f"{self.lost_in_a_row} jobs in a row were lost before they began a case, the last "
                 f"on {job.place}: {why}. Mend that: the same command goes on."
             )
+        first = rest.cases[0]
+        self.lost_of_family[first.family()] += 1
+        if self.lost_of_family[first.family()] >= MOST_LOSSES:
+            often = f"lost {MOST_LOSSES} times before it told of a case, the last time: {why}"
+            self.keep(job, CaseEnded(self.crashed(job, first, often), is_stored=False))
 
     def keep_untold(self, job: RunningJob) -> None:
         """What a job has stored that was not told before it was lost."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
-from results.addresses import exists, one_line
+from results.addresses import AddressError, UnreachableError, exists, one_line
 from results.hardware import HardwareError
 from results.schema import Case, Environment, Record, SweepFile, TimingPlan
 from results.store import Store, StoreError
@@ -201,8 +201,9 @@ def run_task(task: Task, tell: Tell, launcher: Launcher) -> None:
     check_machine(task, environment)
     sweep = task.sweep.model_copy(update={"environment": environment})
     with ExitStack() as stack:
-        store, unshared = Store(task.store), None
-        if not exists(store.path / sweep.sweep_id / "sweep.json"):
+        unshared = None
+        store = shared_store(task)
+        if store is None:
             store = unshared = Store(Path(stack.enter_context(TemporaryDirectory())))
         watcher = Teller(tell, unshared)
         setting = Setting(environment, store, launcher, watcher, sweep.command)
@@ -213,6 +214,16 @@ def run_task(task: Task, tell: Tell, launcher: Launcher) -> None:
             if record.case_id in run.records:
                 tell(CaseEnded(record, is_stored=True))
         run.measure_each(case for case in sweep.cases if case.case_id not in run.records)
+
+
+def shared_store(task: Task) -> Store | None:
+    """The sweep's store; None where this machine does not reach it."""
+    try:
+        store = Store(task.store)
+        is_there = exists(store.path / task.sweep.sweep_id / "sweep.json")
+    except (AddressError, UnreachableError):  # without the service's package, key, or network
+        return None
+    return store if is_there else None
 
 
 def check_machine(task: Task, there: Environment) -> None:

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
 from results.addresses import one_line
 from results.schema import Environment
 
-from ..mistakes import SweepError
+from ..mistakes import SweepError, quoted
 from .jobs import Arrived, Event, JobEnded, Refused, Slot, Stoppable, Task, run_to_end
 
 KIND = "ray.io/accelerator-type"
@@ -51,6 +52,8 @@ class RayFleet:
         self.where = f"in the Ray cluster at {self.ray.get_runtime_context().gcs_address}"
         self._streams: dict[Any, int] = {}  # job by what Ray gives its events as
         self._slots: dict[int, Slot] = {}  # of running jobs, by id
+        self._arrived: set[int] = set()  # jobs that Ray has placed
+        self._unsent: list[tuple[int, Event]] = []  # what became of jobs that could not be sent
         self._over: set[Any] = set()  # streams whose tasks had ended when they were looked at last
         self._looked_s = 0.0
         self._nodes: tuple[float, list[dict[str, Any]]] = (0.0, [])
@@ -61,13 +64,19 @@ class RayFleet:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Else it puts a print of its own in the place of Python's.
         os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")
+        if "://" in self.address:
+            raise SweepError(
+                f"A Ray cluster must be named by its head's HOST:PORT, such as 10.0.0.1:6379, got "
+                f"{quoted(self.address)}: Ray's client can't follow a sweep."
+            )
         try:
             check_answer(self.address)  # since Ray itself asks for minutes
-            self.ray.init(
-                address=self.address, log_to_driver=False, logging_level="ERROR",
-                ignore_reinit_error=True,
-            )  # fmt: skip
-        except (OSError, ValueError, RuntimeError) as error:
+            with own_sigterm():
+                self.ray.init(
+                    address=self.address, log_to_driver=False, logging_level="ERROR",
+                    ignore_reinit_error=True,
+                )  # fmt: skip
+        except (OSError, ValueError, RuntimeError, OverflowError) as error:
             raise SweepError(
                 f"There is no Ray cluster at {self.address} ({one_line(error)}): start one with: "
                 "ray start --head, or name it with --ray-address."
@@ -100,11 +109,14 @@ class RayFleet:
         return free
 
     def start(self, task: Task, slot: Slot) -> None:
-        options: dict[str, Any] = {"num_cpus": 1, "num_gpus": 1}
+        # No CPU, which a node may have set none aside of: such a job would be waited for.
+        options: dict[str, Any] = {"num_cpus": 0, "num_gpus": 1}
         if slot.gpu is None:  # a whole node, so that nothing else disturbs
             node = next((node for node in self.nodes() if place_of(node) == slot.place), None)
             if node is None:
-                raise SweepError(f"{slot.place} has left the cluster: type the command again.")
+                lost = JobEnded(lost=f"{slot.place} has left the cluster")
+                self._unsent.append((task.job_id, lost))
+                return
             options = {"num_cpus": node["Resources"].get("CPU", 1), "num_gpus": 0}
             options["label_selector"] = {NODE: node["NodeID"]}
         elif slot.gpu != UNLABELLED:
@@ -114,9 +126,10 @@ class RayFleet:
         self._slots[task.job_id] = slot
 
     def events(self, timeout_s: float) -> list[tuple[int, Event]]:
-        if not self._streams:
-            time.sleep(timeout_s)
-            return []
+        unsent, self._unsent = self._unsent, []
+        if unsent or not self._streams:
+            time.sleep(0 if unsent else timeout_s)
+            return unsent
         streams = list(self._streams)
         # One is waited for; then all that are ready by now are asked.
         for count, wait_s in ((1, timeout_s), (len(streams), 0)):
@@ -124,16 +137,33 @@ class RayFleet:
             if not ready:
                 break
         told = [self._next_of(events) for events in ready]
-        return told + self._without_last_words()
+        if time.monotonic() - self._looked_s > SILENT_S:
+            self._looked_s = time.monotonic()
+            told += self._without_last_words() + self._without_a_node()
+        return told
+
+    def _without_a_node(self) -> list[tuple[int, Event]]:
+        """Tasks whose kind of GPU has left the cluster before they got one: Ray waits on."""
+        kinds = {slot.gpu for slot in self.slots()}
+        stuck = [
+            (events, self._slots[job_id].gpu)
+            for events, job_id in self._streams.items()
+            if job_id not in self._arrived and self._slots[job_id].gpu not in kinds
+        ]
+        for events, _ in stuck:
+            self.ray.cancel(events)
+        return [
+            (self._forget(events), JobEnded(lost=f"no node with {kind} is left"))
+            for events, kind in stuck
+        ]
 
     def _without_last_words(self) -> list[tuple[int, Event]]:
         """Tasks that have ended and say nothing more: Ray can lose the rest of a stream.
 
         What they have stored is found there.
         """
-        if time.monotonic() - self._looked_s < SILENT_S or not self._streams:
+        if not self._streams:
             return []
-        self._looked_s = time.monotonic()
         ends = {events.completed(): events for events in self._streams}
         over, _ = self.ray.wait(list(ends), num_returns=len(ends), timeout=0, fetch_local=False)
         before, self._over = self._over, {ends[end] for end in over}
@@ -144,6 +174,7 @@ class RayFleet:
         """A task that runs no more; its job's id."""
         job_id = self._streams.pop(events)
         self._slots.pop(job_id, None)
+        self._arrived.discard(job_id)
         return job_id
 
     def _next_of(self, events: Any) -> tuple[int, Event]:
@@ -163,6 +194,7 @@ class RayFleet:
         else:
             if isinstance(event, Arrived):
                 self._machines[machine] = event.environment
+                self._arrived.add(job_id)
         self._over.discard(events)
         if isinstance(event, JobEnded):
             self._forget(events)
@@ -201,6 +233,17 @@ def check_answer(address: str) -> None:
     host, separator, port = address.rpartition(":")
     if separator and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
+
+
+@contextmanager
+def own_sigterm() -> Iterator[None]:
+    """Keep what SIGTERM does here: Ray ends the process in its own way."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def import_ray() -> Any:

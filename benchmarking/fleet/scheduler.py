@@ -216,7 +216,7 @@ def pack(
 
 
 def apportion(total_s: dict[str, float], most: dict[str, int], count: int) -> dict[str, int]:
-    """Shards by kind in proportion to its seconds, at least one each (D'Hondt's method).
+    """Shards by kind, at least one each, so that the longest shard is as short as can be.
 
     Args:
         total_s: By kind.
@@ -227,7 +227,7 @@ def apportion(total_s: dict[str, float], most: dict[str, int], count: int) -> di
         wanting = [need for need in total_s if shards[need] < most[need]]
         if not wanting:
             break
-        chosen = max(wanting, key=lambda need: total_s[need] / (shards[need] + 1))
+        chosen = max(wanting, key=lambda need: total_s[need] / shards[need])
         shards[chosen] += 1
     return shards
 

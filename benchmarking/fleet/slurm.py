@@ -49,7 +49,7 @@ class SlurmOptions:
         for name, text in (("gres", self.gres), ("constraint", self.constraint or "")):
             try:
                 text.format(kind="")
-            except (LookupError, ValueError) as error:
+            except (LookupError, ValueError, AttributeError) as error:
                 raise SweepError(
                     f"--slurm-{name} must be text with {{kind}} in it or without, got "
                     f"{quoted(text)}."
@@ -145,10 +145,10 @@ class SlurmFleet:
     def parameters(self, slot: Slot) -> dict[str, Any]:
         """As submitit names them."""
         options, kind = self.options, slot.place.lower().replace(" ", "_")
-        gres: str | None = options.gres
+        gres: str | None = options.gres if slot.gpu is not None else None
         constraint = options.constraint
         if slot.gpu in (ANY, None):  # no kind that a name could be made of
-            gres = "gpu:1" if slot.gpu == ANY else None
+            gres = "gpu:1" if "{kind}" in (gres or "") else gres
             constraint = None if "{kind}" in (constraint or "") else constraint
         more = {
             "partition": options.partition,

@@ -51,6 +51,11 @@ def test_a_bar_is_for_terminals_and_lines_for_the_rest(terminal, kind):
     assert type(make_watcher(console(terminal))) is kind
 
 
+def test_a_bar_that_never_began_can_end():
+    """As where a file in the store can't be used: that is what a person must be told."""
+    BarWatcher(console(terminal=True)).end()
+
+
 def test_a_log_has_a_line_a_case_with_what_is_left(watch, make_record):
     records = [make_record(batch_size=1), make_record("oom", batch_size=2)]
     first, second, third = watch(PlainWatcher, False, *records).splitlines()

@@ -101,6 +101,26 @@ MISTAKES = {
     "shard of whatever is there": ("sweep -m tiny --shard 1/2", "name the devices with --gpu or"),
     "a device of a fleet": ("sweep --launcher ray --device cpu", "not --device"),
     "another launcher's option": ("sweep --ray-address h:1 --gpu cpu", "is for --launcher ray"),
+    "Slurm's memory, elsewhere": (
+        "sweep --launcher ray --slurm-memory-gb 64", "--slurm-memory-gb is for --launcher slurm, "
+    ),
+    "Slurm's gres, here": ("sweep --slurm-gres gpu:1", "--slurm-gres is for --launcher slurm, got"),
+    "a device beside --parallel": (
+        "sweep --parallel gpus --device cpu", "--parallel gpus gives each GPU .*, not --device."
+    ),
+    "launcher beside a device": ("sweep --launcher slum --device cpu", "Unknown launcher 'slum'."),
+    "Ray's client": (
+        "sweep -m tiny --launcher ray --ray-address ray://head:10001",
+        "A Ray cluster must be named by its head's HOST:PORT, .* got 'ray://head:10001'",
+    ),
+    "port too large": (
+        f"sweep -m tiny --launcher ray --ray-address 127.0.0.1:{'9' * 30}",
+        "There is no Ray cluster at 127.0.0.1:9{30} ",
+    ),
+    "gres of an attribute": (
+        "sweep -m tiny --launcher slurm --slurm-gres {kind.x} --gpu L4",
+        "--slurm-gres must be text with",
+    ),
     "gres that is no text": (
         "sweep --launcher slurm --slurm-gres gpu:{typ} --gpu L4", "--slurm-gres must be text with",
     ),

@@ -109,6 +109,31 @@ def test_too_many_losses_in_a_row_end_the_sweep(refused, statuses):
     assert statuses() == {}
 
 
+def test_where_one_family_is_always_lost_at_once_its_first_case_is_taken_for_the_cause(
+    run, make_case, measures, record_of, machine, store
+):
+    """As where its first case takes all the memory that Slurm gives: which case, it can't tell."""
+    cases = [
+        make_case(attention=name, gpu="any", device="cuda:0", batch_size=size)
+        for name in ("fold", *map(str, range(2 * MOST_LOSSES)))
+        for size in (1, 2)
+    ]
+
+    def script(task, slot):
+        first = task.sweep.cases[0]
+        is_lost = (first.attention, first.batch_size) == ("fold", 1)
+        return (lost_at_once if is_lost else measures)(task, slot)
+
+    fleet = run(script, cases=cases)
+    told = [each for each in store.read().records if each.case.attention == "fold"]
+
+    assert {each.case.batch_size: each.status for each in told} == {1: "crashed", 2: "ok"}
+    assert told[0].message == (
+        f"node-0: lost 5 times before it told of a case, the last time: {POWER}"
+    )
+    assert len(fleet.started) == MOST_LOSSES + 1 + 2 * MOST_LOSSES
+
+
 def test_a_case_that_is_measured_forgives_all_losses_before(run, make_script, lost_at, statuses):
     losses = [lost_at_once] * (MOST_LOSSES - 1)
     run(make_script(*losses, lost_at(2), *losses))
@@ -235,13 +260,24 @@ def test_a_job_knows_the_records_of_its_own_model_alone(run, store, make_case):
     assert {task.known_ids for task in tasks} == {(case.case_id,) for case in cases[::2]}
 
 
-@pytest.mark.parametrize(("gpu", "goes_on"), [("L4", True), ("any", True), (None, False)])
+@pytest.mark.parametrize(
+    ("places", "goes_on"),
+    [
+        ([("cuda:0", "L4")], True),
+        ([("cuda:0", "any")], True),
+        ([("cuda:0", "L4"), ("cpu", None)], True),
+        ([("cuda:0", None)], False),
+        ([("cpu", None)], False),
+    ],
+    ids=["L4", "any", "L4,cpu", "cuda:0", "cpu"],
+)
 def test_a_sweep_over_kinds_goes_on_wherever_it_is_typed(
-    make_case, make_plan, environment, make_gpu_environment, gpu, goes_on
+    make_case, make_plan, environment, make_gpu_environment, places, goes_on
 ):
     """As a spot machine that is replaced; on a device that is named it is another sweep."""
-    cases = [make_case(gpu=gpu, device="cuda:0")]
-    here, there = make_gpu_environment("8.9"), environment.model_copy(update={"hostname": "other"})
+    cases = [make_case(gpu=gpu, device=device) for device, gpu in places]
+    here = make_gpu_environment("8.9").model_copy(update={"cudnn": "91002"})
+    there = environment.model_copy(update={"hostname": "other", "cudnn": None})
     ids = {definition_sha256(cases, make_plan(), where) for where in (here, there)}
 
     assert (len(ids) == 1) == goes_on

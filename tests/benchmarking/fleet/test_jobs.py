@@ -6,7 +6,9 @@ import pickle
 from base64 import b64encode
 from dataclasses import replace
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from benchmarking.environment import ProbeError
 from benchmarking.fleet import jobs
@@ -171,6 +173,30 @@ def test_where_the_store_can_not_be_reached_records_are_told_alone(run, store):
     assert ended(told) == dict.fromkeys((1, 2, 4, 8), "ok")
     assert not any(event.is_stored for event in told if isinstance(event, CaseEnded))
     assert not store.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "error"),
+    [
+        ("gs://bucket/runs", ImportError("install gcsfs")),
+        ("memory://runs", PermissionError("no key")),
+        ("memory://runs", TimeoutError("the network is away")),
+    ],
+    ids=["no package", "no key", "no network"],
+)
+def test_where_an_address_can_not_be_reached_records_are_told_alone(
+    run, address, error, monkeypatch
+):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(fsspec, "get_filesystem_class", fail)
+    monkeypatch.setattr(MemoryFileSystem, "info", fail)
+    told, _ = run(store=address)
+
+    assert ended(told) == dict.fromkeys((1, 2, 4, 8), "ok")
+    assert told[-1] == JobEnded()
+    assert not any(event.is_stored for event in told if isinstance(event, CaseEnded))
 
 
 def test_where_the_store_can_not_be_reached_the_next_batch_knows_the_one_before(run):

@@ -111,7 +111,15 @@ def test_a_machine_without_a_gpu_has_its_cpu(environment):
 def test_so_many_cases_run_at_once_as_there_are_lanes(
     run_local, make_cases, make_machine, meter, metered, lanes, most
 ):
-    run_local(make_cases(12), make_machine(L4, L4, L4), metered, lanes)
+    meeting = threading.Barrier(most)  # which so few never pass
+
+    class Meeting(metered):
+        def measure(self, case, plan, on_stage):
+            with meter.counting(self.gpu):
+                meeting.wait(TOGETHER_S)
+            return super().measure(case, plan, on_stage)
+
+    run_local(make_cases(12), make_machine(L4, L4, L4), Meeting, lanes)
 
     assert max(sum(now.values()) for now in meter.seen) == most
 

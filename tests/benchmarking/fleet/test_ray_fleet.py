@@ -21,9 +21,10 @@ import ray
 
 from benchmarking.fleet import ray_fleet
 from benchmarking.fleet.driver import run_on_fleet
-from benchmarking.fleet.jobs import Slot
+from benchmarking.fleet.jobs import JobEnded, Slot, Task
 from benchmarking.fleet.ray_fleet import UNLABELLED, RayFleet, slots_of
 from benchmarking.mistakes import SweepError
+from benchmarking.planning import new_sweep
 from benchmarking.runner import Options, Setting
 from results.schema import Gpu
 from results.store import LockedError, Store
@@ -56,14 +57,14 @@ for line in sys.stdin:
 """
 
 
-def node_with(cluster, kind, gpus=1):
+def node_with(cluster, kind, gpus=1, **changes):
     labels = {KIND: kind} if kind is not None else {}
-    return cluster.add_node(**NODE, num_gpus=gpus, labels=labels)
+    return cluster.add_node(**NODE | changes, num_gpus=gpus, labels=labels)
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    """An L4, and two H200 on one node; the head measures nothing."""
+    """An L4 on a node that sets no CPU aside, and two H200 on one node."""
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
@@ -71,7 +72,7 @@ def cluster():
         # Of its tokens one process that joins and leaves a cluster again and again loses track.
         patch.setenv("RAY_AUTH_MODE", "disabled")
         started = Cluster(initialize_head=True, head_node_args=HEAD)
-        node_with(started, "L4")
+        node_with(started, "L4", num_cpus=0)
         node_with(started, "H200", gpus=2)
         yield started
         started.shutdown()
@@ -370,6 +371,40 @@ def test_where_ray_loses_what_a_task_told_the_store_tells_it(
 
     assert {record.case for record in store.read(sweep_id).records} == set(cases)
     assert {record.status for record in store.read(sweep_id).records} == {"ok"}
+
+
+def test_a_job_whose_kind_has_left_the_cluster_before_it_began_is_lost(
+    fleet, cases, environment, store, make_plan, monkeypatch
+):
+    """Ray would wait for ever for another node of that kind."""
+    monkeypatch.setattr(ray_fleet, "SILENT_S", 0.5)
+    sweep = new_sweep(cases[:1], make_plan(), environment, store, "sam-bench sweep")
+    fleet.start(Task(7, sweep, (), str(store.path), Options()), Slot("T4", "a node that has left"))
+    deadline = time.monotonic() + 30
+    told = []
+    while not told and time.monotonic() < deadline:
+        told = fleet.events(0.2)
+
+    assert told == [(7, JobEnded(lost="no node with T4 is left"))]
+    assert len(fleet.free()) == len(fleet.slots())
+
+
+def test_a_job_for_a_cpu_whose_node_has_left_is_lost(fleet, cases, environment, store, make_plan):
+    sweep = new_sweep(cases[:1], make_plan(), environment, store, "sam-bench sweep")
+    fleet.start(Task(7, sweep, (), str(store.path), Options()), Slot(None, "a node"))
+
+    assert fleet.events(0.2) == [(7, JobEnded(lost="a node has left the cluster"))]
+
+
+def test_ray_leaves_sigterm_what_it_does(cluster):
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        fleet = RayFleet(cluster.address)
+
+        assert signal.getsignal(signal.SIGTERM) == signal.default_int_handler
+        fleet.close()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_ray_leaves_python_its_own_print(fleet):

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from benchmarking.estimate import WORKER_START_S, case_seconds
-from benchmarking.fleet.scheduler import families, need_of, parse_shard, shard
+from benchmarking.fleet.scheduler import apportion, families, need_of, parse_shard, shard
 from results.schema import ANY, Case, TimingPlan
 
 PLAN = TimingPlan()
@@ -155,6 +155,18 @@ def test_kinds_have_shards_by_the_time_that_they_take(make_needy):
     kinds = [need_of(own[0]) for own in shards(cases, 10)]
 
     assert {kind: kinds.count(kind) for kind in sizes} == {"L4": 9, "H200": 1}
+
+
+@pytest.mark.parametrize(
+    "seconds", [{"H200": 2930, "L4": 603}, {"H200": 1, "L4": 99}, {"H200": 5, "L4": 5}]
+)
+def test_the_longest_shard_of_several_kinds_is_as_short_as_can_be(seconds):
+    found = apportion(seconds, dict.fromkeys(seconds, 100), 10)
+    longest = max(seconds[kind] / found[kind] for kind in seconds)
+    ways = ({"H200": count, "L4": 10 - count} for count in range(1, 10))
+
+    assert sum(found.values()) == 10
+    assert longest == min(max(seconds[kind] / way[kind] for kind in seconds) for way in ways)
 
 
 def test_of_more_shards_than_cases_some_are_empty(make_needy):

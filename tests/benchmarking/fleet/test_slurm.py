@@ -244,6 +244,8 @@ def test_what_slurm_refuses_is_told_in_one_line(make_fleet, sweep, make_case, mo
         ("L40S", {}, {"gres": "gpu:l40s:1"}),
         ("any", {}, {"gres": "gpu:1"}),
         ("any", {"constraint": "{kind}"}, {"gres": "gpu:1"}),
+        ("any", {"gres": "gpu:a100:1"}, {"gres": "gpu:a100:1"}),
+        ("cpu", {"gres": "gpu:a100:1"}, {"exclusive": True}),
         ("cpu", {}, {"exclusive": True}),
         ("cpu", {"constraint": "{kind}"}, {"exclusive": True}),
         ("A100 80GB", {}, {"gres": "gpu:a100_80gb:1"}),
