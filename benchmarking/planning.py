@@ -11,21 +11,20 @@ from datetime import UTC, datetime
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from results.schema import OWN, Case, Environment, SweepFile, TimingPlan
+from results.schema import OF_ONE_MACHINE, OWN, Case, Environment, SweepFile, TimingPlan
 from results.store import BrokenFileError, Store, read_file
 
 from .sweep import is_encoder_path
 
-# What differs between two machines that measure the same sweep; torch tells of cuDNN beside a GPU
-# alone.
-MACHINE = {
-    "hostname", "cpu", "cores", "memory_bytes", "gpus", "driver", "cudnn", "cuda_visible_devices",
-}  # fmt: skip
 DEFINITION_DIGITS = 6  # of the definition, that a sweep's id ends with
 
 
 def resumed_sweep(store: Store, new: SweepFile) -> SweepFile | None:
-    """The newest sweep of the store that is the same as a new one; None where there is none."""
+    """The newest sweep of the store that is the same as a new one; None where there is none.
+
+    Raises:
+        UnreachableError: Where an address does not tell of a sweep, which may be it.
+    """
     definition, cases = new.definition_sha256, new.cases
     for sweep_id in reversed(store.sweep_ids()):
         try:
@@ -61,8 +60,9 @@ def definition_sha256(cases: Sequence[Case], plan: TimingPlan, environment: Envi
 
     Where a kind of GPU is named, the machine may be another one: it is in each record.
     """
-    of_machine = MACHINE if any(case.gpu is not None for case in cases) else set()
-    machine = environment.model_dump(exclude={"notes", "os", *of_machine})
+    is_anywhere = any(case.gpu is not None for case in cases)
+    left_out = OF_ONE_MACHINE if is_anywhere else {"notes", "os"}
+    machine = environment.model_dump(exclude=set(left_out))
     paths = [
         *(case.weights for case in cases if case.weights not in ("random", OWN)),
         *(encoder_source(case.model) for case in cases if is_encoder_path(case.model)),

@@ -154,7 +154,7 @@ class Run:
         self.peaks = self.store.read_peaks()
         self.roofs = self.store.read_roofs()
         if done is None:
-            done = self.store.read(sweep.sweep_id).records
+            done = self.store.known(sweep.sweep_id)
         again = retried(options)
         self.records = {each.case_id: each for each in done if each.status not in again}
         told = (record for record in self.records.values() if self.tells_of_here(record))

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from results.addresses import UnreachableError
 from results.capacity import capacity_of_cases
 from results.compare import compare_cases, matched, module_changes
 from results.frames import (
@@ -264,7 +265,7 @@ class Frames(Mapping[str, pd.DataFrame]):
             )
         try:
             return read_file(path, Record)
-        except BrokenFileError as error:
+        except (BrokenFileError, UnreachableError) as error:
             raise UnknownRecordError(f"The record can't be read any more: {error}.") from error
 
     def trace_path(self) -> Path | None:
@@ -303,7 +304,7 @@ class Frames(Mapping[str, pd.DataFrame]):
         path = self.snapshot.sweeps.get(sweep_id)
         try:
             return read_file(path / "sweep.json", SweepFile) if path is not None else None
-        except BrokenFileError:
+        except (BrokenFileError, UnreachableError):
             return None
 
     def of_record(self, make: Callable[[Record], pd.DataFrame]) -> pd.DataFrame:

@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -168,8 +169,7 @@ def write_file(path: Path, data: bytes) -> None:
 
 def put(path: Path, data: bytes) -> None:
     files = file_system(path)
-    protocols = (files.protocol,) if isinstance(files.protocol, str) else files.protocol
-    if set(protocols) & set(PUT_WHOLE):
+    if puts_whole(files):
         files.pipe_file(key(path), data)
         return
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
@@ -180,6 +180,12 @@ def put(path: Path, data: bytes) -> None:
     finally:
         if files.exists(key(temporary)):
             files.rm_file(key(temporary))
+
+
+def puts_whole(files: Any) -> bool:
+    """Whether it is an object store, which has no folders either."""
+    protocols = (files.protocol,) if isinstance(files.protocol, str) else files.protocol
+    return bool(set(protocols) & set(PUT_WHOLE))
 
 
 def sync_folder(folder: Path) -> None:
@@ -193,8 +199,15 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+@dataclass
+class Held:
+    """A lock that is held; `is_lost` once another has taken it, who heard nothing for long."""
+
+    is_lost: bool = False
+
+
 @contextmanager
-def holding(path: Path) -> Iterator[None]:
+def holding(path: Path) -> Iterator[Held]:
     """Hold a lock.
 
     Raises:
@@ -202,31 +215,35 @@ def holding(path: Path) -> Iterator[None]:
         OSError: Where there can be no lock. Other errors too, of an address.
     """
     if is_remote(path):
-        with holding_object(path):
-            yield
+        with holding_object(path) as held:
+            yield held
         return
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        yield Held()
 
 
 @contextmanager
-def holding_object(path: Path) -> Iterator[None]:
+def holding_object(path: Path) -> Iterator[Held]:
     """Hold a lock that is an object: it is put only where there is none."""
     token = secrets.token_hex(8)
+    if not puts_whole(file_system(path)):
+        file_system(path).makedirs(key(path.parent), exist_ok=True)
     take(path, token)
-    is_over = threading.Event()
+    held, is_over = Held(), threading.Event()
 
     def renew() -> None:
-        while not is_over.wait(RENEW_S):
+        while not held.is_lost and not is_over.wait(RENEW_S):
             with suppress(Exception):  # the next time, perhaps: it holds for several
                 if (owner_of(path) or {}).get("token") in (token, None):
                     file_system(path).pipe_file(key(path), statement(token))
+                else:
+                    held.is_lost = True
 
     renewing = threading.Thread(target=renew, daemon=True)
     renewing.start()
     try:
-        yield
+        yield held
     finally:
         is_over.set()
         renewing.join(RENEW_S)
@@ -249,13 +266,17 @@ def take(path: Path, token: str) -> None:
     if owner is None:
         raise BlockingIOError("others take it and release it all the time")
     if is_fresh(owner) or is_renewed(path, owner):
-        raise BlockingIOError(f"{owner.get('host')}, process {owner.get('pid')}")
+        raise BlockingIOError(named(owner_of(path) or owner))
     # Its owner is dead. Two may find that out at once: the later is the owner then.
     files.pipe_file(key(path), statement(token))
     time.sleep(SETTLE_S)
     owner = owner_of(path) or {}
     if owner.get("token") != token:
-        raise BlockingIOError(f"{owner.get('host')}, process {owner.get('pid')}")
+        raise BlockingIOError(named(owner))
+
+
+def named(owner: dict[str, Any]) -> str:
+    return f"{owner.get('host')}, process {owner.get('pid')}"
 
 
 def statement(token: str) -> bytes:
@@ -279,9 +300,9 @@ def owner_of(path: Path) -> dict[str, Any] | None:
 
 
 def is_renewed(path: Path, owner: dict[str, Any]) -> bool:
-    """Whether an owner lives whose clock is late, so that its lock looks old."""
-    if not isinstance(owner.get("at"), int | float):
-        return False
+    """Whether an owner lives whose clock is late, so that its lock looks old, or who was just
+    writing it, so that it looks garbled.
+    """
     time.sleep(WATCH_S)
     return owner_of(path) != owner
 

@@ -28,7 +28,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .addresses import failures, file_system, is_remote, key, one_line, read_many
+from .addresses import (
+    UnreachableError,
+    failures,
+    file_system,
+    is_remote,
+    key,
+    one_line,
+    read_many,
+)
 from .frames import AXES_OF_A_FAMILY, IDENTITY, case_frame, component_frame, module_frame
 from .hardware import Peak
 from .limits import with_roofs
@@ -38,6 +46,7 @@ from .store import BrokenFileError, Problem, Store, StoreError, read_file, write
 
 FOLDER = ".index"
 KEY = "record_id"
+NEVER_READ = -1  # in the place of when a file changed: it is tried again the next time
 FRAMES: dict[str, Callable[..., pd.DataFrame]] = {
     "cases": case_frame,
     "components": lambda records, peaks: component_frame(records),
@@ -254,6 +263,9 @@ def read_address(store: Path, files: Mapping[str, File]) -> dict[str, tuple[File
             read[path] = file._replace(record_id=record.record_id), record
         except BrokenFileError as error:
             read[path] = file._replace(reason=str(error)), None
+        except UnreachableError as error:
+            reason = f"it can't be read: {one_line(error)}"
+            read[path] = file._replace(changed_ns=NEVER_READ, reason=reason), None
     return read
 
 

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import groupby
 from pathlib import Path
 
-from .addresses import exists, failures, is_remote, one_line
-from .schema import RETRIED, Record, SweepEnd
+from .addresses import exists, failures, file_system, is_remote, key, one_line
+from .repair import DIGITS
+from .schema import RETRIED, Record, SweepEnd, SweepFile
 from .store import BrokenFileError, Store, StoreError, read_file, write_whole
 
 CONFLICTS = "conflicts"  # a folder beside those of the sweeps
-# Made anew from the records, or of use to nobody but their writer.
-LEFT_OUT = (".index", ".lock", ".slurm")
 
 
 class Worth(IntEnum):
     """Of two files that differ the better one is kept: a sweep that goes on replaces the others."""
 
-    BROKEN, RETRIED, NOT_TRIED, ANSWER = range(4)
+    BROKEN, REBUILT, RETRIED, NOT_TRIED, ANSWER = range(5)
 
 
 @dataclass
@@ -51,14 +52,19 @@ def merge(sources: Sequence[Store], target: Store) -> Merged:
     "conflicts", under its own path and a digest of its content. Sources are not changed.
 
     Raises:
+        LockedError: Where a process runs one of the sweeps in the target.
         StoreError: Where a source is not there or can't be read, or the target not be written.
+        UnreachableError: Where an address does not tell what is there.
     """
     for source in sources:
         check_source(source, target)
     merged = Merged()
     for source in sources:
-        for place in files_of(source.path):
-            add(source.path, target.path, place, merged)
+        sweep_ids = source.sweep_ids()
+        for name, places in groupby(files_of(source.path), lambda place: place.split("/")[0]):
+            with target.lock(name) if name in sweep_ids else nullcontext():
+                for place in places:
+                    add(source.path, target.path, place, merged)
     return merged
 
 
@@ -77,19 +83,34 @@ def absolute(path: Path) -> Path:
     return path if is_remote(path) else path.resolve()
 
 
-def files_of(root: Path, below: str = "") -> Iterator[str]:
+def files_of(root: Path) -> Iterator[str]:
     """Where a store's files lie below it; plans before their cases, so that a reader knows them."""
-    folder = root / below if below else root
+    places = listed(root) if is_remote(root) else walked(root)
+    for place in places:
+        # Those are made anew from the records, or of use to nobody but their writer.
+        if not any(part.startswith(".") for part in place.split("/")):
+            yield place
+
+
+def listed(root: Path) -> list[str]:
+    """All files of an address, in one listing."""
+    try:
+        found = file_system(root).find(key(root))
+    except Exception as error:
+        raise StoreError(f"'{root}' can't be listed: {one_line(error)}.") from error
+    places = [name.removeprefix(key(root)).strip("/") for name in found]
+    return sorted(places, key=lambda place: (place.split("/")[0], place.count("/"), place))
+
+
+def walked(folder: Path, below: str = "") -> Iterator[str]:
     try:
         entries = sorted(folder.iterdir(), key=lambda entry: (entry.is_dir(), entry.name))
-    except failures(folder) as error:
+    except OSError as error:
         raise StoreError(f"'{folder}' can't be listed: {one_line(error)}.") from error
     for entry in entries:
-        place = f"{below}/{entry.name}" if below else entry.name
-        if entry.name in LEFT_OUT or entry.name.startswith("."):
-            continue
+        place = below + entry.name
         if entry.is_dir():
-            yield from files_of(root, place)
+            yield from walked(entry, f"{place}/")
         else:
             yield place
 
@@ -135,20 +156,19 @@ def rank(path: Path) -> tuple[Worth, str]:
     """Of two files at one place the higher is kept; of what two runs of a sweep said at their end,
     the later.
     """
-    if path.parent.name == "cases":
-        return worth(path), ""
     try:
+        if path.parent.name == "cases":
+            return worth(read_file(path, Record)), ""
+        if path.name == "sweep.json":
+            is_whole = len(read_file(path, SweepFile).definition_sha256) == DIGITS
+            return (Worth.ANSWER if is_whole else Worth.REBUILT), ""
         return Worth.ANSWER, read_file(path, SweepEnd).ended_at if path.name == "end.json" else ""
     except BrokenFileError:
         return Worth.BROKEN, ""
 
 
-def worth(path: Path) -> Worth:
+def worth(record: Record) -> Worth:
     """Of a record what it tells."""
-    try:
-        record = read_file(path, Record)
-    except BrokenFileError:
-        return Worth.BROKEN
     if record.status in RETRIED:
         return Worth.RETRIED
     return Worth.NOT_TRIED if record.status in ("skipped", "unsupported") else Worth.ANSWER

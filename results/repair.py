@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .addresses import exists, failures, is_held, is_remote, one_line, sync_folder
-from .schema import Case, Record, SweepEnd, SweepFile
+from .schema import OF_ONE_MACHINE, Case, Record, SweepEnd, SweepFile, TimingPlan
 from .store import (
     BrokenFileError,
     LockedError,
@@ -238,7 +239,7 @@ def mend_plan(store: Store, look: Look) -> Iterator[str]:
             f"none: the same sweep, typed again, completes it: {sweep.command}"
         )
     elif look.records:
-        yield f"left alone: {path} can't be rebuilt from records that share no plan and machine"
+        yield f"left alone: {path} can't be rebuilt from records that share no plan and software"
     else:
         if not is_remote(path):  # where there are no empty folders, and to remove one empties it
             with suppress(OSError):
@@ -250,13 +251,11 @@ def rebuilt_plan(sweep_id: str, records: Iterable[Record]) -> SweepFile | None:
     """The plan of cases that have a record, in the order in which they ran.
 
     Of its definition the first digits are known: those in the sweep's id. None where records of
-    this sweep are missing, or made by more than one plan or machine.
+    this sweep are missing, or made by more than one plan or state of the software.
     """
     own = [record for record in records if record.sweep_id == sweep_id]
     own.sort(key=lambda record: (record.started_at, record.case.batch_size, record.case_id))
-    if not own or any(
-        (record.plan, record.environment) != (own[0].plan, own[0].environment) for record in own
-    ):
+    if not own or any(made_by(record) != made_by(own[0]) for record in own):
         return None
     digits = re.search(r"-([0-9a-f]{6})(-[0-9]+)?$", sweep_id)
     return SweepFile(
@@ -268,6 +267,11 @@ def rebuilt_plan(sweep_id: str, records: Iterable[Record]) -> SweepFile | None:
         cases=tuple({record.case_id: record.case for record in own}.values()),
         environment=own[0].environment,
     )
+
+
+def made_by(record: Record) -> tuple[TimingPlan, dict[str, Any]]:
+    """What a sweep's records have in common, whichever machine of a fleet made them."""
+    return record.plan, record.environment.model_dump(exclude=set(OF_ONE_MACHINE))
 
 
 def set_aside(folder: Path, path: Path) -> Path:

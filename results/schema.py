@@ -384,6 +384,14 @@ class Gpu(Strict):
     compute_capability: str
 
 
+# Of an environment, what differs between machines that measure the same sweep; torch tells of cuDNN
+# beside a GPU alone.
+OF_ONE_MACHINE = frozenset({
+    "hostname", "os", "cpu", "cores", "memory_bytes", "gpus", "driver", "cudnn",
+    "cuda_visible_devices", "notes",
+})  # fmt: skip
+
+
 class Environment(Strict):
     """Where a record was made. Nothing here comes from environment variables but CUDA's own."""
 

@@ -12,11 +12,12 @@ STORE is a folder, or an address that fsspec knows.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +27,8 @@ from pydantic_core import PydanticSerializationError
 
 from .addresses import (
     TEMPORARY,
+    Held,
+    UnreachableError,
     exists,
     failures,
     holding,
@@ -68,6 +71,7 @@ class Problem:
 
     path: Path
     reason: str
+    is_unread: bool = False  # whether what is there may be fine
 
 
 @dataclass
@@ -89,6 +93,7 @@ class Store:
     def __init__(self, path: str | Path) -> None:
         self.path = open_address(path) if isinstance(path, str) else path
         self._sweeps: dict[str, SweepFile] = {}
+        self._held: dict[str, Held] = {}
 
     def case_path(self, sweep_id: str, case_id: str) -> Path:
         return self.path / sweep_id / "cases" / f"{case_id}.json"
@@ -102,7 +107,12 @@ class Store:
 
         Where somebody has removed the folder meanwhile, the plan that was written is so again: the
         same sweep can then measure what went with it.
+
+        Raises:
+            LockedError: Where another process has taken the sweep meanwhile.
+            StoreError: Where it can't be written.
         """
+        self.check_held(record.sweep_id)
         sweep = self._sweeps.get(record.sweep_id)
         if sweep is not None:
             plan = self.path / sweep.sweep_id / "sweep.json"
@@ -131,7 +141,7 @@ class Store:
         """What a sweep said at its end; None where it came to none, or that can't be read."""
         try:
             return read_file(self.path / sweep_id / "end.json", SweepEnd)
-        except BrokenFileError:
+        except (BrokenFileError, UnreachableError):
             return None
 
     def write_roofs(self, roofs: Roofs) -> Path:
@@ -211,12 +221,38 @@ class Store:
                 read_into(found, path, Record, problems, content)
                 yield from found
 
+    def known(self, sweep_id: str) -> Iterator[Record]:
+        """What was measured, never all of it in memory; what can't be used was not.
+
+        Raises:
+            UnreachableError: At the end, where something could not be read: it may be a record.
+        """
+        problems: list[Problem] = []
+        yield from self.iterate(sweep_id, problems)
+        for problem in problems:
+            if problem.is_unread:
+                raise UnreachableError(errno.EIO, f"'{problem.path}': {problem.reason}")
+
     def read_cases(self, sweep_id: str, case_ids: Iterable[str]) -> list[Record]:
-        """Some records of a sweep; what is not there or can't be used is left out."""
+        """Some records of a sweep; what is not there or can't be used is left out.
+
+        Raises:
+            UnreachableError: Where an address does not tell.
+        """
         found: list[Record] = []
         for case_id in case_ids:
-            read_into(found, self.case_path(sweep_id, case_id), Record, [])
+            with suppress(BrokenFileError):
+                found.append(read_file(self.case_path(sweep_id, case_id), Record))
         return found
+
+    def check_held(self, sweep_id: str) -> None:
+        """LockedError where another process has taken the lock that this one held."""
+        held = self._held.get(sweep_id)
+        if held is not None and held.is_lost:
+            raise LockedError(
+                f"Another process has taken over sweep {sweep_id} in '{self.path}', where nothing "
+                "was heard of this one for long: wait for it, and type the same command again."
+            )
 
     @contextmanager
     def lock(self, sweep_id: str) -> Iterator[list[Path]]:
@@ -232,7 +268,7 @@ class Store:
                 path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as held:
             try:
-                held.enter_context(holding(path))
+                self._held[sweep_id] = held.enter_context(holding(path))
             except BlockingIOError as error:
                 who = f" ({one_line(error)})" if is_remote(path) else ""
                 raise LockedError(
@@ -280,7 +316,8 @@ def case_files(folder: Path, problems: list[Problem]) -> list[Path]:
     except failures(folder) as error:
         if is_absent(folder, error):
             return []
-        problems.append(Problem(folder, f"it can't be listed: {one_line(error)}"))
+        reason = f"it can't be listed: {one_line(error)}"
+        problems.append(Problem(folder, reason, is_unread=True))
         return []
 
 
@@ -300,10 +337,17 @@ def read_into(
         target.append(read_file(path, form, content))
     except BrokenFileError as error:
         problems.append(Problem(path, str(error)))
+    except UnreachableError as error:
+        problems.append(Problem(path, f"it can't be read: {one_line(error)}", is_unread=True))
 
 
 def read_file(path: Path, form: type[Form], content: bytes | Exception | None = None) -> Form:
-    """Read one JSON file strictly; BrokenFileError says what is wrong with it."""
+    """Read one JSON file strictly.
+
+    Raises:
+        BrokenFileError: Says what is wrong with it.
+        UnreachableError: Where an address does not give it, which may have it all the same.
+    """
     try:
         text = (read_regular(path) if content is None else whole(content)).decode()
     except BrokenFileError:
@@ -311,6 +355,8 @@ def read_file(path: Path, form: type[Form], content: bytes | Exception | None = 
     except UnicodeDecodeError as error:
         raise BrokenFileError("it is not UTF-8 text") from error
     except failures(path) as error:
+        if is_remote(path) and not isinstance(error, FileNotFoundError):
+            raise UnreachableError(errno.EIO, one_line(error)) from error
         raise BrokenFileError(f"it can't be read: {one_line(error)}") from error
     return parse_file(text, form)
 

@@ -54,7 +54,7 @@ class FleetRun:
         again = retried(options)
         self.statuses: dict[str, Status] = {
             record.case_id: record.status
-            for record in self.store.iterate(sweep.sweep_id, [])
+            for record in self.store.known(sweep.sweep_id)
             if record.status not in again
         }
         self.scheduler = Scheduler(())
@@ -91,6 +91,7 @@ class FleetRun:
         """Until every job has ended."""
         idle_since = time.monotonic()
         while self.scheduler or self.running:
+            self.store.check_held(self.sweep.sweep_id)  # the nodes write what they measure
             if self.scheduler:
                 self.start_jobs()
             if self.can_go_on():

@@ -7,11 +7,17 @@ from results.merge import CONFLICTS
 from results.schema import RETRIED, STATUSES
 from results.store import to_json
 
-from .indexing import files
+from . import indexing
 
 OTHER_SWEEP = "20260102-030405-abcdef"
 FAILURES = [status for status in RETRIED if status != "not_run"]  # which no record is
 ANSWERS = [status for status in STATUSES if status not in RETRIED]
+
+
+def files(store):
+    """As where a sweep is run, but for its lock."""
+    found = indexing.files(store).items()
+    return {place: content for place, content in found if not place.endswith("/.lock")}
 
 
 def place_of(record):

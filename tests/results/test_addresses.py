@@ -18,6 +18,8 @@ from results.addresses import (
     AddressError,
     exists,
     file_system,
+    holding,
+    is_held,
     is_remote,
     key,
     one_line,
@@ -31,7 +33,10 @@ PROTOCOL = "inhalves"
 
 
 class InHalves(MemoryFileSystem):
-    """Of a kind whose files can be met half written; tells under which names it puts and moves."""
+    """Of a kind whose files can be met half written, and that has true folders, such as sftp.
+
+    Tells under which names it puts and moves.
+    """
 
     protocol = PROTOCOL
     store: ClassVar[dict[str, Any]] = {}  # of all instances, but not of memory://
@@ -44,6 +49,8 @@ class InHalves(MemoryFileSystem):
 
     def pipe_file(self, path, value, mode="overwrite", **kwargs):
         self.told.append(("put", path))
+        if self.protocol == PROTOCOL and not self.isdir(self._parent(path)):
+            raise FileNotFoundError(path)
         super().pipe_file(path, value, mode, **kwargs)
 
     def mv(self, path1, path2, **kwargs):
@@ -83,6 +90,11 @@ def test_what_names_no_protocol_is_a_folder(text):
 
     assert path == Path(text)
     assert not is_remote(path)
+
+
+def test_a_lock_comes_with_its_folder(in_halves):
+    with holding(in_halves / "sweep" / ".lock"):
+        assert is_held(in_halves / "sweep" / ".lock")
 
 
 @pytest.mark.parametrize("protocol", ["file", "local"])

@@ -111,6 +111,29 @@ def test_a_second_holder_of_an_object_is_told_who_holds_it(lock_object):
         pass
 
 
+def test_who_loses_an_object_to_another_knows_it(lock_object, fast):
+    """As a machine that slept for longer than a lock holds."""
+    with holding(lock_object) as held:
+        put_lock(lock_object)
+        wait_until(lambda: held.is_lost)
+
+    assert owner_of(lock_object)["token"] == "another"
+
+
+def test_who_holds_a_lock_has_not_lost_it(lock, fast):
+    with holding(lock) as held:
+        time.sleep(0.05)
+
+        assert not held.is_lost
+
+
+def test_a_lock_that_its_owner_is_just_writing_is_held(lock_object, monkeypatch):
+    lock_object.write_bytes(b'{"token": ')
+    monkeypatch.setattr(addresses.time, "sleep", lambda seconds: put_lock(lock_object))
+    with pytest.raises(BlockingIOError, match=r"^elsewhere, process 7$"), holding(lock_object):
+        pass
+
+
 def test_another_machine_s_lock_is_refused_with_its_name_and_left(lock_object):
     put_lock(lock_object, age_s=STALE_S - 60)
     before = lock_object.read_bytes()

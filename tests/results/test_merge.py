@@ -14,10 +14,9 @@ from results.index import FOLDER, refresh
 from results.merge import Merged, merge
 from results.repair import look_over
 from results.schema import SweepEnd
-from results.store import Store, StoreError
+from results.store import LockedError, Store, StoreError
 
-from .indexing import files
-from .merging import OTHER_SWEEP, place_of, put, set_aside
+from .merging import OTHER_SWEEP, files, place_of, put, set_aside
 
 PEAKS = b'["NVIDIA L4"]\nfp32 = 1\nbf16 = 2\nmemory = 3\n'
 
@@ -106,6 +105,15 @@ def test_what_is_made_anew_or_of_use_to_its_writer_alone_is_left_out(
 
     assert f"{FOLDER}/files.json" in files(source)
     assert files(target) == before
+
+
+def test_a_sweep_that_runs_in_the_target_is_left_alone(store_of, target, sweep, make_record):
+    """What it writes just then must not be overwritten."""
+    source = store_of(make_record())
+    with target.lock(sweep.sweep_id), pytest.raises(LockedError, match=sweep.sweep_id):
+        merge([source], target)
+
+    assert files(target) == {}
 
 
 def test_a_source_is_not_changed(store_of, target, make_record, make_failure):

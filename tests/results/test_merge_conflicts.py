@@ -13,12 +13,12 @@ from results.merge import CONFLICTS, merge
 from results.schema import SweepEnd
 from results.store import StoreError
 
-from .indexing import files
 from .merging import (
     ANSWERS,
     FAILURES,
     OTHER_SWEEP,
     content_of,
+    files,
     place_of,
     put,
     set_aside,
@@ -181,6 +181,24 @@ def test_a_broken_record_of_one_store_alone_comes_as_it_is(store_of, target, mak
     merge([source], target)
 
     assert files(target) == files(source)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("worse", ["half", "rebuilt"])
+def test_the_whole_plan_wins_over_one_that_is_broken_or_was_rebuilt(
+    store_of, target, sweep, make_record, worse, is_first
+):
+    whole, other = store_of(make_record()), store_of(make_record())
+    rebuilt = sweep.model_copy(update={"definition_sha256": "abcdef"})
+    put(
+        other,
+        f"{sweep.sweep_id}/sweep.json",
+        content_of(rebuilt)[: 50 if worse == "half" else None],
+    )
+    merged = merge([other, whole] if is_first else [whole, other], target)
+
+    assert target.read().sweeps == [sweep]
+    assert merged.conflicts == []
 
 
 @pytest.mark.parametrize(

@@ -257,13 +257,22 @@ def test_of_a_rebuilt_plans_definition_the_digits_of_its_id_are_known(full, fold
     assert sweep.sweep_id.endswith("-abcdef")
 
 
-def test_records_of_two_plans_make_none(full, folder, make_record, environment):
-    other = environment.model_copy(update={"hostname": "other"})
+def test_records_of_two_states_of_the_software_make_no_plan(full, folder, make_record, environment):
+    other = environment.model_copy(update={"torch": "2.12.0"})
     full.write_record(make_record(batch_size=2, environment=other))
     (folder / "sweep.json").unlink()
 
-    assert "can't be rebuilt from records that share no plan and machine" in next(repair(full))
+    assert "can't be rebuilt from records that share no plan and software" in next(repair(full))
     assert not (folder / "sweep.json").exists()
+
+
+def test_records_of_all_machines_of_a_fleet_make_a_plan(full, folder, make_record, environment):
+    other = environment.model_copy(update={"hostname": "other", "gpus": (), "driver": None})
+    full.write_record(make_record(batch_size=2, environment=other))
+    (folder / "sweep.json").unlink()
+
+    assert f"rebuilt {folder / 'sweep.json'} from " in next(repair(full))
+    assert full.read().problems == []
 
 
 def test_a_sweep_of_which_nothing_is_left_is_none_any_more(full, folder):

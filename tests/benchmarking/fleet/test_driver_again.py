@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
-from benchmarking.fleet.driver import MOST_LOSSES
+from benchmarking.fleet.driver import MOST_LOSSES, run_on_fleet
 from benchmarking.fleet.jobs import Arrived, CaseBegan, JobEnded
 from benchmarking.planning import definition_sha256
-from benchmarking.runner import Options
+from benchmarking.runner import Options, Setting
+from results.addresses import UnreachableError
+from results.store import Store
 
 L4 = "NVIDIA L4"
 POWER = "the power was cut"
@@ -281,6 +284,36 @@ def test_a_sweep_over_kinds_goes_on_wherever_it_is_typed(
     ids = {definition_sha256(cases, make_plan(), where) for where in (here, there)}
 
     assert (len(ids) == 1) == goes_on
+
+
+@pytest.mark.parametrize("ending", ["/sweep.json", "/cases"])
+def test_a_sweep_that_can_not_be_read_just_now_is_not_begun_anew(
+    cases, environment, make_plan, scripted_fleet, measures, make_watcher, ending
+):
+    """As where an object store does not answer for a moment."""
+    store = Store(f"memory://{ending.strip('/')}-just-now")
+    setting = Setting(environment, store, None, make_watcher(), "sam-bench sweep")
+    run_on_fleet(cases, make_plan(), setting, scripted_fleet(measures, [L4]), Options())
+    fleet = scripted_fleet(measures, [L4])
+    with pytest.MonkeyPatch.context() as patch:
+        for step in ("_open", "ls", "cat_file"):
+            patch.setattr(MemoryFileSystem, step, failing(getattr(MemoryFileSystem, step), ending))
+        with pytest.raises(UnreachableError, match="no answer"):
+            run_on_fleet(cases, make_plan(), setting, fleet, Options())
+
+    assert fleet.started == []
+    assert len(store.sweep_ids()) == 1
+
+
+def failing(true, ending):
+    """A way to read that fails for files whose names end so."""
+
+    def call(files, path, *arguments, **options):
+        if path.endswith(ending):
+            raise TimeoutError("no answer")
+        return true(files, path, *arguments, **options)
+
+    return call
 
 
 def test_fresh_makes_a_new_sweep_of_all_cases(run):
