@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from benchmarking.cli import main
+from benchmarking.commands.terminal import EXIT_FAILED_CASES
 from benchmarking.settings import parse_sweep, read_config
 
 FOLDER = Path(__file__).parents[1] / "examples" / "fleet"
@@ -27,6 +28,7 @@ def documents(name):
 def typed(script, *arguments, **variables):
     """The words of each sam-bench that a script types."""
     script = script.replace('"$RUNNER_TEMP/venv/bin/sam-bench"', "sam-bench")
+    script = script.replace("exec sam-bench", "sam-bench")
     done = subprocess.run(
         ["bash", "-c", STAND_IN + script, "script", *arguments], capture_output=True, text=True,
         check=True, cwd=FOLDER.parents[1], env=os.environ | variables,
@@ -139,3 +141,40 @@ def test_a_script_without_its_argument_says_what_it_lacks(path):
 @pytest.mark.parametrize("path", SHELL, ids=lambda path: path.name)
 def test_a_script_can_be_started(path):
     assert os.access(path, os.X_OK)
+
+
+@pytest.mark.parametrize(
+    ("codes", "tries", "code"),
+    [([0], 1, 0), ([5], 1, 0), ([2, 2, 0], 3, 0), ([2] * 5, 5, 2), ([130], 1, 130), ([1], 1, 1)],
+    ids=["well", "some cases failed", "locked for a while", "locked", "stopped", "a defect"],
+)
+def test_skypilot_waits_for_a_lock_and_for_nothing_else(codes, tries, code, tmp_path):
+    (task,) = documents("skypilot.yaml")
+    answers = " ".join(map(str, codes))
+    stand_in = (
+        f"answers=({answers})\nsleep() {{ :; }}\n"
+        'sam-bench() { echo measured; set -- "${answers[0]}"; answers=("${answers[@]:1}"); '
+        'return "$1"; }\n'
+    )
+    done = subprocess.run(
+        ["bash", "-c", stand_in + task["run"]], capture_output=True, text=True, check=False,
+        env=os.environ | task["envs"],
+    )  # fmt: skip
+
+    assert (done.returncode, done.stdout.count("measured")) == (code, tries)
+
+
+def test_kubernetes_tries_a_shard_whose_cases_failed_no_second_time():
+    (job,) = [each for each in documents("kubernetes-job.yaml") if each["kind"] == "Job"]
+    (rule,) = job["spec"]["podFailurePolicy"]["rules"]
+
+    assert rule["action"] == "FailIndex"
+    assert rule["onExitCodes"]["values"] == [EXIT_FAILED_CASES]
+
+
+def test_what_kubernetes_starts_hears_of_its_end():
+    """A shell that stays would be told in its place."""
+    (job,) = [each for each in documents("kubernetes-job.yaml") if each["kind"] == "Job"]
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+
+    assert container["args"][0].startswith("exec sam-bench ")
