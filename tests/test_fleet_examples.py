@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,13 @@ from benchmarking.settings import parse_sweep, read_config
 
 FOLDER = Path(__file__).parents[1] / "examples" / "fleet"
 SHELL = sorted(FOLDER.glob("*.sh"))
+SCHEMAS = {  # of the services themselves, as check-jsonschema brings them
+    "fleet/github-matrix.yml": "vendor.github-workflows",
+    "ci/github-comment.yml": "vendor.github-workflows",
+    "ci/github-facts.yml": "vendor.github-workflows",
+    "ci/github-gate.yml": "vendor.github-workflows",
+    "ci/gitlab-ci.yml": "vendor.gitlab-ci",
+}
 # A shell that runs a script up to its sam-bench, of which it prints the words.
 STAND_IN = 'sam-bench() { printf "%s\\n" "$(printf "%q " "$@")"; }\nexport -f sam-bench\n'
 
@@ -114,6 +122,20 @@ def test_the_github_recipe_runs_only_pinned_actions_with_no_rights_to_write():
 
     assert workflow["permissions"] == {"contents": "read"}
     assert len(re.findall(r"uses: \S+@[0-9a-f]{40}  # v", text)) == text.count("uses:")
+
+
+@pytest.mark.parametrize(("name", "schema"), SCHEMAS.items(), ids=SCHEMAS)
+def test_a_recipe_for_a_ci_is_as_its_service_wants_it(name, schema):
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema]
+    done = subprocess.run([*command, FOLDER.parent / name], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_recipe_for_a_ci_is_held_against_a_schema():
+    found = {path.relative_to(FOLDER.parent).as_posix() for path in FOLDER.parent.rglob("*.yml")}
+
+    assert found == set(SCHEMAS)
 
 
 def test_the_sweep_of_all_recipes_can_be_read():
