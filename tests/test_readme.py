@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shlex
 import shutil
@@ -18,6 +19,7 @@ from urllib.request import urlopen
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from benchmarking.cli import main
 from benchmarking.commands.baseline import baseline
@@ -26,6 +28,7 @@ from benchmarking.inputs import SAMPLE_IMAGES
 from sam.configs import MODELS, OfficialCheckpoint
 
 ROOT = Path(__file__).parents[1]
+SAM_BENCH = str(Path(sys.executable).with_name("sam-bench"))
 README = (ROOT / "README.md").read_text()
 COMMANDS = [
     line.split("  #")[0].strip()
@@ -37,22 +40,8 @@ NEEDS_NETWORK = "sam-bench download vit_b"
 STAYS_OPEN = "sam-bench dashboard demo"
 JUDGES = "sam-bench compare --ab main . -m vit_b -b 1,8"  # for an hour; a small one is tested
 OWN_TESTS = (NEEDS_NETWORK, STAYS_OPEN, JUDGES)
-# As the program, but a quick sweep warms up and measures for a moment, and quickstart takes small
-# images: that a command works depends on neither.
-HASTY = """
-import sys
-from benchmarking import settings, sweep
-from benchmarking.cli import main
-
-parse_sweep = settings.parse_sweep
-sweep.QUICK |= {
-    "warmup_s": 0.0, "warmup_forwards": 1, "warmup_cap_s": 0.2, "min_timed_s": 0.0,
-    "max_timed_s": 0.2, "min_forwards": 2, "min_slow_forwards": 2, "module_forwards": 2,
-}
-if sys.argv[1:] == ["quickstart"]:
-    settings.parse_sweep = lambda asked, quick: parse_sweep(asked | {"image_size": "64"}, quick)
-sys.exit(main())
-"""
+HASTY = ROOT / "tests" / "hasty.py"  # stands for the program in what would take long
+LONG = ("quickstart", "plan", "sweep", "doctor --", "capacity", "demo", "masks", "onnx", "check")
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +49,11 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
     (folder / "photographs").mkdir()
     for name in ("chelsea.jpg", "rocket.jpg"):
-        shutil.copy(SAMPLE_IMAGES / name, folder / "photographs")
+        with Image.open(SAMPLE_IMAGES / name) as photograph:
+            photograph.resize((120, 80)).save(folder / "photographs" / name)
     shutil.copytree(ROOT / "examples", folder / "examples")
+    (folder / "path").mkdir()
+    shutil.copy(HASTY, folder / "path")
     return folder
 
 
@@ -77,18 +69,19 @@ def test_a_make_command_of_the_readme_has_its_target(command):
     [line for line in COMMANDS if line.startswith("sam-bench ") and line not in OWN_TESTS],
 )
 def test_a_command_of_the_readme_works(command, folder):
-    program = Path(sys.executable).with_name("sam-bench")
-    is_quick = "--quick" in command or command == "sam-bench quickstart"
-    start = [sys.executable, "-c", HASTY] if is_quick else [str(program)]
+    is_long = command.removeprefix("sam-bench ").startswith(LONG)
+    start = [sys.executable, "-P", "-m", HASTY.stem] if is_long else [SAM_BENCH]
     typed = [*start, *shlex.split(command)[1:]]
-    answer = subprocess.run(typed, cwd=folder, capture_output=True, text=True, timeout=600)
+    here = {**os.environ, "PYTHONPATH": str(folder / "path")}
+    answer = subprocess.run(
+        typed, cwd=folder, env=here, capture_output=True, text=True, timeout=600
+    )
 
     assert answer.returncode == 0, answer.stderr
 
 
 def test_the_dashboard_of_the_readme_shows_the_demonstration(folder):
-    program = str(Path(sys.executable).with_name("sam-bench"))
-    typed = [program, *shlex.split(STAYS_OPEN)[1:], "--port", "0"]
+    typed = [SAM_BENCH, *shlex.split(STAYS_OPEN)[1:], "--port", "0"]
     with subprocess.Popen(typed, cwd=folder, stdout=subprocess.PIPE, text=True) as pages:
         try:
             address = pages.stdout.readline().split(" at ")[1].split()[0]

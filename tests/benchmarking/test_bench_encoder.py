@@ -29,7 +29,7 @@ def answer(tmp_path_factory):
     """Of a true ViT-B, in eight bits and beside upstream in bf16."""
     store = tmp_path_factory.mktemp("bench") / "runs"
     said = bench(
-        "--image-size", "32", "--batch-size", "1,2", "--precision", "bf16,int8", "--rounds", "6",
+        "--image-size", "32", "--batch-size", "1,2", "--precision", "bf16,int8", "--rounds", "2",
         "--encoder", ENCODERS, "--store", str(store),
     )  # fmt: skip
     assert said.returncode == 0, said.stderr

@@ -7,8 +7,10 @@ import shutil
 import sysconfig
 import tempfile
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnxruntime
 import pytest
@@ -27,11 +29,13 @@ from benchmarking.execution import (
 from benchmarking.precision import PRECISIONS
 from benchmarking.sweep import unsupported_reason
 from sam.attention import ATTENTION
-from sam.build import build_sam_model
+from sam.build import allocate_sam, build_sam_model, fill_random
+from sam.configs import MODELS
 
 # What each execution of the whole encoder asks of torch.compile, and those that replay graphs.
 MODES = {"compile": None, "cudagraphs": "reduce-overhead", "max-autotune": "max-autotune"}
 GRAPHED = ("cudagraphs", "max-autotune")
+SMALL = replace(MODELS["tiny"], depth=2, global_blocks=(1,))  # one block of each kind
 
 
 @pytest.fixture(autouse=True)
@@ -64,22 +68,63 @@ def distance(encoder, forward, batch_size=2):
     return float((found - expected).norm() / expected.norm())
 
 
+def build_encoder(attention="reference"):
+    model = allocate_sam(SMALL, 64, attention)
+    fill_random(model, seed=0)
+    return model.image_encoder
+
+
 @pytest.fixture(scope="module")
 def encoder():
-    return build_sam_model("tiny", image_size=64).image_encoder
+    return build_encoder()
+
+
+@pytest.fixture(scope="module")
+def exported(encoder, tmp_path_factory):
+    """The encoder by onnxruntime, exported once: its forward, the module that was given, and what
+    was seen meanwhile and afterwards.
+    """
+    folder, own, threads, during = tmp_path_factory.mktemp("exported"), deepcopy(encoder), [], []
+    session = onnxruntime.InferenceSession
+
+    def spying(path, options, **others):
+        threads.append(options.intra_op_num_threads)
+        during.append((list(folder.iterdir()), [path.parent]))
+        return session(path, options, **others)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxruntime, "InferenceSession", spying)
+        patch.setattr(tempfile, "tempdir", str(folder))
+        forward = EXECUTIONS["onnxruntime"].prepare(own)
+    return SimpleNamespace(
+        forward=forward, own=own, threads=threads, during=during, left=list(folder.iterdir())
+    )
+
+
+@pytest.fixture
+def prepare(encoder, exported):
+    """Function of an execution's name: what it makes of an encoder, and the encoder."""
+
+    def made(name):
+        if name == "onnxruntime":
+            return exported.forward, exported.own
+        own = deepcopy(encoder)
+        return EXECUTIONS[name].prepare(own), own
+
+    return made
 
 
 @pytest.mark.parametrize("name", EXECUTIONS)
-def test_an_execution_computes_what_eager_does(encoder, name):
+def test_an_execution_computes_what_eager_does(encoder, prepare, name):
     if name not in ("eager", "onnxruntime") and not can_build():
         pytest.skip("torch.compile on a CPU needs g++ and Python.h")
 
-    assert distance(encoder, EXECUTIONS[name].prepare(deepcopy(encoder))) <= 1e-4
+    assert distance(encoder, prepare(name)[0]) <= 1e-4
 
 
 @pytest.mark.parametrize("attention", ATTENTION)
 def test_the_encoder_compiles_in_one_piece(captured_only, attention):
-    encoder = build_sam_model("tiny", image_size=64, attention=attention).image_encoder
+    encoder = build_encoder(attention)
     with torch.inference_mode():
         prepare_compiled(encoder)(torch.randn(1, 3, 64, 64))
 
@@ -105,8 +150,8 @@ def test_each_kind_of_block_is_compiled_once(captured_only, attention):
     assert counters["stats"]["unique_graphs"] == 4  # patches, windows, the whole grid, the neck
 
 
-def test_blocks_that_are_compiled_call_their_hooks(captured_only, encoder):
-    encoder = deepcopy(encoder)
+def test_blocks_that_are_compiled_call_their_hooks(captured_only):
+    encoder = build_sam_model("tiny", image_size=64).image_encoder
     forward = prepare_regional(encoder)
     called = []
     for name, block in encoder.blocks.named_children():
@@ -137,11 +182,10 @@ def test_what_can_not_be_compiled_whole_is_an_error(captured_only):
 
 
 @pytest.mark.parametrize("name", EXECUTIONS)
-def test_a_module_that_runs_as_it_is_can_be_hooked(encoder, name):
-    own = deepcopy(encoder)
-    runs_as_it_is = EXECUTIONS[name].prepare(own) is own
+def test_a_module_that_runs_as_it_is_can_be_hooked(prepare, name):
+    forward, own = prepare(name)
 
-    assert runs_as_it_is == (EXECUTIONS[name].hides_modules is None)
+    assert (forward is own) == (EXECUTIONS[name].hides_modules is None)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -216,47 +260,31 @@ def test_cudagraphs_are_run_on_a_gpu_in_every_precision(precision):
 # onnxruntime
 
 
-@pytest.fixture(scope="module")
-def by_onnxruntime(encoder):
-    return prepare_onnxruntime(encoder)
-
-
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
-def test_onnxruntime_runs_any_batch(encoder, by_onnxruntime, batch_size):
-    assert distance(encoder, by_onnxruntime, batch_size) <= 1e-4
+def test_onnxruntime_runs_any_batch(encoder, exported, batch_size):
+    assert distance(encoder, exported.forward, batch_size) <= 1e-4
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "fold+tiled"])
 def test_onnxruntime_runs_every_attention(attention):
-    encoder = build_sam_model("tiny", image_size=64, attention=attention).image_encoder
+    encoder = build_encoder(attention)
 
     assert distance(encoder, prepare_onnxruntime(encoder)) <= 1e-4
 
 
-def test_embeddings_by_onnxruntime_are_not_those_of_the_call_before(by_onnxruntime):
-    first, second = (by_onnxruntime(torch.full((1, 3, 64, 64), value)) for value in (0.0, 1.0))
+def test_embeddings_by_onnxruntime_are_not_those_of_the_call_before(exported):
+    first, second = (exported.forward(torch.full((1, 3, 64, 64), value)) for value in (0.0, 1.0))
 
     assert not torch.equal(first, second)
 
 
-def test_onnxruntime_leaves_no_file_and_has_as_many_threads_as_torch(
-    encoder, tmp_path, monkeypatch
-):
-    threads = []
-    session = onnxruntime.InferenceSession
+def test_onnxruntime_leaves_no_file_and_has_as_many_threads_as_torch(encoder, exported):
+    ((found, expected),) = exported.during
 
-    def spying(path, options, **others):
-        threads.append(options.intra_op_num_threads)
-        assert list(tmp_path.iterdir()) == [path.parent]
-        return session(path, options, **others)
-
-    monkeypatch.setattr(onnxruntime, "InferenceSession", spying)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    forward = prepare_onnxruntime(encoder)
-
-    assert list(tmp_path.iterdir()) == []
-    assert threads == [torch.get_num_threads()]
-    assert distance(encoder, forward) <= 1e-4
+    assert found == expected
+    assert exported.left == []
+    assert exported.threads == [torch.get_num_threads()]
+    assert distance(encoder, exported.forward) <= 1e-4
 
 
 def test_onnxruntime_is_run_on_a_cpu_in_fp32():

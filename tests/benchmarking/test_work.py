@@ -269,13 +269,15 @@ def merged(make_plan):
     return make
 
 
-@pytest.mark.parametrize("batch_size", [1, 3])
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("attention", ["reference", "fold"])
 @pytest.mark.parametrize(
-    ("model", "image_size"),
-    [*((model, 1024) for model in MODELS), *(("tiny", size) for size in (16, 64, 224, 240, 448))],
+    ("model", "image_size", "precision", "batch_size"),
+    [
+        *((model, 1024, *least) for model in MODELS for least in (("fp32", 1), ("int8", 3))),
+        *(("tiny", 64, precision, size) for precision in PRECISIONS for size in (1, 3)),
+        *(("tiny", size, "bf16", 3) for size in (16, 224, 240, 448)),
+    ],
 )
+@pytest.mark.parametrize("attention", ["reference", "fold"])
 def test_least_bytes_of_every_module_are_those_of_the_true_one(
     works, model, image_size, attention, precision, batch_size
 ):
@@ -297,8 +299,10 @@ def test_fused_attention_moves_less_than_attention_step_by_step(works, merged, p
     assert fused.moved_bytes < steps.moved_bytes
 
 
-@pytest.mark.parametrize("image_size", [64, 256, 1024])
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    ("precision", "image_size"),
+    [*((name, 64) for name in PRECISIONS), ("bf16", 256), ("fp32", 1024)],
+)
 @pytest.mark.parametrize("attention", ATTENTION)
 def test_no_module_moves_less_than_its_least(works, merged, attention, precision, image_size):
     case, modules, images = works("tiny", attention, precision, image_size, batch_size=2)

@@ -5,6 +5,7 @@ Every seed is fixed.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 
@@ -42,6 +43,12 @@ def slowed(name, effect, cells=CELLS):
     return found
 
 
+@functools.cache
+def judged_slowed(name, effect):
+    """The verdicts of each of these suites."""
+    return [judged(suite) for suite in slowed(name, effect)]
+
+
 def mixed(seed, cells=8, pairs=30):
     """A suite of cells that are slower, faster or the same, in all noises together."""
     random = np.random.default_rng(seed)
@@ -64,7 +71,7 @@ def test_fewer_than_one_suite_in_a_hundred_of_equal_sides_has_a_false_alarm(name
 @pytest.mark.parametrize("effect", [0.05, 0.1])
 @pytest.mark.parametrize("name", NOISES)
 def test_a_change_that_matters_is_found_nine_times_in_ten(name, effect):
-    found = sum(judged(suite)[0] == "REGRESSED" for suite in slowed(name, effect))
+    found = sum(suite[0] == "REGRESSED" for suite in judged_slowed(name, effect))
 
     assert found >= 0.9 * SLOWED_SUITES
 
@@ -78,7 +85,7 @@ def test_a_change_below_what_is_reported_is_seldom_a_regression(name):
 
 @pytest.mark.parametrize("name", NOISES)
 def test_a_slower_cell_makes_no_other_one_slower(name):
-    alarms = sum("REGRESSED" in judged(suite)[1:] for suite in slowed(name, 0.1))
+    alarms = sum("REGRESSED" in suite[1:] for suite in judged_slowed(name, 0.1))
 
     assert alarms <= 0.02 * SLOWED_SUITES
 

@@ -272,6 +272,7 @@ def test_a_lock_is_free_afterwards_and_leaves_nothing(store, sweep):
 def test_a_lock_whose_holder_died_is_taken_over(store, sweep, monkeypatch):
     monkeypatch.setattr(addresses, "SETTLE_S", 0.01)
     monkeypatch.setattr(addresses, "STALE_S", 60.0)
+    monkeypatch.setattr(addresses, "WATCH_S", 0.01)
     write_file(
         store.path / sweep.sweep_id / ".lock",
         b'{"token": "a", "host": "elsewhere", "pid": 7, "at": 1e9}',

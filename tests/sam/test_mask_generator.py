@@ -97,8 +97,16 @@ def assert_same(found, wanted, least=5):
         np.testing.assert_equal(ours | {"predicted_iou": 0}, theirs | {"predicted_iou": 0})
 
 
-@pytest.mark.parametrize("name", SIZES)
-@pytest.mark.parametrize("case", CASES)
+# All of the smaller photograph; of the larger, what a size can change.
+@pytest.mark.parametrize(
+    ("case", "name"),
+    [
+        *((case, "rocket") for case in CASES),
+        *((case, "coffee") for case in CASES if "layers" in case or "crops" in case),
+        ("the whole image", "coffee"),
+        ("small regions", "coffee"),
+    ],
+)
 def test_records_equal_upstreams(case, name, make_both):
     ours, theirs = make_both(**CASES[case])
 

@@ -21,7 +21,7 @@ from torch import nn
 class Block(nn.Module):
     def __init__(self):
         super().__init__()
-        self.convolution = nn.Conv2d(32, 32, 3, padding=1)
+        self.convolution = nn.Conv2d(8, 8, 3, padding=1)
 
     def forward(self, images):
         for _ in range({times}):
@@ -31,7 +31,7 @@ class Block(nn.Module):
 class Encoder(nn.Module):
     def __init__(self):
         super().__init__()
-        self.patch_embed = nn.Conv2d(3, 32, 3, padding=1)
+        self.patch_embed = nn.Conv2d(3, 8, 3, padding=1)
         self.blocks = nn.ModuleList([Block(), Block()])
 
     def forward(self, images):
@@ -45,7 +45,8 @@ def make():
 """
 SETTINGS = (
     "--encoder slow:make -b 1 -s 64 --input noise --device cpu --pairs 7 --smallest 10% "
-    "--warmup-s 0.05 --max-timed-s 0.2 --min-timed-s 0.05 --min-forwards 6 --module-forwards 3"
+    "--warmup-s 0.05 --warmup-cap-s 0.2 --max-timed-s 0.2 --min-timed-s 0.05 --min-forwards 6 "
+    "--module-forwards 3"
 )
 
 

@@ -29,6 +29,7 @@ FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--enable-unsafe-swiftshader",
 )  # fmt: skip
+EMPTY = "/assets/style.css"  # of the same site: for another, even about:blank, compiled scripts go
 
 expect.set_options(timeout=PATIENCE_S * 1e3)
 
@@ -108,9 +109,34 @@ def good_record(shown_store):
     return next(record for record in shown_store.read().records if record.status == "ok")
 
 
+@pytest.fixture(scope="session")
+def context(browser, browser_context_args):
+    """One for all tests: with the pages' scripts compiled already, they load twice as fast."""
+    with browser.new_context(**browser_context_args) as context:
+        yield context
+
+
+@pytest.fixture(scope="session")
+def tab(context):
+    return context.new_page()
+
+
+@pytest.fixture
+def page(tab):
+    """The tab as if it were new; whatever a test leaves there is gone after it."""
+    size = tab.viewport_size
+    yield tab
+    tab.goto(EMPTY)
+    tab.evaluate("localStorage.clear(); sessionStorage.clear()")
+    tab.mouse.move(0, 0)
+    tab.set_viewport_size(size)
+    tab.context.clear_permissions()
+
+
 @pytest.fixture
 def look(page):
     """A page, and what a person sees and does there."""
     seen = Look(page)
     yield seen
+    seen.leave()
     assert not seen.troubles, "\n".join(seen.troubles)

@@ -65,13 +65,22 @@ class Look:
         self.asked: list[str] = []  # addresses of all requests
         self._questions = 0  # to the server
         self._open = 0  # of these without an answer
-        page.on("console", self._hear)
-        page.on("pageerror", lambda error: self.troubles.append(f"error: {error}"))
-        page.on("dialog", self._dismiss)
-        page.on("request", self._ask)
-        page.on("requestfinished", self._answered)
-        page.on("requestfailed", self._answered)
-        page.on("response", self._take)
+        self._heard = {
+            "console": self._hear,
+            "pageerror": lambda error: self.troubles.append(f"error: {error}"),
+            "dialog": self._dismiss,
+            "request": self._ask,
+            "requestfinished": self._answered,
+            "requestfailed": self._answered,
+            "response": self._take,
+        }
+        for event, hear in self._heard.items():
+            page.on(event, hear)
+
+    def leave(self) -> None:
+        """Observe the page no longer: others will."""
+        for event, hear in self._heard.items():
+            self.page.remove_listener(event, hear)
 
     def _hear(self, message) -> None:
         # Plotly's warnings are traces of that name.

@@ -14,8 +14,8 @@ TYPED = {"prices": ("NVIDIA H200=1", "NVIDIA H200=2")}
 
 @pytest.mark.parametrize("address", CHOOSING)
 def test_each_choice_of_a_page_changes_the_address_and_the_picture(look, address):
+    look.open(address)
     for name in PAGES[address.partition("?")[0]].options:
-        look.open(address)
         pictures = []
         for at in (0, 1):
             if name in TYPED:

@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 from dashboards.offline import REPORTED
 
 from .conftest import SAM_BENCH
+from .looking import Look
 
 
 @pytest.fixture(scope="session")
@@ -21,14 +22,17 @@ def report_file(shown_store, tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def opened(look, report_file):
+@pytest.fixture(scope="module")
+def opened(context, report_file):
     """With all figures drawn, which is when they come near."""
+    look = Look(context.new_page())
     look.page.goto(report_file.as_uri())
     for place in look.page.locator(".plot").all():
         place.scroll_into_view_if_needed()
         expect(place.locator(".main-svg").first).to_be_visible()
-    return look
+    yield look
+    look.page.close()
+    assert not look.troubles, "\n".join(look.troubles)
 
 
 def test_it_draws_its_figures_and_asks_nobody(opened, report_file):
