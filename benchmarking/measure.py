@@ -244,8 +244,11 @@ def flops_pass(
 
 def try_work(case: Case, plan: TimingPlan, rig: Rig) -> tuple[dict[str, Work], dict[str, str]]:
     """The work of each timed module in one forward; or why it can't be told of another encoder."""
+    key = (case.batch_size, plan.module_depth, plan.module_pattern)
     try:
-        return case_work(case, plan, rig.encoder, rig.dtype), {}
+        if key not in rig.works:  # counting takes a moment, and two passes ask
+            rig.works[key] = case_work(case, plan, rig.encoder, rig.dtype)
+        return rig.works[key], {}
     except Exception as error:
         if case.model in MODELS:
             raise

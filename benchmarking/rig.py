@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hooks import Clock, MemoryMeter, clock_for, meter_for
-from results.schema import Case, TimingPlan
+from results.schema import Case, TimingPlan, Work
 from sam.attention import split_attention
 from sam.build import allocate_sam, fill_random
 from sam.checkpoints import fit_state_dict, read_weights
@@ -52,6 +52,7 @@ class Rig:
     references: What outputs are compared with, by input.
     first_embeddings: The first image's, as the first batch size gave it, by input.
     timer_test_s: What the clock makes of known delays, each twice the one before.
+    works: Of the modules that are timed, in a forward of so many images.
     trace: The last case's Chrome trace, gzipped.
     """
 
@@ -68,6 +69,7 @@ class Rig:
     timer_test_s: tuple[float, ...]
     first_embeddings: dict[str, Tensor] = field(default_factory=dict)
     references: dict[str, Reference] = field(default_factory=dict)
+    works: dict[tuple[object, ...], dict[str, Work]] = field(default_factory=dict)
     trace: bytes | None = None
 
 

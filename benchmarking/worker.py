@@ -6,6 +6,7 @@ It is the only part of a sweep that loads torch. Whatever else prints to stdout 
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -42,6 +43,7 @@ def serve(say: Callable[[Stage | Refusal | Outcome], None]) -> None:
     from . import measure  # noqa: F401  loads libraries before a case may limit this one's memory
     from .rig import build_rig  # loads torch
 
+    gc.freeze()  # else every pass looks first whether all that torch has loaded is garbage
     say(Stage(name="ready"))
     rig = None  # for one family of cases: the launcher takes another worker for the next
     for line in sys.stdin:

@@ -22,13 +22,11 @@ def interval_rank(n: int, confidence: float = CONFIDENCE) -> int | None:
 
     The number of samples below the median is binomial(n, 1/2), whatever the distribution.
     """
-    from scipy import stats  # here, since it takes as long to load as all else together
+    from scipy import special  # of which scipy.stats takes three times as long to load
 
-    tail = (1 - confidence) / 2
-    rank = int(stats.binom.ppf(tail, n, 0.5))  # the most samples to leave out on each side
-    while rank > 0 and stats.binom.cdf(rank - 1, n, 0.5) > tail:
-        rank -= 1
-    return rank - 1 if rank > 0 else None
+    below = special.bdtr(np.arange(n), n, 0.5)  # chance of so many below, or fewer
+    rank = int(np.searchsorted(below, (1 - confidence) / 2, side="right"))
+    return rank - 1 if rank > 0 else None  # the most samples to leave out on each side
 
 
 def median_interval(samples: ArrayLike) -> tuple[float, float]:
