@@ -21,6 +21,7 @@ from results.addresses import one_line
 from results.schema import Environment
 
 from ..mistakes import SweepError, quoted
+from ..sweep import CPU
 from .jobs import Arrived, Event, JobEnded, Refused, Slot, Stoppable, Task, run_to_end
 
 KIND = "ray.io/accelerator-type"
@@ -153,7 +154,7 @@ class RayFleet:
         for events, _ in stuck:
             self.ray.cancel(events)
         return [
-            (self._forget(events), JobEnded(lost=f"no node with {kind} is left"))
+            (self._forget(events), JobEnded(lost=f"no node with {kind or CPU} is left"))
             for events, kind in stuck
         ]
 
