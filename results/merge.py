@@ -85,21 +85,23 @@ def absolute(path: Path) -> Path:
 
 def files_of(root: Path) -> Iterator[str]:
     """Where a store's files lie below it; plans before their cases, so that a reader knows them."""
-    places = listed(root) if is_remote(root) else walked(root)
-    for place in places:
-        # Those are made anew from the records, or of use to nobody but their writer.
-        if not any(part.startswith(".") for part in place.split("/")):
-            yield place
+    return listed(root) if is_remote(root) else walked(root)
 
 
-def listed(root: Path) -> list[str]:
+def is_left_out(name: str) -> bool:
+    """Whether a file or folder is made anew from the records, or of use to its writer alone."""
+    return name.startswith(".")
+
+
+def listed(root: Path) -> Iterator[str]:
     """All files of an address, in one listing."""
     try:
         found = file_system(root).find(key(root))
     except Exception as error:
         raise StoreError(f"'{root}' can't be listed: {one_line(error)}.") from error
     places = [name.removeprefix(key(root)).strip("/") for name in found]
-    return sorted(places, key=lambda place: (place.split("/")[0], place.count("/"), place))
+    places.sort(key=lambda place: (place.split("/")[0], place.count("/"), place))
+    return (place for place in places if not any(map(is_left_out, place.split("/"))))
 
 
 def walked(folder: Path, below: str = "") -> Iterator[str]:
@@ -109,6 +111,8 @@ def walked(folder: Path, below: str = "") -> Iterator[str]:
         raise StoreError(f"'{folder}' can't be listed: {one_line(error)}.") from error
     for entry in entries:
         place = below + entry.name
+        if is_left_out(entry.name):
+            continue
         if entry.is_dir():
             yield from walked(entry, f"{place}/")
         else:

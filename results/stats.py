@@ -22,7 +22,7 @@ def interval_rank(n: int, confidence: float = CONFIDENCE) -> int | None:
 
     The number of samples below the median is binomial(n, 1/2), whatever the distribution.
     """
-    from scipy import special  # of which scipy.stats takes three times as long to load
+    from scipy import special  # scipy.stats takes more than twice as long to load
 
     below = special.bdtr(np.arange(n), n, 0.5)  # chance of so many below, or fewer
     rank = int(np.searchsorted(below, (1 - confidence) / 2, side="right"))
