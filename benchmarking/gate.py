@@ -33,8 +33,9 @@ from results.launches import (
     match_cases,
     module_changes,
 )
+from results.reading import BrokenFileError, read_file
 from results.schema import SweepFile
-from results.store import BrokenFileError, Store, read_file, to_json, write_whole
+from results.store import Store, to_json, write_whole
 
 from .mistakes import SweepError
 from .planning import utc_now

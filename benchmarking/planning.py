@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+from results.reading import BrokenFileError, read_file
 from results.schema import OF_ONE_MACHINE, OWN, Case, Environment, SweepFile, TimingPlan
-from results.store import BrokenFileError, Store, read_file
+from results.store import Store
 
 from .sweep import is_encoder_path
 

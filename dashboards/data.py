@@ -29,8 +29,9 @@ from results.hardware import HardwareError
 from results.history import history_frame
 from results.index import FRAMES, KEY, Indexed, refresh
 from results.prices import Price, PriceError, with_cost
+from results.reading import BrokenFileError, Problem, read_file
 from results.schema import FAILED, Record, SweepFile
-from results.store import BrokenFileError, Problem, Store, StoreError, read_file
+from results.store import Store, StoreError
 
 from .figures.scaling import with_gains
 from .figures.series import current, with_device

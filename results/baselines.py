@@ -19,8 +19,9 @@ from .decision import Verdict
 from .gates import Acceptance
 from .history import FEWEST_SESSIONS, Band, predict
 from .launches import short_label
+from .reading import BrokenFileError, read_file
 from .schema import AXES, SCHEMA_VERSION, Case, Record, Seconds, Strict
-from .store import BrokenFileError, read_file, write_whole
+from .store import write_whole
 
 ACCEPTED = "accepted.json"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"

@@ -15,8 +15,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from .reading import read_file
 from .schema import OWN, SCHEMA_VERSION, Case, Count, Strict
-from .store import read_file, write_whole
+from .store import write_whole
 
 TOLERANCE = 1e-6  # of the output's numbers in float64: sums are added in another order elsewhere
 Number = Annotated[float, Field(allow_inf_nan=False)]

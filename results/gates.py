@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import Field
 
 from .decision import Rule, Verdict
+from .reading import Problem, read_into
 from .schema import (
     FILE_NAME,
     SCHEMA_VERSION,
@@ -19,7 +20,7 @@ from .schema import (
     Environment,
     Strict,
 )
-from .store import Problem, Store, read_into
+from .store import Store
 
 GATES = "gates"  # a folder beside those of the sweeps
 

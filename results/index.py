@@ -41,8 +41,9 @@ from .frames import AXES_OF_A_FAMILY, IDENTITY, case_frame, component_frame, mod
 from .hardware import Peak
 from .limits import with_roofs
 from .metrics import METRICS
+from .reading import BrokenFileError, Problem, read_file
 from .schema import SCHEMA_VERSION, Record, Roofs
-from .store import BrokenFileError, Problem, Store, StoreError, read_file, write_whole
+from .store import Store, StoreError, write_whole
 
 FOLDER = ".index"
 KEY = "record_id"

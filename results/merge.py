@@ -15,9 +15,10 @@ from itertools import groupby
 from pathlib import Path
 
 from .addresses import exists, failures, file_system, is_remote, key, one_line
+from .reading import BrokenFileError, read_file
 from .repair import DIGITS
 from .schema import RETRIED, Record, SweepEnd, SweepFile
-from .store import BrokenFileError, Store, StoreError, read_file, write_whole
+from .store import Store, StoreError, write_whole
 
 CONFLICTS = "conflicts"  # a folder beside those of the sweeps
 

@@ -14,19 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from .addresses import exists, failures, is_held, is_remote, one_line, sync_folder
+from .reading import BrokenFileError, OtherVersionError, Problem, read_file
 from .schema import OF_ONE_MACHINE, Case, Record, SweepEnd, SweepFile, TimingPlan
-from .store import (
-    BrokenFileError,
-    LockedError,
-    OtherVersionError,
-    Problem,
-    Store,
-    StoreError,
-    case_files,
-    left_overs,
-    read_file,
-    writing,
-)
+from .store import LockedError, Store, StoreError, case_files, left_overs, writing
 
 DIGITS = 64  # of a definition; a rebuilt plan knows those in the sweep's id alone
 

@@ -16,8 +16,9 @@ import numpy as np
 from pydantic import Field
 
 from .decision import Array, Rule, estimate, look_through
+from .reading import read_into
 from .schema import SCHEMA_VERSION, Count, Strict
-from .store import Store, read_into
+from .store import Store
 
 FOLDER = "selftest"  # beside those of the sweeps
 SUITES = 500  # drawn

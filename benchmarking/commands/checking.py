@@ -148,7 +148,7 @@ def count(asked: Sweep) -> dict[str, FactsFile]:
 
 def read_expected(folder: Path, found: dict[str, FactsFile]) -> dict[str, FactsFile]:
     from results.facts import read_facts
-    from results.store import BrokenFileError
+    from results.reading import BrokenFileError
 
     expected = {}
     for model in found:

@@ -18,7 +18,7 @@ from results.facts import (
     variant_name,
     write_facts,
 )
-from results.store import BrokenFileError
+from results.reading import BrokenFileError
 
 FACTS = Facts(
     parameters=89_670_912, weights_bytes=358_683_648, flops=740_000_000_000,

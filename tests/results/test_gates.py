@@ -18,7 +18,8 @@ from results.gates import (
     gate_path,
     read_gates,
 )
-from results.store import Store, read_file, to_json, write_whole
+from results.reading import read_file
+from results.store import Store, to_json, write_whole
 
 WORD = Acceptance(
     case="vit_b b4 1024px", up_to=1.1, reason="exact masks", author="Ada", date="2025-01-02"

@@ -10,7 +10,7 @@ import fsspec
 import pytest
 from s3fs import S3FileSystem
 
-from results import addresses
+from results import addresses, reading
 from results import store as store_file
 from results.addresses import file_system, key, write_file
 from results.hardware import HardwareError
@@ -180,7 +180,7 @@ def test_a_broken_record_is_named_and_the_others_are_read(filled, case_file, rec
 
 
 def test_a_record_that_is_too_large_is_named(filled, case_file, records, monkeypatch):
-    monkeypatch.setattr(store_file, "MAX_FILE_BYTES", 100_000)
+    monkeypatch.setattr(reading, "MAX_FILE_BYTES", 100_000)
     write_file(case_file, b" " * 100_001)
     contents = filled.read()
 

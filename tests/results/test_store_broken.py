@@ -9,9 +9,8 @@ import re
 
 import pytest
 
-from results import frames
-from results import store as store_file
-from results.store import BrokenFileError, parse_json
+from results import frames, reading
+from results.reading import BrokenFileError, parse_json
 
 
 @pytest.fixture
@@ -131,7 +130,7 @@ def test_a_reason_is_one_short_line_whatever_the_file_holds(read, text):
 
 def test_a_file_over_the_cap_is_named_unread(read, text, monkeypatch):
     size = len(text.encode())
-    monkeypatch.setattr(store_file, "MAX_FILE_BYTES", size - 1)
+    monkeypatch.setattr(reading, "MAX_FILE_BYTES", size - 1)
 
     assert read(text.encode()) == f"it has {size} bytes, more than {size - 1}"
 

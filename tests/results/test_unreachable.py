@@ -8,8 +8,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from results import addresses
 from results.addresses import UnreachableError
 from results.index import refresh
+from results.reading import Problem
 from results.repair import repair
-from results.store import LockedError, Problem, Store
+from results.store import LockedError, Store
 
 SIZES = (1, 2)
 

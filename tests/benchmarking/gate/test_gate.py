@@ -6,7 +6,8 @@ import pytest
 
 from results.decision import Rule
 from results.gates import GateFile, read_gates
-from results.store import Store, read_file
+from results.reading import read_file
+from results.store import Store
 
 SLOWER = {2: 1.1}
 

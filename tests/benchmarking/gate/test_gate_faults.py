@@ -7,7 +7,7 @@ import pytest
 from benchmarking.gate import GateError, LaunchError, exit_code
 from results.decision import Rule
 from results.gates import GateFile, read_gates
-from results.store import read_file
+from results.reading import read_file
 
 FINE = {2: 1.0}
 EIGHT = Rule(alpha=0.05, looks=(8,))

@@ -12,7 +12,8 @@ from xml.etree import ElementTree
 import pytest
 
 from results.gates import GateFile, read_gates
-from results.store import Store, read_file
+from results.reading import read_file
+from results.store import Store
 
 SAM_BENCH = Path(sys.executable).with_name("sam-bench")
 SLOW = """
