@@ -132,11 +132,11 @@ def attention_kernel(
         key_row, key_column = key // SIDE, key % SIDE
         is_key = key < LENGTH
         is_real = is_key & (top + key_row < height) & (left + key_column < width)
-        at = ((top + key_row) * width + left + key_column) * (3 * WIDTH)
-        k = load_tokens(own + WIDTH, padding + WIDTH, at, is_real, channels, IS_PADDED)
+        key_at = ((top + key_row) * width + left + key_column) * (3 * WIDTH)
+        k = load_tokens(own + WIDTH, padding + WIDTH, key_at, is_real, channels, IS_PADDED)
         scores = tl.dot(q, tl.trans(k), out_dtype=ACC, input_precision=PRECISION)
         if HAS_REST:
-            k = load_tokens(own + WIDTH, padding + WIDTH, at, is_real, rest, IS_PADDED)
+            k = load_tokens(own + WIDTH, padding + WIDTH, key_at, is_real, rest, IS_PADDED)
             scores += tl.dot(q_rest, tl.trans(k), out_dtype=ACC, input_precision=PRECISION)
         if IS_ROW:
             of_row = tl.sum(tl.where(places[None, :] == start // SIDE, rel_h, 0.0), 1)
@@ -153,12 +153,12 @@ def attention_kernel(
         highest = higher
         total = total * shrunk + tl.sum(weights, 1)
         weights = weights.to(q.dtype)
-        v = load_tokens(own + 2 * WIDTH, padding + 2 * WIDTH, at, is_real, channels, IS_PADDED)
+        v = load_tokens(own + 2 * WIDTH, padding + 2 * WIDTH, key_at, is_real, channels, IS_PADDED)
         attended = attended * shrunk[:, None] + tl.dot(
             weights, v, out_dtype=ACC, input_precision=PRECISION
         )
         if HAS_REST:
-            v = load_tokens(own + 2 * WIDTH, padding + 2 * WIDTH, at, is_real, rest, IS_PADDED)
+            v = load_tokens(own + 2 * WIDTH, padding + 2 * WIDTH, key_at, is_real, rest, IS_PADDED)
             attended_rest = attended_rest * shrunk[:, None] + tl.dot(
                 weights, v, out_dtype=ACC, input_precision=PRECISION
             )

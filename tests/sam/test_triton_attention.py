@@ -18,9 +18,10 @@ from sam.attend import Queried
 from sam.triton_attention import attend, split_channels
 
 # Capability (80: A100, 89: L4 and L40S, 90: H100 and H200), channels of a head, and side: all on
-# the one with the least shared memory.
+# the one with the least shared memory. Side 14 is a window; 16, 32, 64 and 128 are the grids of
+# images of 256, 512, 1024 and 2048 pixels.
 KERNELS = (
-    *((89, head_dim, side) for head_dim in (64, 80) for side in (14, 64)),
+    *((89, head_dim, side) for head_dim in (64, 80) for side in (14, 16, 32, 64, 128)),
     *((capability, *kernel) for capability in (80, 90) for kernel in ((64, 14), (80, 64))),
 )
 COMPILE = """
@@ -34,7 +35,7 @@ names = ours.attention_kernel.arg_names
 for capability, head_dim, side in json.loads(sys.argv[1]):
     main, rest = ours.split_channels(head_dim)
     chosen = ours.constants(side, 16, head_dim, torch.bfloat16)
-    chosen |= {"MAIN": main, "REST": rest, "IS_PADDED": bool(64 % side)}
+    chosen |= {"MAIN": main, "REST": rest, "IS_PADDED": side == 14}
     signature = {name: "i32" for name in names} | dict.fromkeys(names[:5], "*bf16")
     signature |= dict.fromkeys(chosen, "constexpr")
     constants = {(names.index(name),): value for name, value in chosen.items()}
