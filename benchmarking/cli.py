@@ -23,8 +23,8 @@ from .commands import (
     store,
     sweeping,
 )
-from .commands.terminal import EXIT_INTERRUPTED, Mistake
-from .ending import terminable
+from .options.terminal import EXIT_INTERRUPTED, Mistake
+from .signals import terminable
 
 
 class Group(click.Group):
@@ -42,7 +42,7 @@ class Group(click.Group):
         except (click.ClickException, click.exceptions.Exit):
             raise
         except Exception as error:
-            from results.addresses import is_of_service, one_line
+            from results.records.addresses import is_of_service, one_line
 
             if is_persons_mistake(error):
                 raise Mistake(str(error)) from error
@@ -52,14 +52,14 @@ class Group(click.Group):
 
 
 def is_persons_mistake(error: Exception) -> bool:
-    from results.baselines import BaselineError
-    from results.hardware import HardwareError
-    from results.store import StoreError
-    from sam.download import DownloadError
+    from results.hardware.specs import HardwareError
+    from results.records.store import StoreError
+    from results.verdicts.baselines import BaselineError
+    from sam.files.download import DownloadError
 
-    from .environment import ProbeError
-    from .inputs import InputError
-    from .mistakes import SweepError
+    from .choices.inputs import InputError
+    from .errors import SweepError
+    from .machine.environment import ProbeError
 
     mistakes = (
         StoreError

@@ -27,7 +27,7 @@ def find_stores(
     ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
 ) -> tuple[Path, ...]:
     """The folders or addresses that a person names."""
-    from results.addresses import AddressError, open_address
+    from results.records.addresses import AddressError, open_address
 
     try:
         return tuple(map(open_address, texts))
@@ -107,7 +107,7 @@ def report(output: Path, stores: tuple[Path, ...], title: str, force: bool) -> N
     Example:
       sam-bench report out.html runs
     """
-    from results.store import StoreError, write_whole
+    from results.records.store import StoreError, write_whole
 
     from .offline import report as make_report
     from .view import View

@@ -13,10 +13,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from results.addresses import UnreachableError
-from results.capacity import capacity_of_cases
-from results.compare import compare_cases, matched, module_changes
-from results.frames import (
+from results.answers.capacity import capacity_of_cases
+from results.answers.compare import compare_cases, matched, module_changes
+from results.answers.history import history_frame
+from results.hardware.prices import Price, PriceError, store_prices, with_cost
+from results.hardware.specs import HardwareError
+from results.records.addresses import UnreachableError
+from results.records.reading import BrokenFileError, Problem, read_file
+from results.records.schema import FAILED, Record, SweepFile
+from results.records.store import Store, StoreError
+from results.tables.frames import (
     IDENTITY,
     WHERE,
     limits_of_frames,
@@ -24,14 +30,8 @@ from results.frames import (
     sample_frame,
     telemetry_frame,
 )
-from results.gates import GateFile, read_gates
-from results.hardware import HardwareError
-from results.history import history_frame
-from results.index import FRAMES, KEY, Indexed, refresh
-from results.prices import Price, PriceError, with_cost
-from results.reading import BrokenFileError, Problem, read_file
-from results.schema import FAILED, Record, SweepFile
-from results.store import Store, StoreError
+from results.tables.index import FRAMES, KEY, Indexed, refresh
+from results.verdicts.gates import GateFile, read_gates
 
 from .figures.scaling import with_gains
 from .figures.series import current, with_device
@@ -102,7 +102,7 @@ class Data:
                     self._indexed[store.path] = refresh(
                         store, self._indexed.get(store.path), self.keep, processes=self.processes
                     )
-                    prices |= store.read_prices()
+                    prices |= store_prices(store.path)
                     gates += read_gates(store, problems)
                 except (StoreError, HardwareError, PriceError) as error:
                     errors.append(str(error))

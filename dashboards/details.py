@@ -9,11 +9,11 @@ import pandas as pd
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from results.compare import environment_changes, geometric_mean, matched, plan_changes
-from results.gates import Cell
-from results.hardware import fits
-from results.metrics import METRICS
-from results.schema import FAILED, Check, Record
+from results.answers.compare import environment_changes, geometric_mean, matched, plan_changes
+from results.hardware.specs import fits
+from results.records.schema import FAILED, Check, Record
+from results.tables.metrics import METRICS
+from results.verdicts.gates import Cell
 
 from .controls import button, named, part
 from .data import Frames, UnknownRecordError, asked_prices

@@ -9,7 +9,7 @@ import pandas as pd
 from dash import html
 from dash.development.base_component import Component
 
-from results.metrics import METRICS
+from results.tables.metrics import METRICS
 
 from .controls import part
 from .tables import heading, shown_columns, text

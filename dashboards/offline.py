@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from results.metrics import METRICS
+from results.tables.metrics import METRICS
 
 from .data import Frames
 from .drawing import drawn

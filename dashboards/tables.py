@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from results import markdown
-from results.metrics import METRICS
-from results.schema import AXES
+from results.records.case import AXES
+from results.tables import markdown
+from results.tables.metrics import METRICS
 
 KEPT = ("gpu", "batch_size", "model")  # also where they are the same in all rows
 OTHER_AXES = tuple(

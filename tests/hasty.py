@@ -12,9 +12,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from benchmarking import demo, doctor, environment, launchers, settings, sweep
+from benchmarking.choices import settings, sweep
 from benchmarking.cli import main
-from results.schema import Environment
+from benchmarking.demo import demo
+from benchmarking.machine import doctor, environment
+from benchmarking.sweeping import launchers
+from results.records.environment import Environment
 
 QUICK = {
     "warmup_s": 0.0, "warmup_forwards": 1, "warmup_cap_s": 0.1, "min_timed_s": 0.0,
@@ -28,14 +31,14 @@ ask, parse_sweep, probe = doctor.ask, settings.parse_sweep, environment.probe_en
 def calibrate(device: str) -> None:
     import torch
 
-    from benchmarking import calibrate as file
+    from benchmarking.measuring import calibrate as file
 
     file.SPAN_S, file.COPY_BYTES, file.PRODUCT_S = 0.1, {"cpu": 2**20}, {"cpu": 0.0}
     print(file.calibrate(torch.device(device)).model_dump_json())
 
 
 def work() -> None:
-    from benchmarking import measure, rig, worker  # noqa: F401  loads torch
+    from benchmarking.measuring import measure, rig, worker  # noqa: F401  loads torch
 
     shrink_tiny()
     rig.TIMER_TRIES = 1
@@ -43,7 +46,7 @@ def work() -> None:
 
 
 # Processes of a command that are in a hurry too.
-PROCESSES = {"benchmarking.calibrate": calibrate, "benchmarking.worker": work}
+PROCESSES = {"benchmarking.measuring.calibrate": calibrate, "benchmarking.measuring.worker": work}
 
 
 def ask_hasty(module: str, *words: str, **more: str) -> str:
@@ -64,7 +67,7 @@ def parse_small(asked: Mapping[str, object], quick: bool = False) -> object:
 
 def shrink_tiny() -> None:
     """To one block of each kind."""
-    from sam.configs import MODELS
+    from sam.sam1.configs import MODELS
 
     MODELS["tiny"] = replace(MODELS["tiny"], depth=2, global_blocks=(1,))
 
@@ -80,7 +83,7 @@ def command() -> None:
     sweep.QUICK |= QUICK
     demo.MODELS_SHOWN, demo.BATCHES = ("vit_b",), (1, 32)
     doctor.ask, settings.parse_sweep = ask_hasty, parse_small
-    start = (sys.executable, "-P", "-m", "hasty", "benchmarking.worker")
+    start = (sys.executable, "-P", "-m", "hasty", "benchmarking.measuring.worker")
     launchers.LocalLauncher = partial(launchers.LocalLauncher, start)
     main()
 

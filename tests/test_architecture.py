@@ -1,4 +1,4 @@
-"""The house's rules on who may know whom, read from the imports themselves (DESIGN.md)."""
+"""Which packages and folders may import which, read from the imports themselves."""
 
 from __future__ import annotations
 
@@ -13,53 +13,46 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# What each room may import of ours, besides itself.
-ROOMS = {
+# What each package may import of ours, besides itself.
+PACKAGES = {
     "sam": set(),
     "hooks": set(),
     "results": set(),
     "benchmarking": {"sam", "hooks", "results"},
     "dashboards": {"results"},
 }
-WITHOUT_TORCH = ("results", "dashboards")
-# The process that starts workers: it must start at once, and hold no memory of the GPU's.
-PARENT_SIDE = {
-    "cli.py", "runner.py", "planning.py", "launchers.py", "sweep.py", "settings.py", "report.py",
-    "views.py", "limit_views.py", "capacity.py", "estimate.py", "progress.py", "protocol.py",
-    "doctor.py", "gate.py", "gate_progress.py", "gate_report.py", "revisions.py",
-    "history_views.py", "comparison_views.py", "selftest_views.py",
-    "commands/terminal.py", "commands/sweeping.py", "commands/showing.py", "commands/capacity.py",
-    "commands/store.py", "commands/machine.py", "commands/comparing.py", "commands/selftest.py",
-    "commands/gate_options.py", "commands/sides.py", "commands/checking.py", "commands/baseline.py",
-    "commands/recommending.py", "recommend_views.py", "commands/places.py", "fleet/jobs.py",
-    "fleet/scheduler.py", "fleet/driver.py", "fleet/local.py", "fleet/ray_fleet.py",
-    "fleet/slurm.py", "fleet/fleets.py", "mistakes.py", "ending.py",
-}  # fmt: skip
+NEVER_TORCH = ("results", "dashboards")
+MEASURING = Path("benchmarking", "measuring")  # the worker's side
+COMMANDS = Path("benchmarking", "commands")
 
-FILES = sorted(path.relative_to(ROOT) for room in ROOMS for path in (ROOT / room).rglob("*.py"))
-PARENT_FILES = [Path("benchmarking", name) for name in sorted(PARENT_SIDE)]
-TORCH_FREE = [path for path in FILES if path.parts[0] in WITHOUT_TORCH or path in PARENT_FILES]
-STARTS_AT_ONCE = [path for path in TORCH_FREE if path.parts[0] != "dashboards"]
+FILES = sorted(path.relative_to(ROOT) for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
+# The process that plans and supervises: it must start at once, and hold no memory of the GPU's.
+SUPERVISING = [
+    path for path in FILES if path.parts[0] == "benchmarking" and MEASURING not in path.parents
+]
 IMPORT_ALL = """
 import importlib, json, sys
 
-brings_torch = {}
+brings_torch = []
 for name in sys.argv[1:]:
     was_there = "torch" in sys.modules
     importlib.import_module(name)
-    brings_torch[name] = "torch" in sys.modules and not was_there
+    if "torch" in sys.modules and not was_there:
+        brings_torch.append(name)
 print(json.dumps(brings_torch))
 """
 
 
-def imported(source: str, path: Path) -> Iterator[str]:
-    """Full names of the modules that a file imports anywhere, also in functions.
+def imported(source: str, path: Path, *, anywhere: bool = True) -> Iterator[str]:
+    """Full names of the modules that a file imports.
 
     Args:
         source: The file's text.
         path: Where it lies below the root, which relative imports start from.
+        anywhere: Whether imports inside functions count too.
     """
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    for node in ast.walk(tree) if anywhere else tree.body:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -67,35 +60,89 @@ def imported(source: str, path: Path) -> Iterator[str]:
             yield ".".join([*above, *filter(None, [node.module])])
 
 
-def packages(path: Path) -> set[str]:
+def packages(path: Path, *, anywhere: bool = True) -> set[str]:
     """Names of the packages that a file imports."""
-    return {name.partition(".")[0] for name in imported((ROOT / path).read_text(), path)}
-
-
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_a_room_knows_only_the_rooms_it_may(path):
-    room = path.parts[0]
-
-    assert packages(path) & set(ROOMS) <= ROOMS[room] | {room}
-
-
-@pytest.mark.parametrize("path", TORCH_FREE, ids=str)
-def test_what_must_start_at_once_never_imports_torch(path):
-    assert packages(path).isdisjoint({"torch", "torchvision", "hooks"})
-
-
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_no_room_imports_the_tests_or_the_reference_that_they_compare_with(path):
-    assert packages(path).isdisjoint({"tests", "pytest", "segment_anything"})
-
-
-@pytest.mark.parametrize("room", ROOMS)
-def test_every_room_has_files_to_hold_to_the_rules(room):
-    assert Path(room, "__init__.py") in FILES
+    names = imported((ROOT / path).read_text(), path, anywhere=anywhere)
+    return {name.partition(".")[0] for name in names}
 
 
 def module_name(path: Path) -> str:
     return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_every_package_has_files_to_check():
+    assert [name for name in PACKAGES if Path(name, "__init__.py") not in FILES] == []
+
+
+def test_a_package_imports_only_the_packages_it_may():
+    wrong = [
+        (str(path), sorted(others))
+        for path in FILES
+        if (others := packages(path) & set(PACKAGES) - PACKAGES[path.parts[0]] - {path.parts[0]})
+    ]
+
+    assert wrong == []
+
+
+def test_results_and_dashboards_never_import_torch():
+    wrong = [
+        str(path)
+        for path in FILES
+        if path.parts[0] in NEVER_TORCH and packages(path) & {"torch", "torchvision"}
+    ]
+
+    assert wrong == []
+
+
+def test_only_measuring_imports_torch_or_the_hooks_at_module_level():
+    wrong = [
+        str(path)
+        for path in SUPERVISING
+        if packages(path, anywhere=False) & {"torch", "torchvision", "hooks"}
+    ]
+
+    assert wrong == []
+
+
+def test_importing_any_supervising_module_leaves_torch_out():
+    modules = [
+        module_name(path)
+        for path in (*SUPERVISING, *(path for path in FILES if path.parts[0] == "results"))
+    ]
+
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, *modules], cwd=ROOT, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+
+    assert json.loads(done.stdout) == []
+
+
+def test_no_command_imports_another_command():
+    commands = {module_name(path) for path in FILES if COMMANDS in path.parents}
+    wrong = [
+        (str(path), name)
+        for path in FILES
+        if COMMANDS in path.parents
+        for name in imported((ROOT / path).read_text(), path)
+        if name in commands
+    ]
+
+    assert wrong == []
+
+
+def test_the_store_knows_neither_specs_nor_prices():
+    names = list(
+        imported((ROOT / "results/records/store.py").read_text(), Path("results/records/store.py"))
+    )
+
+    assert [name for name in names if name.startswith("results.hardware")] == []
+
+
+def test_the_product_imports_neither_tests_nor_the_reference_implementations():
+    references = {"tests", "pytest", "segment_anything", "transformers"}
+
+    assert [str(path) for path in FILES if packages(path) & references] == []
 
 
 def test_no_files_import_each_other_in_a_circle():
@@ -107,25 +154,6 @@ def test_no_files_import_each_other_in_a_circle():
     }
 
     TopologicalSorter(imports).prepare()  # which raises CycleError, with the circle
-
-
-@pytest.fixture(scope="module")
-def brings_torch() -> dict[str, bool]:
-    """Of each module by name, whether torch came with it, in an interpreter that imports them all.
-
-    Only the first that brings torch shows: whatever comes after it finds torch there.
-    """
-    names = map(module_name, STARTS_AT_ONCE)
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORT_ALL, *names], cwd=ROOT, capture_output=True, text=True,
-        check=True,
-    )  # fmt: skip
-    return json.loads(done.stdout)
-
-
-@pytest.mark.parametrize("path", STARTS_AT_ONCE, ids=str)
-def test_importing_what_must_start_at_once_leaves_torch_out(path, brings_torch):
-    assert brings_torch[module_name(path)] is False
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarking.choices.settings import parse_sweep, read_config
 from benchmarking.cli import main
-from benchmarking.commands.terminal import EXIT_FAILED_CASES
-from benchmarking.settings import parse_sweep, read_config
+from benchmarking.options.terminal import EXIT_FAILED_CASES
 
 FOLDER = Path(__file__).parents[1] / "examples" / "fleet"
 SHELL = sorted(FOLDER.glob("*.sh"))

@@ -21,11 +21,11 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from benchmarking.choices.inputs import SAMPLE_IMAGES
 from benchmarking.cli import main
 from benchmarking.commands.baseline import baseline
 from benchmarking.commands.store import store
-from benchmarking.inputs import SAMPLE_IMAGES
-from sam.configs import MODELS, OfficialCheckpoint
+from sam.sam1.configs import MODELS, OfficialCheckpoint
 
 ROOT = Path(__file__).parents[1]
 SAM_BENCH = str(Path(sys.executable).with_name("sam-bench"))

@@ -8,18 +8,10 @@ from pathlib import Path
 
 import click
 
-from .gate_options import Percent
-from .showing import read_store
-from .terminal import Mistake, store_option
+from ..options.gate_options import Percent, baselines_option, check_name
+from ..options.records import read_store
+from ..options.terminal import Mistake, store_option
 
-baselines_option = click.option(
-    "--baselines",
-    "folder",
-    type=click.Path(path_type=Path),
-    default=Path("baselines"),
-    show_default=True,
-    help="Folder of what is expected, to be kept in git.",
-)
 name_argument = click.argument("name")
 
 
@@ -45,7 +37,7 @@ def save(name: str, sweep_ids: tuple[str, ...], folder: Path, store_path: Path) 
     Example:
       sam-bench baseline save l4
     """
-    from results.baselines import (
+    from results.verdicts.baselines import (
         NAME,
         Session,
         read_baseline,
@@ -73,14 +65,6 @@ def save(name: str, sweep_ids: tuple[str, ...], folder: Path, store_path: Path) 
     click.echo(f"{len(known.sessions)} sessions, {len(known.cases)} cases in {path}")
 
 
-def check_name(name: str, pattern: str) -> None:
-    if not re.fullmatch(pattern.strip("^$"), name) or name == "accepted":
-        raise Mistake(
-            "A baseline's name must be of letters, digits, - and _, and not 'accepted', got "
-            f"{name[:60]!a}."
-        )
-
-
 @baseline.command("list")
 @baselines_option
 def list_baselines(folder: Path) -> None:
@@ -90,9 +74,9 @@ def list_baselines(folder: Path) -> None:
     Example:
       sam-bench baseline list
     """
-    from results.baselines import ACCEPTED, read_accepted, read_baseline
+    from results.verdicts.baselines import ACCEPTED, read_accepted, read_baseline
 
-    from ..report import harmless
+    from ..views.printing import harmless
 
     names = sorted(path.stem for path in folder.glob("*.json") if path.name != ACCEPTED)
     for name in names:
@@ -136,10 +120,10 @@ def accept_regression(
     """
     from pydantic import ValidationError
 
-    from results.baselines import ACCEPTED, accept
-    from results.gates import Acceptance
+    from results.verdicts.baselines import ACCEPTED, accept
+    from results.verdicts.gates import Acceptance
 
-    from ..report import harmless
+    from ..views.printing import harmless
 
     if not is_name(case):
         raise Mistake(f"CASE must be a cell's name in the gate's table, got {case[:60]!a}.")
@@ -165,8 +149,8 @@ def is_name(text: str) -> bool:
 
 
 def git_user() -> str:
-    from ..gate import GateError
-    from ..revisions import git
+    from ..gate.gate import GateError
+    from ..gate.revisions import git
 
     try:
         return git("config", "user.name", folder=Path.cwd())

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from .sweeping import SweepCommand, asked_sweep, config_option, quick_option
-from .terminal import EXIT_FAILED_CASES, Mistake, out, store_option
+from ..options.sweep_options import SweepCommand, asked_sweep, config_option, quick_option
+from ..options.terminal import EXIT_FAILED_CASES, Mistake, out, store_option
 
 MOST = 1024
 
@@ -44,18 +44,18 @@ def capacity(
     Example:
       sam-bench capacity -m tiny -s 128 --most 4 --quick
     """
-    from results.capacity import capacity_frame
-    from results.schema import FAILED
-    from results.store import Store
+    from results.answers.capacity import capacity_frame
+    from results.records.schema import FAILED
+    from results.records.store import Store
 
-    from ..capacity import ProbeFailedError, find_capacity
-    from ..environment import probe_environment
-    from ..inputs import check_images
-    from ..launchers import LocalLauncher
-    from ..limit_views import capacity_views
-    from ..progress import PlainWatcher
-    from ..report import failure_lines, print_view
-    from ..runner import Setting
+    from ..choices.inputs import check_images
+    from ..machine.environment import probe_environment
+    from ..sweeping.capacity import ProbeFailedError, find_capacity
+    from ..sweeping.launchers import LocalLauncher
+    from ..sweeping.runner import Setting
+    from ..views.limit_views import capacity_views
+    from ..views.printing import failure_lines, print_view
+    from ..views.progress import PlainWatcher
 
     if flags["batch_size"] is not None:
         raise Mistake(

@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .baseline import baselines_option, check_name
-from .gate_options import Percent, add_to_summary, output_options, write
-from .showing import read_store
-from .sweeping import SweepCommand, asked_sweep, config_option, quick_option
-from .terminal import (
+from ..options.gate_options import (
+    Percent,
+    add_to_summary,
+    baselines_option,
+    check_name,
+    output_options,
+    write,
+)
+from ..options.records import read_store
+from ..options.sweep_options import SweepCommand, asked_sweep, config_option, quick_option
+from ..options.terminal import (
     EXIT_FAILED_CASES,
     EXIT_INVALID,
     EXIT_REGRESSED,
@@ -26,11 +32,11 @@ from .terminal import (
 )
 
 if TYPE_CHECKING:
-    from results.baselines import Judged
-    from results.facts import Difference, FactsFile
+    from results.verdicts.baselines import Judged
+    from results.verdicts.facts import Difference, FactsFile
 
-    from ..gate_report import Finding
-    from ..sweep import Sweep
+    from ..choices.sweep import Sweep
+    from ..views.gate_report import Finding
 
 LONGEST_COUNT_S = 1800.0  # of facts; a vit_h in float64 takes a slow machine minutes
 
@@ -78,8 +84,8 @@ def check(
     Example:
       sam-bench check -m vit_b --attention reference,sdpa
     """  # fmt: skip
-    from results.baselines import NAME, FingerprintError
-    from results.facts import differences, not_compared, write_facts
+    from results.verdicts.baselines import NAME, FingerprintError
+    from results.verdicts.facts import differences, not_compared, write_facts
 
     if name is not None:
         check_name(name, NAME)
@@ -119,9 +125,9 @@ def check(
 
 def count(asked: Sweep) -> dict[str, FactsFile]:
     """Facts of all variants of a sweep, counted in another process, which loads torch."""
-    from results.facts import Facts, FactsFile, variant_name
+    from results.verdicts.facts import Facts, FactsFile, variant_name
 
-    from ..environment import ask, probe_environment
+    from ..machine.environment import ask, probe_environment
 
     environment = probe_environment()
     cases = asked.cases(environment)
@@ -129,7 +135,7 @@ def count(asked: Sweep) -> dict[str, FactsFile]:
     variants = {(case.model, variant_name(case)): case for case in single}
     told = json.loads(
         ask(
-            "benchmarking.facts",
+            "benchmarking.measuring.count_facts",
             json.dumps([case.model_dump() for case in variants.values()]),
             task="The facts of these models can't be counted",
             limit_s=LONGEST_COUNT_S,
@@ -147,8 +153,8 @@ def count(asked: Sweep) -> dict[str, FactsFile]:
 
 
 def read_expected(folder: Path, found: dict[str, FactsFile]) -> dict[str, FactsFile]:
-    from results.facts import read_facts
-    from results.reading import BrokenFileError
+    from results.records.reading import BrokenFileError
+    from results.verdicts.facts import read_facts
 
     expected = {}
     for model in found:
@@ -166,7 +172,8 @@ def read_expected(folder: Path, found: dict[str, FactsFile]) -> dict[str, FactsF
 
 def judge_times(folder: Path, name: str, store_path: Path, smallest: float) -> list[Judged]:
     """The newest sweep of the store by a baseline; the one before may confirm it."""
-    from results.baselines import (
+    from results.records.store import Store
+    from results.verdicts.baselines import (
         BaselineError,
         check_fingerprint,
         fingerprint,
@@ -175,7 +182,6 @@ def judge_times(folder: Path, name: str, store_path: Path, smallest: float) -> l
         medians,
         read_baseline,
     )
-    from results.store import Store
 
     baseline = read_baseline(folder, name)
     kept = {each.sweep_id for each in baseline.sessions}
@@ -202,7 +208,7 @@ def tell(
     notes: list[str],
     missing: list[str],
 ) -> None:
-    from ..report import View, harmless, print_view
+    from ..views.printing import View, harmless, print_view
 
     if changes:
         rows = [
@@ -231,7 +237,7 @@ def write_findings(
     json_path: Path | None,
     markdown_path: Path | None,
 ) -> None:
-    from ..gate_report import junit
+    from ..views.gate_report import junit
 
     told = findings_text(findings, notes, is_compared)
     if junit_path is not None:
@@ -247,9 +253,9 @@ def write_findings(
 
 def findings_text(findings: Sequence[Finding], notes: list[str], is_compared: bool) -> str:
     """Markdown, with as many findings as a pull request's comment takes, and how many those are."""
-    from results import markdown
+    from results.tables import markdown
 
-    from ..gate_report import MOST_COMMENT_BYTES, cut
+    from ..views.gate_report import MOST_COMMENT_BYTES, cut
 
     foot = "".join(f"\n- {markdown.cell(note)}" for note in notes)
     lines = markdown.table(["verdict", "what", "why"], []).splitlines()

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .gate_options import add_to_summary, checked_rule, output_options, rule_options, write
-from .showing import read_store
-from .sides import measured, source, typed, watcher
-from .sweeping import SweepCommand, config_option, quick_option
-from .terminal import EXIT_INVALID, Mistake, out, store_option
+from ..options.gate_options import add_to_summary, checked_rule, output_options, rule_options, write
+from ..options.gate_sides import measured, source, typed, watcher
+from ..options.records import read_store
+from ..options.sweep_options import SweepCommand, config_option, quick_option
+from ..options.terminal import EXIT_INVALID, Mistake, out, store_option
 
 if TYPE_CHECKING:
-    from results.gates import Acceptance, GateFile
-    from results.schema import Record
+    from results.records.schema import Record
+    from results.verdicts.gates import Acceptance, GateFile
 
-    from ..gate import Source
+    from ..gate.gate import Source
 
 FORMATS = ("table", "json", "md")
 
@@ -102,10 +102,10 @@ def run_gate(
     **settings: Any,
 ) -> int:
     """Measure, judge, tell; the exit code."""
-    from results.selftest import read_sees
-    from results.store import Store
+    from results.records.store import Store
+    from results.verdicts.selftest import read_sees
 
-    from ..gate import Gate, Options, exit_code
+    from ..gate.gate import Gate, Options, exit_code
 
     rule = checked_rule(margin, smallest, pairs)
     store = Store(store_path.absolute())
@@ -125,7 +125,7 @@ def run_gate(
 
 def accepted_between(base: Source, head: Source, path: Path | None) -> list[Acceptance]:
     """What the head accepts and the base does not: a word for one change is none for the next."""
-    from results.baselines import ACCEPTED, read_accepted
+    from results.verdicts.baselines import ACCEPTED, read_accepted
 
     named = path or Path("baselines", ACCEPTED)
     if path is not None and (path.is_absolute() or not (head.folder / path).is_file()):
@@ -140,8 +140,8 @@ def accepted_between(base: Source, head: Source, path: Path | None) -> list[Acce
 
 
 def tell(gate: GateFile, form: str) -> None:
-    from ..gate_report import comment, gate_view
-    from ..report import print_view
+    from ..views.gate_report import comment, gate_view
+    from ..views.printing import print_view
 
     if form == "json":
         click.echo(gate.model_dump_json(indent=1))
@@ -155,7 +155,7 @@ def write_outputs(
     gate: GateFile, junit_path: Path | None, json_path: Path | None, markdown_path: Path | None
 ) -> None:
     """Files that a CI shows; GitHub's summary of the job too, where it has one."""
-    from ..gate_report import comment, gate_findings, junit
+    from ..views.gate_report import comment, gate_findings, junit
 
     if junit_path is not None:
         write(junit_path, junit("sam-bench compare", gate_findings(gate)))
@@ -168,8 +168,8 @@ def write_outputs(
 
 def show_comparison(before: str, after: str, form: str, store_path: Path) -> None:
     """Two sets of records side by side."""
-    from ..comparison_views import compared, comparison_view
-    from ..report import harmless, markdown, print_view
+    from ..views.comparison_views import compared, comparison_view
+    from ..views.printing import harmless, markdown, print_view
 
     sides = [read_side(name, store_path) for name in (before, after)]
     both = compared(*sides) if all(sides) else None

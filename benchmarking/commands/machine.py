@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .terminal import EXIT_FAILED_CASES, out, store_option
+from ..options.terminal import EXIT_FAILED_CASES, out, store_option
 
 
 @click.command()
@@ -18,8 +18,8 @@ def choices() -> None:
     Example:
       sam-bench choices
     """
-    from ..report import print_view
-    from ..views import choices_views
+    from ..views.printing import print_view
+    from ..views.views import choices_views
 
     for view in choices_views():
         print_view(view, out())
@@ -40,7 +40,7 @@ def doctor(store_path: Path, calibrate: bool) -> None:
     Example:
       sam-bench doctor
     """
-    from ..doctor import examine
+    from ..machine.doctor import examine
 
     findings = examine(store_path, calibrate)
     for finding in findings:

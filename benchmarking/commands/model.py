@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .terminal import EXIT_FAILED_CASES, Mistake, out
+from ..options.terminal import EXIT_FAILED_CASES, Mistake, out
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +39,7 @@ class Number(click.ParamType):
         text, pattern = str(value), WHOLE_NUMBER if self.is_whole else NUMBER
         number = float(text) if re.fullmatch(pattern, text) else math.nan
         if not self.least <= number <= self.most:  # no bounds hold for NaN
-            from ..mistakes import quoted
+            from ..errors import quoted
 
             kind = "a whole number" if self.is_whole else "a number"
             bounds = f"from {self.least:,} to {self.most:,}"
@@ -94,11 +94,11 @@ def download(model: str, folder: Path, base_url: str | None) -> None:
     Example:
       sam-bench download vit_b
     """
-    from sam.configs import MODELS, OFFICIAL_URL
-    from sam.download import download as fetch
+    from sam.files.download import download as fetch
+    from sam.sam1.configs import MODELS, OFFICIAL_URL
 
-    from ..mistakes import quoted, suggestion
-    from ..progress import byte_progress
+    from ..errors import quoted, suggestion
+    from ..views.progress import byte_progress
 
     official = MODELS[model].checkpoint if model in MODELS else None
     if official is None:
@@ -179,10 +179,10 @@ def masks(
     """
     from sam import SamAutomaticMaskGenerator
 
-    from ..mask_files import make_masks, plan_jobs
-    from ..precision import apply_precision
-    from ..progress import count_progress
-    from ..report import harmless
+    from ..choices.precision import apply_precision
+    from ..measuring.mask_files import make_masks, plan_jobs
+    from ..views.printing import harmless
+    from ..views.progress import count_progress
 
     jobs = plan_jobs(source, folder, as_json=convert_to_rle)
     left = jobs if overwrite else [job for job in jobs if not job.is_done()]
@@ -266,7 +266,7 @@ def onnx(
         raise Mistake("--quantize-out makes a copy of --output: name that one too.")
     check_new([path for path in (output, encoder_output, quantize_out) if path is not None])
     with in_one_line():
-        from sam import onnx_export
+        from sam.sam1 import onnx_export
 
         onnx_export.import_onnx()
         if quantize_out is not None:
@@ -301,9 +301,9 @@ def check_new(paths: Iterable[Path]) -> None:
 
 def load_model(model_type: str, checkpoint: str, image_size: int, attention: str = "sdpa") -> Sam:
     """A model with its weights, on the CPU."""
-    from sam.build import build_sam_model
+    from sam.sam1.build import build_sam_model
 
-    from ..sweep import checkpoint_path
+    from ..choices.sweep import checkpoint_path
 
     name = "vit_h" if model_type == "default" else model_type  # as upstream's registry has it
     check_known("model", name)
@@ -316,7 +316,7 @@ def check_place(device: str, precision: str, attention: str) -> torch.device:
     """The device of this name, where it can do the precision and the attention."""
     import torch
 
-    from ..precision import why_no_attention, why_unsupported
+    from ..choices.precision import why_no_attention, why_unsupported
 
     check_known("precision", precision)
     check_known("attention", attention)
@@ -332,8 +332,8 @@ def check_place(device: str, precision: str, attention: str) -> torch.device:
 
 
 def check_known(axis: str, value: str) -> None:
-    from ..mistakes import quoted, suggestion
-    from ..sweep import VOCABULARY, is_known
+    from ..choices.sweep import VOCABULARY, is_known
+    from ..errors import quoted, suggestion
 
     if not is_known(axis, value):
         raise Mistake(f"Unknown {axis} {quoted(value)}.{suggestion(value, VOCABULARY[axis])}")
@@ -343,7 +343,7 @@ def find_device(name: str) -> torch.device:
     """The device of this name; the best there is where it is 'auto'."""
     import torch
 
-    from ..mistakes import quoted
+    from ..errors import quoted
 
     if name == "auto":
         has_mps = torch.backends.mps.is_available()
@@ -359,7 +359,7 @@ def find_device(name: str) -> torch.device:
 @contextmanager
 def in_one_line(done: str = "written") -> Iterator[None]:
     """Errors of the model's that a person can mend become one line; `done` with files."""
-    from sam.masks import MissingExtraError
+    from sam.files.masks import MissingExtraError
 
     try:
         with enough_memory():
@@ -377,7 +377,7 @@ def enough_memory() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        from ..failures import classify
+        from ..measuring.failures import classify
 
         status, reason = classify(error)
         if status != "oom":

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from .showing import read_store
-from .terminal import EXIT_UNCLEAR, Mistake, out, store_option
+from ..options.records import read_store
+from ..options.terminal import EXIT_UNCLEAR, Mistake, out, store_option
 
 UNITS_S = {"ms": 1e-3, "s": 1.0}
 
@@ -23,7 +23,7 @@ class Duration(click.ParamType):
     def convert(
         self, value: object, parameter: click.Parameter | None, context: click.Context | None
     ) -> float:
-        from ..mistakes import quoted
+        from ..errors import quoted
 
         found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s)", str(value))
         seconds = float(found[1]) * UNITS_S[found[2]] if found else 0.0
@@ -66,18 +66,18 @@ def recommend(
     Example:
       sam-bench recommend --gpu H200 --model vit_h --latency 200ms --store demo
     """
-    from results.frames import case_frame
-    from results.recommend import NoRecordError, Wanted
-    from results.recommend import recommend as find
-    from results.store import Store
+    from results.answers.recommend import NoRecordError, Wanted
+    from results.answers.recommend import recommend as find
+    from results.hardware.specs import store_peaks
+    from results.tables.frames import case_frame
 
-    from ..recommend_views import recommendation_view
-    from ..report import markdown, print_view
+    from ..views.printing import markdown, print_view
+    from ..views.recommend_views import recommendation_view
 
     if gpu is not None and not gpu.strip():
         raise Mistake("--gpu must hold words of a GPU's name, as L4, or cpu; it is empty.")
     wanted = Wanted(model, gpu, image_size, latency, allowed_precisions(named, approximate))
-    cases = case_frame(read_store(store_path, "all").records, Store(store_path).read_peaks())
+    cases = case_frame(read_store(store_path, "all").records, store_peaks(store_path))
     try:
         found = find(cases, wanted)
     except NoRecordError as error:
@@ -104,8 +104,8 @@ def recommend(
 
 
 def allowed_precisions(named: str | None, approximate: bool) -> tuple[str, ...]:
-    from ..mistakes import quoted, suggestion
-    from ..precision import PRECISIONS
+    from ..choices.precision import PRECISIONS
+    from ..errors import quoted, suggestion
 
     if named is None:
         return tuple(

@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
-from .gate_options import Percent, checked_rule, rule_options
-from .sides import measured, source, typed, watcher
-from .sweeping import SweepCommand, config_option, quick_option
-from .terminal import EXIT_INVALID, out, store_option
+from ..options.gate_options import Percent, checked_rule, rule_options
+from ..options.gate_sides import measured, source, typed, watcher
+from ..options.sweep_options import SweepCommand, config_option, quick_option
+from ..options.terminal import EXIT_INVALID, out, store_option
 
 
 @click.command(cls=SweepCommand)
@@ -55,15 +55,15 @@ def selftest(
     """  # fmt: skip
     import numpy as np
 
-    from results.decision import Rule
-    from results.launches import log_ratios
-    from results.selftest import SelfTest, judge_gate, selftest_path
-    from results.store import Store, to_json, write_whole
+    from results.records.store import Store, to_json, write_whole
+    from results.verdicts.decision import Rule
+    from results.verdicts.launches import log_ratios
+    from results.verdicts.selftest import SelfTest, judge_gate, selftest_path
 
-    from ..gate import Gate, Options
-    from ..planning import utc_now
-    from ..report import harmless, print_view
-    from ..selftest_views import selftest_view
+    from ..gate.gate import Gate, Options
+    from ..sweeping.planning import utc_now
+    from ..views.printing import harmless, print_view
+    from ..views.selftest_views import selftest_view
 
     rule = checked_rule(margin, smallest, pairs)
     store = Store(store_path.absolute())

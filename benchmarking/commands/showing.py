@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from .terminal import Mistake, out, store_option
+from ..options.records import read_store
+from ..options.terminal import Mistake, out, store_option
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from results.records.schema import Record
 
-    from results.hardware import Peak
-    from results.schema import Record
-    from results.store import Contents
-
-MOST_PROBLEMS = 20  # files passed over, that are named
 FORMATS = ("table", "json", "csv", "md")
 VIEW_NAMES = (
     "cases",
@@ -49,14 +44,16 @@ def show(view: str, store_path: Path, form: str, sweep_id: str | None) -> None:
     Example:
       sam-bench show limits
     """
-    from results.store import Store
 
-    from ..report import failure_lines, status_line
+    from results.hardware.specs import store_peaks
+
+    from ..views.printing import failure_lines, status_line
+    from ..views.showing import show_views
 
     if view == "capacity" and sweep_id is None:
         sweep_id = "all"  # a search leaves several
     contents = read_store(store_path, sweep_id)
-    show_views(contents.records, Store(store_path).read_peaks(), (view,), form, out())
+    show_views(contents.records, store_peaks(store_path), (view,), form, out())
     if form == "table":
         for line in failure_lines(contents.records):
             click.echo(line)
@@ -83,11 +80,12 @@ def export(form: str, view: str, store_path: Path, sweep_id: str, output: Path |
     Example:
       sam-bench export csv modules -o modules.csv
     """
-    from results.store import Store
 
-    from ..views import SHOWS
+    from results.hardware.specs import store_peaks
 
-    records, peaks = read_store(store_path, sweep_id).records, Store(store_path).read_peaks()
+    from ..views.views import SHOWS
+
+    records, peaks = read_store(store_path, sweep_id).records, store_peaks(store_path)
     frame = SHOWS[view].frame(records, peaks)
     output = output or Path(f"{view}.{form}")
     try:
@@ -114,11 +112,11 @@ def history(store_path: Path) -> None:
     Example:
       sam-bench history --store demo
     """
-    from results.frames import case_frame
-    from results.history import history_frame
+    from results.answers.history import history_frame
+    from results.tables.frames import case_frame
 
-    from ..history_views import history_view
-    from ..report import print_view
+    from ..views.history_views import history_view
+    from ..views.printing import print_view
 
     records: list[Record] = read_store(store_path, "all").records
     rows = history_frame(case_frame(records))
@@ -126,67 +124,3 @@ def history(store_path: Path) -> None:
         click.echo("No case was measured more than once.")
         return
     print_view(history_view(rows), out())
-
-
-def read_store(store_path: Path, sweep_id: str | None) -> Contents:
-    """Records of one sweep (the newest where None) or all; files passed over are named."""
-    from results.limits import with_roofs
-    from results.store import Store
-
-    from ..mistakes import quoted, suggestion
-    from ..report import harmless
-
-    store = Store(store_path)
-    ids = store.sweep_ids()
-    if not ids:
-        raise Mistake(f"'{store_path}' has no records: measure some with: sam-bench quickstart")
-    if sweep_id is not None and sweep_id not in ("all", *ids):
-        raise Mistake(f"No sweep {quoted(sweep_id)} in '{store_path}'.{suggestion(sweep_id, ids)}")
-    contents = store.read(None if sweep_id == "all" else sweep_id or ids[-1])
-    contents.records = with_roofs(contents.records, store.read_roofs())
-    for problem in contents.problems[:MOST_PROBLEMS]:
-        click.echo(harmless(f"passed over {problem.path}: {problem.reason}"), err=True)
-    left_out = len(contents.problems) - MOST_PROBLEMS
-    if left_out > 0:
-        click.echo(f"and {left_out} files more: sam-bench store verify tells of all", err=True)
-    return contents
-
-
-def show_views(
-    records: list[Record],
-    peaks: dict[str, Peak],
-    names: tuple[str, ...],
-    form: str,
-    console: Console,
-) -> None:
-    from ..report import markdown, print_view
-    from ..views import SHOWS
-
-    for name in names:
-        frame = SHOWS[name].frame(records, peaks)
-        if form == "csv":
-            click.echo(frame.to_csv(index=False), nl=False)
-        elif form == "json":
-            click.echo(
-                json.dumps(
-                    json.loads(frame.to_json(orient="records", double_precision=15)), indent=1
-                )
-            )
-        elif form == "md":
-            click.echo("\n\n".join(markdown(view) for view in SHOWS[name].views(frame)))
-        elif len(frame):
-            for view in SHOWS[name].views(frame):
-                print_view(view, console)
-
-
-def show_sentences(
-    records: list[Record], peaks: dict[str, Peak], names: tuple[str, ...], console: Console
-) -> None:
-    """What views say in words, without their tables."""
-    from ..report import harmless
-    from ..views import SHOWS
-
-    for name in names:
-        for view in SHOWS[name].views(SHOWS[name].frame(records, peaks)):
-            for sentence in view.sentences:
-                console.print(harmless(sentence), markup=False, highlight=False, soft_wrap=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .terminal import EXIT_INVALID, Mistake, find_store, store_option
+from ..options.terminal import EXIT_INVALID, Mistake, find_store, store_option
 
 
 @click.command()
@@ -25,9 +25,9 @@ def demo(store_path: Path, seed: int) -> None:
     Example:
       sam-bench demo --store demo
     """
-    from results.store import Store
+    from results.records.store import Store
 
-    from ..demo import write_demo
+    from ..demo.demo import write_demo
 
     opened = Store(store_path)
     if opened.sweep_ids():
@@ -62,10 +62,10 @@ def verify(store_path: Path) -> None:
     Example:
       sam-bench store verify
     """
-    from results.repair import describe, look_over
-    from results.store import Store
+    from results.records.repair import describe, look_over
+    from results.records.store import Store
 
-    from ..report import harmless
+    from ..views.printing import harmless
 
     looks = look_over(Store(store_path))
     if not looks:
@@ -94,10 +94,10 @@ def repair(store_path: Path) -> None:
     Example:
       sam-bench store repair
     """
-    from results.repair import repair as repair_store
-    from results.store import Store
+    from results.records.repair import repair as repair_store
+    from results.records.store import Store
 
-    from ..report import harmless
+    from ..views.printing import harmless
 
     opened = Store(store_path)
     if not opened.sweep_ids():
@@ -125,10 +125,10 @@ def merge(stores: tuple[str, ...], output: str) -> None:
     Example:
       sam-bench merge runs-1 runs-2 -o runs
     """
-    from results.merge import merge as merge_stores
-    from results.store import Store
+    from results.records.merge import merge as merge_stores
+    from results.records.store import Store
 
-    from ..report import harmless
+    from ..views.printing import harmless
 
     target = Store(find_store(output))
     merged = merge_stores([Store(find_store(text)) for text in stores], target)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .places import Places, fleet_options
-from .showing import show_sentences, show_views
-from .terminal import EXIT_FAILED_CASES, out, store_option
+from ..options.fleet_options import Places, fleet_options
+from ..options.sweep_options import SweepCommand, asked_sweep, config_option, quick_option
+from ..options.terminal import EXIT_FAILED_CASES, out, store_option
 
 SHOWN_AFTER_A_SWEEP = ("cases", "components", "modules", "checks")
 MOST_SHOWN = 500  # cases, or lines on cases, after a sweep
@@ -19,61 +19,11 @@ MOST_SHOWN = 500  # cases, or lines on cases, after a sweep
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from results.schema import Environment, TimingPlan
-    from results.store import Store
+    from results.records.environment import Environment
+    from results.records.plan import TimingPlan
+    from results.records.store import Store
 
-    from ..sweep import Sweep
-
-
-class SweepCommand(click.Command):
-    """A command whose flags are the fields of Sweep and TimingPlan.
-
-    They are made when the command is asked for, so that `sam-bench --help` stays quick.
-    """
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        *own, help_flag = super().get_params(ctx)
-        return [*own, *sweep_flags(), help_flag]
-
-
-def sweep_flags() -> list[click.Parameter]:
-    """An option a field; the text is parsed by benchmarking.settings, which knows the limits."""
-    from results.schema import TimingPlan
-
-    from ..sweep import Sweep
-
-    short = {"model": "-m", "batch_size": "-b", "image_size": "-s", "precision": "-p"}
-    flags: list[click.Parameter] = []
-    for fields in (Sweep.model_fields, TimingPlan.model_fields):
-        for name, field in fields.items():
-            names = [short[name]] if name in short else []
-            default = field.default if field.default != (None,) else None
-            shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-            ending = f"  [default: {shown}]" if shown is not None else ""
-            flags.append(
-                click.Option(
-                    [*names, "--" + name.replace("_", "-")],
-                    metavar="VALUES" if fields is Sweep.model_fields else "VALUE",
-                    help=f"{field.description}{ending}",
-                )
-            )
-    encoder = click.Option(
-        ["--encoder"],
-        metavar="VALUES",
-        help="Any module that takes images: package.module:function that makes it. Measured beside "
-        "the models that --model names, or alone.",
-    )
-    return [encoder, *flags]
-
-
-config_option = click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    help="A TOML file of the settings below, by name; flags win over it.",
-)
-quick_option = click.option(
-    "--quick", is_flag=True, help="Shorter warm-up and timing: a first look, wider intervals."
-)
+    from ..choices.sweep import Sweep
 
 
 @click.command(cls=SweepCommand)
@@ -120,20 +70,6 @@ def sweep(
     )
 
 
-def asked_sweep(
-    config: Path | None, quick: bool, flags: dict[str, str | None]
-) -> tuple[Sweep, TimingPlan]:
-    """The sweep of a TOML file and flags."""
-    from ..settings import parse_sweep, read_config
-
-    settings: dict[str, object] = read_config(config) if config is not None else {}
-    settings |= {name: value for name, value in flags.items() if value is not None}
-    asked, plan, notes = parse_sweep(settings, quick)
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
-    return asked, plan
-
-
 def run(
     asked: Sweep,
     plan: TimingPlan,
@@ -146,14 +82,14 @@ def run(
     environment: Environment | None = None,
 ) -> None:
     """Run a sweep, show its tables and what to do next; exit 5 where a case failed."""
-    from results.store import Store
+    from results.records.store import Store
 
-    from ..environment import probe_environment
+    from ..choices.inputs import check_images
     from ..fleet.driver import run_on_fleet
-    from ..inputs import check_images
-    from ..launchers import LocalLauncher
-    from ..progress import make_watcher
-    from ..runner import Options, Setting, run_sweep
+    from ..machine.environment import probe_environment
+    from ..sweeping.launchers import LocalLauncher
+    from ..sweeping.runner import Options, Setting, run_sweep
+    from ..views.progress import make_watcher
 
     check_images(plan.images, asked.input)
     environment = environment or probe_environment()
@@ -182,16 +118,18 @@ def run(
 
 def tell(store: Store, sweep_id: str, planned: int, console: Console) -> None:
     """What came of a sweep; exit 5 where a case failed."""
-    from results.schema import FAILED
+    from results.hardware.specs import store_peaks
+    from results.records.schema import FAILED
 
-    from ..report import end_lines, failure_lines, note_lines, status_line
+    from ..views.printing import end_lines, failure_lines, note_lines, status_line
+    from ..views.showing import show_sentences, show_views
 
     if planned > MOST_SHOWN:  # nobody reads so long tables, and so many records fill the memory
         every = store.iterate(sweep_id, [])
         records = [record.model_copy(update={"measurement": None}) for record in every]
     else:
         records = store.read(sweep_id).records
-        peaks = store.read_peaks()
+        peaks = store_peaks(store.path)
         show_views(records, peaks, SHOWN_AFTER_A_SWEEP, "table", console)
         show_sentences(records, peaks, ("limits", "batching"), console)
     failures = failure_lines(records)
@@ -227,17 +165,17 @@ def plan(config: Path | None, quick: bool, store_path: Path, **flags: Any) -> No
     Example:
       sam-bench plan -m vit_b,vit_l -b 1..8 -p fp32,bf16
     """
-    from results.store import Store
+    from results.records.store import Store
 
-    from ..environment import probe_environment
-    from ..estimate import case_seconds, measured_rates, rate_key
+    from ..choices.inputs import check_images
+    from ..choices.sweep import foreseen_reason
+    from ..errors import SweepError
     from ..fleet.scheduler import check_needs, does, make_jobs, makespan, need_of
-    from ..inputs import check_images
-    from ..mistakes import SweepError
-    from ..progress import duration
-    from ..report import print_view
-    from ..sweep import foreseen_reason
-    from ..views import plan_view
+    from ..machine.environment import probe_environment
+    from ..sweeping.estimate import case_seconds, measured_rates, rate_key
+    from ..views.printing import print_view
+    from ..views.progress import duration
+    from ..views.views import plan_view
 
     places = Places.taken_from(flags)
     asked, timing = asked_sweep(config, quick, flags)
@@ -287,8 +225,8 @@ def quickstart(store_path: Path, fresh: bool) -> None:
     Example:
       sam-bench quickstart
     """
-    from ..environment import probe_environment
-    from ..settings import parse_sweep
+    from ..choices.settings import parse_sweep
+    from ..machine.environment import probe_environment
 
     environment = probe_environment()
     has_gpu = bool(environment.gpus)

@@ -6,13 +6,16 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from results.schema import Case, Environment, Record, Status, SweepFile, TimingPlan
+from results.records.case import Case
+from results.records.environment import Environment
+from results.records.plan import TimingPlan
+from results.records.schema import Record, Status, SweepFile
 
-from ..estimate import case_seconds
-from ..mistakes import SweepError
-from ..planning import utc_now
-from ..protocol import Outcome
-from ..runner import Attempt, Options, Setting, end_of, make_record, measured_s, retried
+from ..errors import SweepError
+from ..sweeping.estimate import case_seconds
+from ..sweeping.planning import utc_now
+from ..sweeping.protocol import Outcome
+from ..sweeping.runner import Attempt, Options, Setting, end_of, make_record, measured_s, retried
 from .jobs import Arrived, CaseBegan, CaseEnded, Event, Fleet, JobEnded, Refused, Slot, Task
 from .scheduler import Job, Scheduler, check_needs, counted, does, families, make_jobs
 

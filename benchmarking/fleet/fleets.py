@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from results.schema import Case, Environment
-from results.store import Store
+from results.records.case import Case
+from results.records.environment import Environment
+from results.records.store import Store
 
-from ..mistakes import SweepError, quoted, suggestion
+from ..errors import SweepError, quoted, suggestion
 from .jobs import Fleet
 from .local import LocalFleet
 from .ray_fleet import RayFleet

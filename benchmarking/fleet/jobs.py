@@ -9,18 +9,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
-from results.addresses import AddressError, UnreachableError, exists, one_line
-from results.hardware import HardwareError
-from results.schema import Case, Environment, Record, SweepFile, TimingPlan
-from results.store import Store, StoreError
+from results.hardware.specs import HardwareError
+from results.records.addresses import AddressError, UnreachableError, exists, one_line
+from results.records.case import Case
+from results.records.environment import Environment
+from results.records.plan import TimingPlan
+from results.records.schema import Record, SweepFile
+from results.records.store import Store, StoreError
 
-from ..environment import ProbeError, probe_environment
-from ..inputs import InputError
-from ..launchers import WORKER, Launcher, LocalLauncher, OnStage
-from ..mistakes import SweepError
-from ..protocol import Outcome
-from ..runner import Options, Run, Setting
-from ..sweep import CPU
+from ..choices.inputs import InputError
+from ..choices.sweep import CPU
+from ..errors import SweepError
+from ..machine.environment import ProbeError, probe_environment
+from ..sweeping.launchers import WORKER, Launcher, LocalLauncher, OnStage
+from ..sweeping.protocol import Outcome
+from ..sweeping.runner import Options, Run, Setting
 from .scheduler import does, need_of
 
 # What a person must mend: of a sweep's settings and files, of a machine, of the store.

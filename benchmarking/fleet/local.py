@@ -7,10 +7,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from results.schema import Environment, Gpu
+from results.records.environment import Environment, Gpu
 
-from ..launchers import Launcher, LocalLauncher
-from ..sweep import CPU
+from ..choices.sweep import CPU
+from ..sweeping.launchers import Launcher, LocalLauncher
 from .jobs import Event, JobEnded, Slot, Stoppable, Task, run_to_end
 
 CLOSE_S = 10.0  # for jobs to end that were stopped

@@ -17,11 +17,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from results.addresses import one_line
-from results.schema import Environment
+from results.records.addresses import one_line
+from results.records.environment import Environment
 
-from ..mistakes import SweepError, quoted
-from ..sweep import CPU
+from ..choices.sweep import CPU
+from ..errors import SweepError, quoted
 from .jobs import Arrived, Event, JobEnded, Refused, Slot, Stoppable, Task, run_to_end
 
 KIND = "ray.io/accelerator-type"

@@ -7,12 +7,13 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from results.hardware import PEAKS, fits, kind_of
-from results.schema import ANY, Case, TimingPlan
+from results.hardware.specs import PEAKS, fits, kind_of
+from results.records.case import ANY, Case
+from results.records.plan import TimingPlan
 
-from ..estimate import WORKER_START_S, case_seconds
-from ..mistakes import SweepError, quoted, suggestion
-from ..sweep import CPU
+from ..choices.sweep import CPU
+from ..errors import SweepError, quoted, suggestion
+from ..sweeping.estimate import WORKER_START_S, case_seconds
 
 Seconds = Callable[[Case], float]
 

@@ -12,13 +12,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from results.addresses import one_line
-from results.schema import ANY, Record
-from results.store import Store
+from results.records.addresses import one_line
+from results.records.case import ANY
+from results.records.schema import Record
+from results.records.store import Store
 
-from ..ending import terminable
-from ..mistakes import SweepError, quoted
-from ..sweep import CPU
+from ..choices.sweep import CPU
+from ..errors import SweepError, quoted
+from ..signals import terminable
 from .jobs import CaseBegan, CaseEnded, Event, JobEnded, Slot, Task, run_to_end
 
 LOOK_S = 5.0  # between two looks at Slurm and the store

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from results.compare import matched
-from results.schema import AXES
+from results.answers.compare import matched
+from results.records.case import AXES
 
 from ..theme import PALETTE, finish, safe
 from .series import has_synthetic, labels, point_data, varying

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from results.metrics import METRICS
+from results.tables.metrics import METRICS
 
 from ..theme import color_of, finish, marker_of, safe
 from .series import (

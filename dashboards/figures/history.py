@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from results.history import IN_A_ROW, find_steps
+from results.answers.history import IN_A_ROW, find_steps
 
 from ..theme import LINES, color_of, finish, marker_of, safe
 from .series import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from results.schema import FAILED
+from results.records.schema import FAILED
 
 from ..theme import STATUS_MARKS, finish, safe
 from .series import has_synthetic, newest

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from results.schema import ENCODER
+from results.records.measurement import ENCODER
 
 from ..theme import PALETTE, color_of, finish, marker_of, safe
 from .series import (

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from results.stats import median_interval
+from results.tables.stats import median_interval
 
 from ..theme import PALETTE, finish, safe
 from .series import has_synthetic

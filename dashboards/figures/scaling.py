@@ -10,8 +10,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.colors import hex_to_rgb
 
-from results.capacity import FITTING, KNEE, capacity_of_cases
-from results.metrics import METRICS
+from results.answers.capacity import FITTING, KNEE, capacity_of_cases
+from results.tables.metrics import METRICS
 
 from ..theme import color_of, dash_of, finish, marker_of, safe
 from .series import (

@@ -23,9 +23,9 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarking import demo
-from results.schema import Record, SweepFile
-from results.store import Store, to_json
+from benchmarking.demo import demo
+from results.records.schema import Record, SweepFile
+from results.records.store import Store, to_json
 
 SAM_BENCH = Path(sys.executable).with_name("sam-bench")
 CHROMIUM = "/usr/bin/chromium"

@@ -18,21 +18,25 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from benchmarking.checks import Evidence, judge
-from benchmarking.environment import describe_environment
-from benchmarking.execution import EXECUTIONS
-from benchmarking.planning import new_sweep, utc_now
-from benchmarking.precision import PRECISIONS
-from benchmarking.report import View, markdown
-from benchmarking.runner import Attempt, judged, make_record
-from benchmarking.sweep import QUICK, is_known, resolve_device, unsupported_reason
-from results.frames import case_frame
-from results.limits import with_roofs
-from results.metrics import METRICS
-from results.schema import OWN, Case, Environment, Record, TimingPlan
-from results.stats import median_interval
-from results.store import Store
-from sam.configs import MODELS
+from benchmarking.choices.execution import EXECUTIONS
+from benchmarking.choices.precision import PRECISIONS
+from benchmarking.choices.sweep import QUICK, is_known, resolve_device, unsupported_reason
+from benchmarking.machine.environment import describe_environment
+from benchmarking.sweeping.checks import Evidence, judge
+from benchmarking.sweeping.planning import new_sweep, utc_now
+from benchmarking.sweeping.runner import Attempt, judged, make_record
+from benchmarking.views.printing import View, markdown
+from results.answers.limits import with_roofs
+from results.hardware.specs import store_peaks
+from results.records.case import OWN, Case
+from results.records.environment import Environment
+from results.records.plan import TimingPlan
+from results.records.schema import Record
+from results.records.store import Store
+from results.tables.frames import case_frame
+from results.tables.metrics import METRICS
+from results.tables.stats import median_interval
+from sam.sam1.configs import MODELS
 
 from .turns import LOOKS, OTHERS, Entry, in_turn, release
 
@@ -171,7 +175,7 @@ def checked(record: Record, store: Store) -> Record:
     if record.measurement is None:
         return record
     (record,) = with_roofs([record], store.read_roofs())
-    return judged(record, judge(Evidence(record, peaks=store.read_peaks())))
+    return judged(record, judge(Evidence(record, peaks=store_peaks(store.path))))
 
 
 def table(records: dict[Case, Record], entries: dict[Case, Entry], rounds: int) -> View:

@@ -22,15 +22,18 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarking import demo
-from benchmarking.estimate import WORKER_START_S, case_seconds
+from benchmarking.choices.precision import PRECISIONS
+from benchmarking.demo import demo
 from benchmarking.fleet import driver
 from benchmarking.fleet.jobs import CaseBegan, CaseEnded, Event, JobEnded, Slot, Task
 from benchmarking.fleet.scheduler import need_of
-from benchmarking.precision import PRECISIONS
-from benchmarking.runner import Options, Setting
-from results.schema import ANY, Case, Environment, Record, SweepFile, TimingPlan
-from results.store import Store
+from benchmarking.sweeping.estimate import WORKER_START_S, case_seconds
+from benchmarking.sweeping.runner import Options, Setting
+from results.records.case import ANY, Case
+from results.records.environment import Environment
+from results.records.plan import TimingPlan
+from results.records.schema import Record, SweepFile
+from results.records.store import Store
 from tests.benches.dashboard import write_store
 
 KINDS = ("L4", "L40S", "H100", "H200")

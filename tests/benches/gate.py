@@ -16,19 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarking.environment import probe_environment
-from benchmarking.gate import Gate, Options, Source
-from benchmarking.gate_progress import PlainGateWatcher
-from benchmarking.launchers import LocalLauncher
-from benchmarking.planning import new_sweep
-from benchmarking.report import View, markdown
-from benchmarking.runner import Attempt, make_record
-from benchmarking.settings import parse_sweep
-from results.decision import Looks, Rule, look_through
-from results.gates import Side
-from results.launches import log_ratios
-from results.selftest import SUITES, draw_suites, regressed_cells
-from results.store import Store
+from benchmarking.choices.settings import parse_sweep
+from benchmarking.gate.gate import Gate, Options, Source
+from benchmarking.machine.environment import probe_environment
+from benchmarking.sweeping.launchers import LocalLauncher
+from benchmarking.sweeping.planning import new_sweep
+from benchmarking.sweeping.runner import Attempt, make_record
+from benchmarking.views.gate_progress import PlainGateWatcher
+from benchmarking.views.printing import View, markdown
+from results.records.store import Store
+from results.verdicts.decision import Looks, Rule, look_through
+from results.verdicts.gates import Side
+from results.verdicts.launches import log_ratios
+from results.verdicts.selftest import SUITES, draw_suites, regressed_cells
 
 from ..results.noises import NOISES, Noise
 from ..results.noises import log_ratios as noisy_ratios

@@ -21,15 +21,15 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from benchmarking.inputs import SAMPLE_IMAGES, read_image
-from benchmarking.report import View, markdown
+from benchmarking.choices.inputs import SAMPLE_IMAGES, read_image
+from benchmarking.views.printing import View, markdown
 from hooks import Clock, ForwardTimer, clock_for, meter_for
-from sam.attention import ATTENTION
-from sam.build import build_sam_model
-from sam.mask_generator import SamAutomaticMaskGenerator
-from sam.masks import coco_mask, decode_rle
-from sam.predictor import SamPredictor
-from sam.transforms import ResizeLongestSide
+from sam.attention.variants import ATTENTION
+from sam.files.masks import coco_mask, decode_rle
+from sam.sam1.build import build_sam_model
+from sam.sam1.mask_generator import SamAutomaticMaskGenerator
+from sam.sam1.predictor import SamPredictor
+from sam.sam1.transforms import ResizeLongestSide
 
 FIRST_PASS_POINTS = 8  # along a side
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

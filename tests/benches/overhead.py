@@ -6,12 +6,12 @@ import click
 import numpy as np
 import torch
 
-from benchmarking.modules import find_modules
-from benchmarking.timing import collected_garbage, timed_chunk
+from benchmarking.choices.modules import find_modules
+from benchmarking.measuring.timing import collected_garbage, timed_chunk
 from hooks import ForwardTimer, clock_for
-from results.schema import ENCODER
-from results.stats import median_interval
-from sam.build import build_sam_model
+from results.records.measurement import ENCODER
+from results.tables.stats import median_interval
+from sam.sam1.build import build_sam_model
 
 
 @click.command()

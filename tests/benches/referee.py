@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from benchmarking.precision import apply_precision
-from benchmarking.referee import GOAL, Agreement, agreement
-from benchmarking.report import View, markdown
-from benchmarking.timing import collected_garbage
+from benchmarking.choices.precision import apply_precision
+from benchmarking.measuring.reference_timer import GOAL, Agreement, agreement
+from benchmarking.measuring.timing import collected_garbage
+from benchmarking.views.printing import View, markdown
 from hooks import clock_for
-from sam.build import build_sam_model
+from sam.sam1.build import build_sam_model
 
 HEADINGS = [
     "precision", "referee", "ours, ms", "referee, ms", "ours / referee", "95 %", "launch share",

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarking.accuracy import compare_embedding, find_reference
-from benchmarking.failures import classify
-from benchmarking.inputs import BUFFERS, Photographs, read_input
-from benchmarking.measure import (
+from benchmarking.choices.inputs import BUFFERS, Photographs, read_input
+from benchmarking.choices.precision import PRECISIONS
+from benchmarking.errors import SweepError
+from benchmarking.measuring.failures import classify
+from benchmarking.measuring.measure import (
     describe_output,
     flops_pass,
     make_batches,
@@ -25,14 +26,15 @@ from benchmarking.measure import (
     torch_flags,
     why_not,
 )
-from benchmarking.mistakes import SweepError
-from benchmarking.precision import PRECISIONS
-from benchmarking.protocol import Outcome, Refusal
-from benchmarking.rig import Reference, Rig, build_rig
-from benchmarking.timing import Chunk, chunk_size, collected_garbage, timed_chunk, warm_up
-from benchmarking.worker import failure
-from results.schema import Case, Latency, Measurement, Memory, TimingPlan
-from sam.build import build_sam_model
+from benchmarking.measuring.passes.accuracy import compare_embedding, find_reference
+from benchmarking.measuring.rig import Reference, Rig, build_rig
+from benchmarking.measuring.timing import Chunk, chunk_size, collected_garbage, timed_chunk, warm_up
+from benchmarking.measuring.worker import failure
+from benchmarking.sweeping.protocol import Outcome, Refusal
+from results.records.case import Case
+from results.records.measurement import Latency, Measurement, Memory
+from results.records.plan import TimingPlan
+from sam.sam1.build import build_sam_model
 
 OTHERS = {
     "upstream": "examples.encoders:segment_anything_",

@@ -19,28 +19,23 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarking import calibrate, demo, telemetry
-from benchmarking import rig as rig_file
-from benchmarking.environment import probe_environment
-from benchmarking.inputs import InputError
-from benchmarking.launchers import LocalLauncher
-from benchmarking.measure import measure_case
-from benchmarking.mistakes import SweepError
-from benchmarking.precision import without_tf32
-from benchmarking.rig import build_rig
-from results.schema import (
-    AXES,
-    Case,
-    Environment,
-    Gpu,
-    Latency,
-    Measurement,
-    ModuleTiming,
-    Record,
-    SweepFile,
-    TimingPlan,
-)
-from results.store import Store
+from benchmarking.choices.inputs import InputError
+from benchmarking.choices.precision import without_tf32
+from benchmarking.demo import demo
+from benchmarking.errors import SweepError
+from benchmarking.machine import telemetry
+from benchmarking.machine.environment import probe_environment
+from benchmarking.measuring import calibrate
+from benchmarking.measuring import rig as rig_file
+from benchmarking.measuring.measure import measure_case
+from benchmarking.measuring.rig import build_rig
+from benchmarking.sweeping.launchers import LocalLauncher
+from results.records.case import AXES, Case
+from results.records.environment import Environment, Gpu
+from results.records.measurement import Latency, Measurement, ModuleTiming
+from results.records.plan import TimingPlan
+from results.records.schema import Record, SweepFile
+from results.records.store import Store
 
 SWEEP_ID = "20250102-030405-abcdef"
 SECRET = "hunter2-must-stay-here"

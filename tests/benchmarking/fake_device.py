@@ -9,18 +9,18 @@ from types import SimpleNamespace
 
 import pynvml
 
-from benchmarking.protocol import Outcome
-from benchmarking.telemetry import Watch
-from benchmarking.timing import time_forwards
-from results.schema import (
+from benchmarking.machine.telemetry import Watch
+from benchmarking.measuring.timing import time_forwards
+from benchmarking.sweeping.protocol import Outcome
+from results.records.measurement import (
     ENCODER,
     EmbeddingError,
     Measurement,
     ModuleTiming,
     Output,
-    TimingPlan,
     Work,
 )
+from results.records.plan import TimingPlan
 
 BEFORE = 3  # forwards that time_forwards makes before those that it keeps, as asked here
 

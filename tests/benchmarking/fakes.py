@@ -5,8 +5,9 @@ Loaded by fixtures, since pytest's importlib mode lets tests import no neighbour
 
 from __future__ import annotations
 
-from benchmarking.protocol import Outcome
-from results.schema import Case, Measurement
+from benchmarking.sweeping.protocol import Outcome
+from results.records.case import Case
+from results.records.measurement import Measurement
 
 NOTHING = Measurement(weights="random, seed 0", input_source="noise, seed 0")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from results.decision import Rule
-from results.gates import Acceptance, Cell, GateFile, ModuleChange, Pair, Side
-from results.schema import Case, Environment
+from results.records.case import Case
+from results.records.environment import Environment
+from results.verdicts.decision import Rule
+from results.verdicts.gates import Acceptance, Cell, GateFile, ModuleChange, Pair, Side
 
 
 def make_cell(verdict="OK", ratio=1.0, **changes) -> Cell:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarking import accuracy
-from benchmarking.accuracy import find_reference, first_image
-from benchmarking.inputs import read_input
-from benchmarking.measure import make_batches, measure_case
-from benchmarking.precision import PRECISIONS, apply_precision
-from benchmarking.rig import build_rig
-from sam.attention import ATTENTION
-from sam.build import build_sam_model
-from sam.configs import MODELS
+from benchmarking.choices.inputs import read_input
+from benchmarking.choices.precision import PRECISIONS, apply_precision
+from benchmarking.measuring.measure import make_batches, measure_case
+from benchmarking.measuring.passes import accuracy
+from benchmarking.measuring.passes.accuracy import find_reference, first_image
+from benchmarking.measuring.rig import build_rig
+from sam.attention.variants import ATTENTION
+from sam.sam1.build import build_sam_model
+from sam.sam1.configs import MODELS
 
 FLAGS = (torch.backends.cuda.matmul, torch.backends.cudnn)
 APPROXIMATE = [name for name, precision in PRECISIONS.items() if precision.budget is not None]

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 import pytest
 
-from results.frames import case_frame
-from results.store import Store
+from results.records.store import Store
+from results.tables.frames import case_frame
 from tests.benches.encoder import check_axes
 
 ROOT = Path(__file__).parents[2]

@@ -14,9 +14,9 @@ import pytest
 
 from benchmarking.fleet import driver
 from benchmarking.fleet.jobs import Slot
-from benchmarking.runner import Options, Setting
-from results.schema import TimingPlan
-from results.store import Store
+from benchmarking.sweeping.runner import Options, Setting
+from results.records.plan import TimingPlan
+from results.records.store import Store
 from tests.benches import fleet
 
 ROOT = Path(__file__).parents[2]

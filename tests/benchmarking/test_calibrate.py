@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarking import calibrate as calibrate_file
-from benchmarking.calibrate import cache_bytes, product_of, time_copies, time_products
-from benchmarking.environment import describe_environment
-from benchmarking.precision import PRECISIONS, without_tf32
+from benchmarking.choices.precision import PRECISIONS, without_tf32
+from benchmarking.machine.environment import describe_environment
+from benchmarking.measuring import calibrate as calibrate_file
+from benchmarking.measuring.calibrate import cache_bytes, product_of, time_copies, time_products
 from hooks import WallClock
-from results.schema import Roofs
-from results.store import Store
+from results.records.measurement import Roofs
+from results.records.store import Store
 from sam.quantise import EIGHT_BITS
 
 CPU = torch.device("cpu")

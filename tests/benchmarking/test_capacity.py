@@ -7,14 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarking.capacity import Known, ProbeFailedError, find_capacity, find_largest
-from benchmarking.runner import Setting
-from benchmarking.sweep import QUICK
-from results.addresses import is_held
-from results.capacity import capacity_frame
-from results.repair import look_over
-from results.schema import FAILED, Memory, TimingPlan
-from results.store import Store
+from benchmarking.choices.sweep import QUICK
+from benchmarking.sweeping.capacity import Known, ProbeFailedError, find_capacity, find_largest
+from benchmarking.sweeping.runner import Setting
+from results.answers.capacity import capacity_frame
+from results.records.addresses import is_held
+from results.records.measurement import Memory
+from results.records.plan import TimingPlan
+from results.records.repair import look_over
+from results.records.schema import FAILED
+from results.records.store import Store
 
 MOST = 100_000
 NOTHING = Known()

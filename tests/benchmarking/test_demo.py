@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarking import demo
-from benchmarking.demo import GPUS, MODELS_SHOWN, PRECISIONS_SHOWN, SLOWER_BY, SLOWER_FROM
-from results.batching import batching_frame, image_s
-from results.frames import case_frame, limits_frame
-from results.repair import look_over
-from results.store import Store, to_json
+from benchmarking.demo import demo
+from benchmarking.demo.demo import GPUS, MODELS_SHOWN, PRECISIONS_SHOWN, SLOWER_BY, SLOWER_FROM
+from results.answers.batching import batching_frame, image_s
+from results.records.repair import look_over
+from results.records.store import Store, to_json
+from results.tables.frames import case_frame, limits_frame
 
 BATCHING_AXES = ["sweep_id", "model", "precision", "attention"]
 

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from benchmarking import doctor
-from benchmarking import environment as environment_file
-from benchmarking.doctor import (
+from benchmarking.machine import doctor
+from benchmarking.machine import environment as environment_file
+from benchmarking.machine.doctor import (
     DELAYS_S,
     ask_referee,
     check_clock,
@@ -19,7 +19,7 @@ from benchmarking.doctor import (
     check_store,
     examine,
 )
-from benchmarking.environment import ProbeError
+from benchmarking.machine.environment import ProbeError
 
 
 @pytest.fixture(autouse=True)

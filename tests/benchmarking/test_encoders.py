@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarking.encoders import first_tensor, load_encoder
-from benchmarking.measure import PassError, measure_case
-from benchmarking.mistakes import SweepError
-from benchmarking.planning import definition_sha256, encoder_source
-from benchmarking.rig import build_rig
-from results.schema import ENCODER, OWN, PASSES
+from benchmarking.errors import SweepError
+from benchmarking.measuring.encoders import first_tensor, load_encoder
+from benchmarking.measuring.measure import PassError, measure_case
+from benchmarking.measuring.rig import build_rig
+from benchmarking.sweeping.planning import definition_sha256, encoder_source
+from results.records.case import OWN
+from results.records.measurement import ENCODER
+from results.records.plan import PASSES
 
 # An encoder of two layers, as a person writes one.
 OWN_FILE = """

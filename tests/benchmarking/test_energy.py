@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarking import energy as energy_module
-from benchmarking.rig import build_rig
-from benchmarking.timing import MAX_CHUNK_FORWARDS
+from benchmarking.measuring.passes import energy as energy_module
+from benchmarking.measuring.rig import build_rig
+from benchmarking.measuring.timing import MAX_CHUNK_FORWARDS
 
 
 @pytest.fixture

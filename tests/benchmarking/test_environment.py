@@ -12,8 +12,8 @@ import pynvml
 import pytest
 import torch
 
-from benchmarking import environment
-from benchmarking.environment import (
+from benchmarking.machine import environment
+from benchmarking.machine.environment import (
     ProbeError,
     ask,
     describe_gpus,
@@ -210,7 +210,8 @@ def test_a_probe_that_fails_or_says_nothing_is_told_what_to_type(answer_with, sc
 
     assert str(caught.value) == (
         "This machine can't be described (no message): see what this prints: python -m "
-        "benchmarking.environment. If it is torch that can't be loaded, install it again with pip."
+        "benchmarking.machine.environment. If it is torch that can't be loaded, install it again "
+        "with pip."
     )
 
 

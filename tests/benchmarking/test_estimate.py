@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarking.estimate import (
+from benchmarking.choices.execution import EXECUTIONS
+from benchmarking.choices.precision import PRECISIONS
+from benchmarking.sweeping.estimate import (
     GUESSED_FLOPS_PER_S,
     GUESSED_SHARE,
     case_seconds,
@@ -13,13 +15,12 @@ from benchmarking.estimate import (
     measured_rates,
     rate_key,
 )
-from benchmarking.execution import EXECUTIONS
-from benchmarking.precision import PRECISIONS
-from results.hardware import PEAKS
-from results.schema import OWN, PASSES, TimingPlan
-from sam.attention import ATTENTION
-from sam.configs import MODELS
-from sam.work import encoder_work
+from results.hardware.specs import PEAKS
+from results.records.case import OWN
+from results.records.plan import PASSES, TimingPlan
+from sam.attention.variants import ATTENTION
+from sam.sam1.configs import MODELS
+from sam.sam1.work import encoder_work
 
 PLAN = TimingPlan()
 

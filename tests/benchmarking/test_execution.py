@@ -18,19 +18,19 @@ import torch
 from torch import nn
 from torch._dynamo.utils import counters
 
-from benchmarking import execution
-from benchmarking.execution import (
+from benchmarking.choices import execution
+from benchmarking.choices.execution import (
     EXECUTIONS,
     compiled_regions,
     prepare_compiled,
     prepare_onnxruntime,
     prepare_regional,
 )
-from benchmarking.precision import PRECISIONS
-from benchmarking.sweep import unsupported_reason
-from sam.attention import ATTENTION
-from sam.build import allocate_sam, build_sam_model, fill_random
-from sam.configs import MODELS
+from benchmarking.choices.precision import PRECISIONS
+from benchmarking.choices.sweep import unsupported_reason
+from sam.attention.variants import ATTENTION
+from sam.sam1.build import allocate_sam, build_sam_model, fill_random
+from sam.sam1.configs import MODELS
 
 # What each execution of the whole encoder asks of torch.compile, and those that replay graphs.
 MODES = {"compile": None, "cudagraphs": "reduce-overhead", "max-autotune": "max-autotune"}

@@ -11,16 +11,17 @@ import segment_anything.modeling as upstream
 import torch
 from torch import nn
 
-from benchmarking import facts
-from benchmarking.encoders import load_encoder
-from benchmarking.facts import count_breaks, count_facts, facts_of, output_sums
-from benchmarking.precision import PRECISIONS, without_tf32
-from benchmarking.work import sam_work
-from results.facts import Facts
-from results.schema import ENCODER, OWN
-from sam.attention import ATTENTION
-from sam.build import fill_random
-from sam.configs import MODELS
+from benchmarking.choices.precision import PRECISIONS, without_tf32
+from benchmarking.measuring import count_facts as facts
+from benchmarking.measuring.count_facts import count_breaks, count_facts, facts_of, output_sums
+from benchmarking.measuring.encoders import load_encoder
+from benchmarking.measuring.work import sam_work
+from results.records.case import OWN
+from results.records.measurement import ENCODER
+from results.verdicts.facts import Facts
+from sam.attention.variants import ATTENTION
+from sam.sam1.build import fill_random
+from sam.sam1.configs import MODELS
 
 SIZE = 128  # pixels
 OTHERS = [name for name in PRECISIONS if name != "fp32"]

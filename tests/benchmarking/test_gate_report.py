@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarking.gate import EXIT_CODES
-from benchmarking.gate_report import HEADINGS, MEANING, comment, gate_view, headline
+from benchmarking.gate.gate import EXIT_CODES
+from benchmarking.views.gate_report import HEADINGS, MEANING, comment, gate_view, headline
 
 HERE = Path(__file__).parent
 # Comments as they are to be: a change of one of these is for a reviewer to read.

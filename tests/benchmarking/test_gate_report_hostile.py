@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarking.gate_report import (
+from benchmarking.views.gate_report import (
     FAILING,
     HEADINGS,
     MEANING,
@@ -20,8 +20,8 @@ from benchmarking.gate_report import (
     gate_findings,
     junit,
 )
-from results.gates import Side
-from results.markdown import INVISIBLE
+from results.tables.markdown import INVISIBLE
+from results.verdicts.gates import Side
 
 made = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("made_up_gates.py"))))
 HOSTILE = {

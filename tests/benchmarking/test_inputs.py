@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarking.inputs import (
+from benchmarking.choices.inputs import (
     BUFFERS,
     INPUTS,
     check_images,

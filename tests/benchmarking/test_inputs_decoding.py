@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarking import inputs
-from benchmarking.inputs import MAX_PIXELS, read_image, read_input
+from benchmarking.choices import inputs
+from benchmarking.choices.inputs import MAX_PIXELS, read_image, read_input
 
 RED = (255, 0, 0)
 

@@ -9,9 +9,9 @@ import re
 import pytest
 from PIL import Image
 
-from benchmarking.inputs import check_images, read_input
-from sam.masks import compress_rle
-from sam.sa1b import annotate, write_sa1b
+from benchmarking.choices.inputs import check_images, read_input
+from sam.files.masks import compress_rle
+from sam.files.sa1b import annotate, write_sa1b
 
 WIDTH, HEIGHT = 40, 30  # of the fixture `photograph`
 BOXES = [(1.0, 2.0, 10.0, 20.0), (0.0, 0.0, 40.0, 30.0), (5.5, 6.25, 0.0, 1.0)]

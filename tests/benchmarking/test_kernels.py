@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from torch.autograd import DeviceType
 
-from benchmarking.kernels import FORWARDS, MARK, kernel_times
-from benchmarking.measure import PassError
-from benchmarking.modules import TimedModule, find_modules
-from benchmarking.rig import build_rig
-from results.schema import ENCODER
+from benchmarking.choices.modules import TimedModule, find_modules
+from benchmarking.measuring.measure import PassError
+from benchmarking.measuring.passes.kernels import FORWARDS, MARK, kernel_times
+from benchmarking.measuring.rig import build_rig
+from results.records.measurement import ENCODER
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_every_range_is_left_after_an_error(run_case, failing, monkeypatch):
         def __exit__(self, *error):
             left.append(self.name)
 
-    monkeypatch.setattr("benchmarking.kernels.record_function", Range)
+    monkeypatch.setattr("benchmarking.measuring.passes.kernels.record_function", Range)
     with pytest.raises(PassError):
         run_case(rig=failing, image_size=32, passes=("kernels",))
 
@@ -271,7 +271,7 @@ def test_on_a_cpu_no_profile_of_a_gpu_is_asked_for(run_case, rig, monkeypatch):
         asked.extend(activities)
         return true(activities=activities)
 
-    monkeypatch.setattr("benchmarking.kernels.profile", spying)
+    monkeypatch.setattr("benchmarking.measuring.passes.kernels.profile", spying)
     run_case(rig=rig, image_size=32, passes=("kernels",))
 
     assert asked == [torch.profiler.ProfilerActivity.CPU]

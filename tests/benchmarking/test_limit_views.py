@@ -6,11 +6,12 @@ import re
 
 import pytest
 
-from benchmarking.limit_views import BOUND_SENTENCES, CAUSE_NAMES, HELD_BY, how_much
-from benchmarking.report import markdown
-from benchmarking.views import SHOWS
-from results.batching import CAUSES
-from results.schema import Check, Work
+from benchmarking.views.limit_views import BOUND_SENTENCES, CAUSE_NAMES, HELD_BY, how_much
+from benchmarking.views.printing import markdown
+from benchmarking.views.views import SHOWS
+from results.answers.batching import CAUSES
+from results.records.measurement import Work
+from results.records.schema import Check
 
 MS = 1e-3
 # On the made-up GPU, which does 1 TFLOP/s and moves 1 TB/s, in ms of an image:

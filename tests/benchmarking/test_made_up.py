@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarking.demo import GPUS, MODELS_SHOWN, PRECISIONS_SHOWN, make_case
-from benchmarking.made_up import (
+from benchmarking.demo.demo import GPUS, MODELS_SHOWN, PRECISIONS_SHOWN, make_case
+from benchmarking.demo.synthetic_gpu import (
     COMPUTE_SHARE,
     LOOKS,
     MEMORY_SHARE,
@@ -19,8 +19,8 @@ from benchmarking.made_up import (
     peak_bytes,
     watch,
 )
-from results.hardware import find_peak
-from results.schema import ENCODER
+from results.hardware.specs import find_peak
+from results.records.measurement import ENCODER
 
 GPU = GPUS[0]
 SMALL = make_case("vit_b", "bf16", "reference", 4)

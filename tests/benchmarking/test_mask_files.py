@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarking import mask_files
-from benchmarking.inputs import InputError
-from benchmarking.mask_files import (
+from benchmarking.choices.inputs import InputError
+from benchmarking.measuring import mask_files
+from benchmarking.measuring.mask_files import (
     MaskJob,
     check_replaceable,
     make_masks,
@@ -24,9 +24,9 @@ from benchmarking.mask_files import (
     write_pngs,
 )
 from sam import SamAutomaticMaskGenerator
-from sam.build import build_sam_model
-from sam.masks import compress_rle, encode_rle
-from sam.sa1b import read_sa1b
+from sam.files.masks import compress_rle, encode_rle
+from sam.files.sa1b import read_sa1b
+from sam.sam1.build import build_sam_model
 
 HEADER = (  # of upstream's scripts/amg.py
     "id,area,bbox_x0,bbox_y0,bbox_w,bbox_h,point_input_x,point_input_y,predicted_iou,"

@@ -8,12 +8,13 @@ from functools import partial
 import pytest
 import torch
 
-from benchmarking import measure
-from benchmarking.execution import EXECUTIONS, prepare_eager
-from benchmarking.measure import PASS_FUNCTIONS, describe_output, measure_case
-from benchmarking.precision import PRECISIONS
-from benchmarking.rig import build_rig
-from results.schema import ENCODER, PASSES, Measurement
+from benchmarking.choices.execution import EXECUTIONS, prepare_eager
+from benchmarking.choices.precision import PRECISIONS
+from benchmarking.measuring import measure
+from benchmarking.measuring.measure import PASS_FUNCTIONS, describe_output, measure_case
+from benchmarking.measuring.rig import build_rig
+from results.records.measurement import ENCODER, Measurement
+from results.records.plan import PASSES
 
 # Where the measurement holds what a pass found.
 FIELDS = {

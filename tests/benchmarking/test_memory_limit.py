@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarking import rig as rig_file
-from benchmarking.launchers import LocalLauncher
-from benchmarking.rig import limit_memory
+from benchmarking.measuring import rig as rig_file
+from benchmarking.measuring.rig import limit_memory
+from benchmarking.sweeping.launchers import LocalLauncher
 
 LIMIT = 150_000_000
 MANY = 320  # images of 128 pixels, of which two batches alone take more

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torchvision.models import alexnet, convnext_tiny, resnet18, swin_t, vit_b_16
 
-from benchmarking.modules import find_modules
-from results.schema import ENCODER
-from sam.build import allocate_sam
-from sam.configs import MODELS
+from benchmarking.choices.modules import find_modules
+from results.records.measurement import ENCODER
+from sam.sam1.build import allocate_sam
+from sam.sam1.configs import MODELS
 
 PARTS = ("norm1", "attn", "norm2", "mlp")
 

@@ -10,17 +10,17 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarking import pipeline
-from benchmarking.inputs import Photograph
-from benchmarking.pipeline import (
+from benchmarking.choices.inputs import Photograph
+from benchmarking.measuring.passes import pipeline
+from benchmarking.measuring.passes.pipeline import (
     PROMPTS_IN_A_PASS,
     Stopwatch,
     batch_of,
     by_name,
     run_pipeline,
 )
-from benchmarking.rig import build_rig
-from results.schema import ENCODER
+from benchmarking.measuring.rig import build_rig
+from results.records.measurement import ENCODER
 from sam import Prompts, SamPredictor
 
 COMPONENTS = (

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarking import pipeline
-from benchmarking.execution import EXECUTIONS, prepare_eager
-from benchmarking.pipeline import generator_settings
-from benchmarking.rig import build_rig
+from benchmarking.choices.execution import EXECUTIONS, prepare_eager
+from benchmarking.measuring.passes import pipeline
+from benchmarking.measuring.passes.pipeline import generator_settings
+from benchmarking.measuring.rig import build_rig
 from sam import SamAutomaticMaskGenerator
-from sam.build import build_sam_model
-from sam.mask_generator import STAGES
+from sam.sam1.build import build_sam_model
+from sam.sam1.mask_generator import STAGES
 
 
 @pytest.fixture(scope="module")

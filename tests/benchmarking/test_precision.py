@@ -7,12 +7,17 @@ from contextlib import suppress
 import pytest
 import torch
 
-from benchmarking.precision import PRECISIONS, apply_precision, why_unsupported, without_tf32
-from benchmarking.sweep import unsupported_reason
-from results.schema import OWN
-from sam.build import allocate_sam, build_sam_model
-from sam.configs import MODELS
+from benchmarking.choices.precision import (
+    PRECISIONS,
+    apply_precision,
+    why_unsupported,
+    without_tf32,
+)
+from benchmarking.choices.sweep import unsupported_reason
+from results.records.case import OWN
 from sam.quantise import EIGHT_BITS, EightBitLinear
+from sam.sam1.build import allocate_sam, build_sam_model
+from sam.sam1.configs import MODELS
 
 ON_CPU = [name for name, precision in PRECISIONS.items() if precision.on_cpu]
 LIMITED = [name for name, precision in PRECISIONS.items() if precision.cuda_capability]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarking.inputs import SAMPLE_IMAGES, read_image
-from benchmarking.precision import apply_precision
+from benchmarking.choices.inputs import SAMPLE_IMAGES, read_image
+from benchmarking.choices.precision import apply_precision
 from sam import SamAutomaticMaskGenerator, SamPredictor
-from sam.build import build_sam_model
+from sam.sam1.build import build_sam_model
 
 LARGEST_FP16 = 65_504
 # What a block adds is scaled by it: the sum then goes beyond fp16, and no summand does. Upstream's

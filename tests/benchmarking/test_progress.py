@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from benchmarking import progress
-from benchmarking.progress import (
+from benchmarking.views import progress
+from benchmarking.views.progress import (
     ESTIMATING_SHARE,
     BarWatcher,
     Estimator,
@@ -20,7 +20,8 @@ from benchmarking.progress import (
     duration,
     make_watcher,
 )
-from results.schema import STATUSES, TimingPlan
+from results.records.plan import TimingPlan
+from results.records.schema import STATUSES
 
 
 def console(terminal):

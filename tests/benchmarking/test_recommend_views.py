@@ -6,15 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarking import recommend_views
-from benchmarking.execution import EXECUTIONS
-from benchmarking.precision import PRECISIONS
-from benchmarking.recommend_views import recommendation_view
-from benchmarking.report import markdown
-from results.frames import case_frame
-from results.recommend import Wanted, recommend
-from results.schema import Check, EmbeddingError, Memory
-from sam.attention import ATTENTION
+from benchmarking.choices.execution import EXECUTIONS
+from benchmarking.choices.precision import PRECISIONS
+from benchmarking.views import recommend_views
+from benchmarking.views.printing import markdown
+from benchmarking.views.recommend_views import recommendation_view
+from results.answers.recommend import Wanted, recommend
+from results.records.measurement import EmbeddingError, Memory
+from results.records.schema import Check
+from results.tables.frames import case_frame
+from sam.attention.variants import ATTENTION
 
 EARLIER = "2024-01-01T00:00:00Z"
 MIB = 2**20

@@ -13,8 +13,8 @@ import torch
 from torch.autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEvent
 
-from benchmarking import referee
-from benchmarking.referee import (
+from benchmarking.measuring import reference_timer as referee
+from benchmarking.measuring.reference_timer import (
     EXAMS,
     GOAL,
     LAUNCH_BOUND,

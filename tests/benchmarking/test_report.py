@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from benchmarking.report import (
+from benchmarking.views.printing import (
     View,
     end_lines,
     failure_lines,
@@ -15,7 +15,7 @@ from benchmarking.report import (
     print_view,
     status_line,
 )
-from results.schema import STATUSES, Check, SweepEnd
+from results.records.schema import STATUSES, Check, SweepEnd
 
 
 def shown(view, width=200):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarking import rig as rig_file
-from benchmarking.execution import EXECUTIONS
-from benchmarking.mistakes import SweepError
-from benchmarking.rig import build_rig, time_known_delays
+from benchmarking.choices.execution import EXECUTIONS
+from benchmarking.errors import SweepError
+from benchmarking.measuring import rig as rig_file
+from benchmarking.measuring.rig import build_rig, time_known_delays
 from hooks import ResidentMeter, WallClock
-from sam.attention import ATTENTION
-from sam.build import build_sam_model
-from sam.checkpoints import CheckpointError
+from sam.attention.variants import ATTENTION
+from sam.files.checkpoints import CheckpointError
+from sam.sam1.build import build_sam_model
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 
-from benchmarking.mistakes import SweepError
-from benchmarking.runner import Options, Run, Setting, run_sweep
-from results import store as store_file
-from results.schema import RETRIED, STATUSES
-from results.store import Store, StoreError, write_whole
+from benchmarking.errors import SweepError
+from benchmarking.sweeping.runner import Options, Run, Setting, run_sweep
+from results.records import store as store_file
+from results.records.schema import RETRIED, STATUSES
+from results.records.store import Store, StoreError, write_whole
 
 KEPT = tuple(status for status in STATUSES if status not in (*RETRIED, "skipped"))
 

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from benchmarking.runner import Options, Setting, run_sweep
-from results.repair import look_over, repair
-from results.store import Store, StoreError
+from benchmarking.sweeping.runner import Options, Setting, run_sweep
+from results.records.repair import look_over, repair
+from results.records.store import Store, StoreError
 
 # A worker's end by batch size, and what it makes of the case.
 ENDS = {

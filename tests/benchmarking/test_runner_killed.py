@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-from results.store import to_json
+from results.records.store import to_json
 
 KILLS = 200
 CASES = 12

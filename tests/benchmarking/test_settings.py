@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarking.settings import parse_kind, parse_sweep
-from benchmarking.sweep import QUICK, VOCABULARY, Sweep
-from results.hardware import PEAKS
-from results.schema import PASSES, TimingPlan
+from benchmarking.choices.settings import parse_kind, parse_sweep
+from benchmarking.choices.sweep import QUICK, VOCABULARY, Sweep
+from results.hardware.specs import PEAKS
+from results.records.plan import PASSES, TimingPlan
 
 
 def test_nothing_asked_is_the_default_sweep_and_plan():

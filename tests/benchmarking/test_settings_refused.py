@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from benchmarking.settings import MAX_CONFIG_BYTES, parse_sweep, read_config
-from benchmarking.sweep import MAX_VALUES
-from sam.configs import MODELS
+from benchmarking.choices.settings import MAX_CONFIG_BYTES, parse_sweep, read_config
+from benchmarking.choices.sweep import MAX_VALUES
+from sam.sam1.configs import MODELS
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ import itertools
 
 import pytest
 
-from benchmarking.mistakes import quoted, suggestion
-from benchmarking.settings import parse_sweep
-from benchmarking.sweep import (
+from benchmarking.choices.settings import parse_sweep
+from benchmarking.choices.sweep import (
     MAX_CASES,
     MAX_VALUES,
     VOCABULARY,
@@ -18,8 +17,10 @@ from benchmarking.sweep import (
     foreseen_reason,
     unsupported_reason,
 )
-from results.schema import AXES, OWN, Case, TimingPlan
-from sam.configs import MODELS
+from benchmarking.errors import quoted, suggestion
+from results.records.case import AXES, OWN, Case
+from results.records.plan import TimingPlan
+from sam.sam1.configs import MODELS
 
 OFFICIAL = [name for name, config in MODELS.items() if config.checkpoint]
 

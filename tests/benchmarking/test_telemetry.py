@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pynvml
 import pytest
 
-from benchmarking import telemetry as telemetry_module
-from benchmarking.telemetry import FACTS, REASONS, SERIES, SLOWDOWNS, Watch, slowdowns
-from results.schema import OtherProcess, Telemetry
-from results.store import Store
+from benchmarking.machine import telemetry as telemetry_module
+from benchmarking.machine.telemetry import FACTS, REASONS, SERIES, SLOWDOWNS, Watch, slowdowns
+from results.records.store import Store
+from results.records.telemetry import OtherProcess, Telemetry
 
 # The quantities that fail with a call, by its name.
 CALLS = {

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarking import timing
-from benchmarking.timing import (
+from benchmarking.measuring import timing
+from benchmarking.measuring.timing import (
     MAX_CHUNK_FORWARDS,
     chunk_size,
     collected_garbage,
@@ -18,7 +18,7 @@ from benchmarking.timing import (
     time_forwards,
     timed_chunk,
 )
-from results.schema import TimingPlan
+from results.records.plan import TimingPlan
 
 # Seconds of forwards, over and over.
 PATTERNS = {

@@ -8,17 +8,12 @@ import re
 import pytest
 from rich.console import Console
 
+from benchmarking.choices.sweep import VOCABULARY
 from benchmarking.commands import showing, sweeping
-from benchmarking.report import markdown, print_view
-from benchmarking.sweep import VOCABULARY
-from benchmarking.views import IN_PARENTHESES, SHOWS, choices_views, plan_view
-from results.schema import (
-    Check,
-    EmbeddingError,
-    Kernels,
-    KernelTime,
-    ModuleTiming,
-)  # fmt: skip
+from benchmarking.views.printing import markdown, print_view
+from benchmarking.views.views import IN_PARENTHESES, SHOWS, choices_views, plan_view
+from results.records.measurement import EmbeddingError, Kernels, KernelTime, ModuleTiming
+from results.records.schema import Check
 
 OF_CASES = ("cases", "components", "modules", "checks")  # whose tables name every case
 COMPUTES = {"kind": "window", "flops": 4e9, "image_bytes": 1e8}

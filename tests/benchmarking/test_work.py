@@ -11,14 +11,21 @@ import torch
 from torch import nn
 from torchvision.models import resnet18, vit_b_16
 
-from benchmarking.execution import EXECUTIONS
-from benchmarking.modules import find_modules
-from benchmarking.precision import PRECISIONS, apply_precision, without_tf32
-from benchmarking.work import CountedBytes, case_work, count_work, sam_work, without_weights
-from results.schema import ENCODER, OWN
-from sam.attention import ATTENTION
-from sam.build import allocate_sam
-from sam.configs import MODELS
+from benchmarking.choices.execution import EXECUTIONS
+from benchmarking.choices.modules import find_modules
+from benchmarking.choices.precision import PRECISIONS, apply_precision, without_tf32
+from benchmarking.measuring.work import (
+    CountedBytes,
+    case_work,
+    count_work,
+    sam_work,
+    without_weights,
+)
+from results.records.case import OWN
+from results.records.measurement import ENCODER
+from sam.attention.variants import ATTENTION
+from sam.sam1.build import allocate_sam
+from sam.sam1.configs import MODELS
 
 ROW = 16  # bytes of four numbers, of which a matrix here has four rows
 MATRIX = 4 * ROW

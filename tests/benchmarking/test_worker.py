@@ -8,14 +8,14 @@ import threading
 import pytest
 import torch
 
-from benchmarking import measure
-from benchmarking.failures import classify
-from benchmarking.inputs import InputError
-from benchmarking.mistakes import SweepError
-from benchmarking.protocol import Answer, Beat, Outcome, Refusal, Request, Stage
-from benchmarking.rig import build_rig
-from benchmarking.worker import Voice, attempt
-from sam.checkpoints import CheckpointError
+from benchmarking.choices.inputs import InputError
+from benchmarking.errors import SweepError
+from benchmarking.measuring import measure
+from benchmarking.measuring.failures import classify
+from benchmarking.measuring.rig import build_rig
+from benchmarking.measuring.worker import Voice, attempt
+from benchmarking.sweeping.protocol import Answer, Beat, Outcome, Refusal, Request, Stage
+from sam.files.checkpoints import CheckpointError
 
 ERRORS = {
     "memory of Python": (MemoryError(), "oom"),

@@ -7,12 +7,12 @@ import shutil
 import numpy as np
 import pytest
 
-from benchmarking import demo
+from benchmarking.demo import demo
 from dashboards.data import Data
 from dashboards.figures import FIGURES
 from dashboards.view import View
-from results.frames import SAMPLE_COLUMNS, TELEMETRY_COLUMNS, frame
-from results.store import Store
+from results.records.store import Store
+from results.tables.frames import SAMPLE_COLUMNS, TELEMETRY_COLUMNS, frame
 
 OF_A_RECORD = {"samples": SAMPLE_COLUMNS, "telemetry": TELEMETRY_COLUMNS}
 

@@ -13,7 +13,7 @@ from dashboards.app import create_app
 from dashboards.data import Data
 from dashboards.server import CALLBACK, LOOPBACK, guard
 from dashboards.view import parse_view
-from results.store import Store
+from results.records.store import Store
 
 HOSTILE = (
     "</script><script>alert(1)</script>",

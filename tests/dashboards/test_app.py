@@ -16,7 +16,7 @@ from dashboards.layout import FROM_ADDRESS_ALONE
 from dashboards.pages import PAGES
 from dashboards.tables import TABLES
 from dashboards.view import FILTERS, OPTIONS, View
-from results.store import Store
+from results.records.store import Store
 
 from .serving import Browser, ids, parts, said, strings, written
 

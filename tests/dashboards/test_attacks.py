@@ -14,7 +14,7 @@ from dashboards.pages import PAGES
 from dashboards.server import CALLBACK
 from dashboards.tables import TABLES
 from dashboards.view import FILTERS, OPTIONS, View
-from results.store import Store, to_json, write_whole
+from results.records.store import Store, to_json, write_whole
 
 from .serving import HOSTILE, Browser, parts, read, strings
 

@@ -8,8 +8,8 @@ import pytest
 from dashboards.data import Data
 from dashboards.figures.components import MOST_BARS
 from dashboards.view import View
-from results.schema import MASK_GENERATOR
-from results.store import Store
+from results.records.plan import MASK_GENERATOR
+from results.records.store import Store
 
 PARTS = (
     "decode", "preprocess", "host to device copy", "image encoder", "prompt encoder",

@@ -8,8 +8,8 @@ import pytest
 
 from dashboards.figures import MOST_SERIES
 from dashboards.figures.cost import pareto_front
-from results.metrics import METRICS
-from results.prices import million_images_usd
+from results.hardware.prices import million_images_usd
+from results.tables.metrics import METRICS
 
 SERIES = ["gpu", "model", "precision", "attention"]
 BARS = {"cost": "million_usd", "energy": "image_joules"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dashboards.theme import STATUS_MARKS
-from results.schema import STATUSES
+from results.records.schema import STATUSES
 
 MARKS = {
     "ok": "ok",

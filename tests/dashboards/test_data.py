@@ -16,7 +16,7 @@ import pytest
 
 from dashboards.data import MAKERS, MOST_NOTES, MOST_VIEWS, Data, UnknownRecordError
 from dashboards.view import FILTERS, View, parse_view
-from results.store import Store, write_whole
+from results.records.store import Store, write_whole
 
 from .serving import cases_of, read, record_path
 

@@ -11,7 +11,7 @@ from plotly.colors import hex_to_rgb
 
 from dashboards.figures import FIGURES
 from dashboards.theme import MARKERS, color_of
-from results.metrics import METRICS
+from results.tables.metrics import METRICS
 
 HTML, MATH, TEMPLATE = "<img src=x onerror=alert(1)>", r"$\href{javascript:alert(1)}{x}$", "%{y}|"
 ANYBODYS = (

@@ -14,10 +14,10 @@ from dashboards.details import overview_cards, regression_tables
 from dashboards.figures import FIGURES
 from dashboards.figures.series import current
 from dashboards.view import View
-from results.decision import Rule
-from results.gates import Acceptance, Cell, GateFile, ModuleChange, Pair, Side
-from results.schema import Case
-from results.store import to_json, write_whole
+from results.records.case import Case
+from results.records.store import to_json, write_whole
+from results.verdicts.decision import Rule
+from results.verdicts.gates import Acceptance, Cell, GateFile, ModuleChange, Pair, Side
 
 from .conftest import view_of, write_store
 from .serving import said

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from dashboards.__main__ import main
-from results.store import Store
+from results.records.store import Store
 
 SAM_BENCH = Path(sys.executable).with_name("sam-bench")
 

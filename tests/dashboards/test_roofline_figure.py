@@ -10,8 +10,8 @@ import pytest
 
 from dashboards.figures import MOST_SERIES
 from dashboards.figures.roofline import BOUNDS
-from results.hardware import find_peak
-from results.schema import ENCODER
+from results.hardware.specs import find_peak
+from results.records.measurement import ENCODER
 
 ROOF = {"roof_flops_per_s": 100e12, "roof_bytes_per_s": 1e12}
 MEASURED = {"measured_roof_flops_per_s": 80e12, "measured_roof_bytes_per_s": 0.9e12}

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from dashboards.figures.run import QUANTITIES
-from results.frames import TELEMETRY_COLUMNS
-from results.stats import median_interval
+from results.tables.frames import TELEMETRY_COLUMNS
+from results.tables.stats import median_interval
 
 
 @pytest.fixture

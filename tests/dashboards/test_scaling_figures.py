@@ -8,7 +8,7 @@ import pytest
 
 from dashboards.figures import MOST_SERIES
 from dashboards.figures.scaling import KNEE_POINT, POINT, with_gains
-from results.metrics import METRICS
+from results.tables.metrics import METRICS
 
 ABSOLUTE = ("latency", "throughput", "memory")
 RELATIVE = ("speedup", "efficiency")

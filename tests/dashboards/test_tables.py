@@ -11,7 +11,7 @@ import pytest
 
 from dashboards.figures import FIGURES
 from dashboards.tables import KEPT, TABLES, csv_text, heading, markdown_text, shown_table, text
-from results.schema import AXES
+from results.records.case import AXES
 
 COLUMNS = ("gpu", "model", "batch_size", "median_s", "bound_by")
 OF_NO_CASE = ("prices", "sweeps")  # a row a GPU, or a sweep

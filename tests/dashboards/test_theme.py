@@ -9,8 +9,8 @@ from html import unescape
 import plotly.graph_objects as go
 import pytest
 
-from benchmarking.made_up import COMPUTE_SHARE
-from benchmarking.precision import PRECISIONS
+from benchmarking.choices.precision import PRECISIONS
+from benchmarking.demo.synthetic_gpu import COMPUTE_SHARE
 from dashboards.theme import (
     DASHES,
     GPU_COLORS,
@@ -28,7 +28,7 @@ from dashboards.theme import (
     safe,
     themed,
 )
-from sam.attention import ATTENTION
+from sam.attention.variants import ATTENTION
 
 UNKNOWN = "A GPU of next year"
 JOINED = [f"{window}+{of_global}" for window in DASHES for of_global in DASHES]

@@ -13,23 +13,13 @@ from types import SimpleNamespace
 import fsspec
 import pytest
 
-from results.frames import case_frame
-from results.schema import (
-    AXES,
-    Case,
-    Environment,
-    Gpu,
-    Latency,
-    Measurement,
-    Memory,
-    ModuleTiming,
-    Output,
-    Record,
-    SweepFile,
-    TimingPlan,
-    Work,
-)
-from results.store import Store, to_json
+from results.records.case import AXES, Case
+from results.records.environment import Environment, Gpu
+from results.records.measurement import Latency, Measurement, Memory, ModuleTiming, Output, Work
+from results.records.plan import TimingPlan
+from results.records.schema import Record, SweepFile
+from results.records.store import Store, to_json
+from results.tables.frames import case_frame
 
 SWEEP_ID = "20250102-030405-abcdef"
 # An object store on this machine, whatever is set for others.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from results.launches import Launch
+from results.verdicts.launches import Launch
 
 FAILED = Launch(status="oom", message="CUDA out of memory")
 

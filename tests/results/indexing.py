@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections import Counter
 
-from results.addresses import file_system, is_remote, key
-from results.frames import case_frame, component_frame, module_frame
-from results.index import FRAMES
-from results.limits import with_roofs
+from results.answers.limits import with_roofs
+from results.hardware.specs import store_peaks
+from results.records.addresses import file_system, is_remote, key
+from results.tables.frames import case_frame, component_frame, module_frame
+from results.tables.index import FRAMES
 
 SIZES = (1, 2, 4)
 
@@ -22,7 +23,7 @@ def rows(frame):
 def made_of(store):
     """The frames of a store's records, made without an index."""
     records = with_roofs(store.read().records, store.read_roofs())
-    peaks = store.read_peaks()
+    peaks = store_peaks(store.path)
     return {
         "cases": case_frame(records, peaks),
         "components": component_frame(records),

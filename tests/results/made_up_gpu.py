@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from results.schema import (
+from results.records.measurement import (
     ENCODER,
     Latency,
     Measurement,
     ModuleTiming,
     Products,
     Roofs,
-    Telemetry,
     Work,
-)  # fmt: skip
+)
+from results.records.telemetry import Telemetry
 
 FULL_HZ = 2_000_000_000
 IDLE_HZ = 300_000_000  # before and after the work, when nobody should look

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from results.addresses import write_file
-from results.merge import CONFLICTS
-from results.schema import RETRIED, STATUSES
-from results.store import to_json
+from results.records.addresses import write_file
+from results.records.merge import CONFLICTS
+from results.records.schema import RETRIED, STATUSES
+from results.records.store import to_json
 
 from . import indexing
 

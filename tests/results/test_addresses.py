@@ -12,7 +12,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from upath.implementations.memory import MemoryPath
 from upath.registry import register_implementation
 
-from results.addresses import (
+from results.records.addresses import (
     PUT_WHOLE,
     TEMPORARY,
     AddressError,

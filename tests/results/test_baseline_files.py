@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from results.baselines import (
+from results.records.store import StoreError
+from results.verdicts.baselines import (
     ACCEPTED,
     Baseline,
     BaselineError,
@@ -16,8 +17,7 @@ from results.baselines import (
     read_baseline,
     write_baseline,
 )
-from results.gates import Acceptance
-from results.store import StoreError
+from results.verdicts.gates import Acceptance
 
 BASELINE = Baseline(
     name="l4",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from results.baselines import (
+from results.records.case import AXES
+from results.records.plan import TimingPlan
+from results.records.telemetry import Telemetry
+from results.verdicts.baselines import (
     Baseline,
     BaselineError,
     FingerprintError,
@@ -16,7 +19,6 @@ from results.baselines import (
     medians,
     with_session,
 )
-from results.schema import AXES, Telemetry, TimingPlan
 
 OTHER_AXES = {
     "model": "vit_l", "batch_size": 8, "image_size": 512, "precision": "fp32",

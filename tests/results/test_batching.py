@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from results.batching import (
+from results.answers.batching import (
     BATCHING_COLUMNS,
     CAUSES,
     REST,
@@ -13,9 +13,10 @@ from results.batching import (
     families,
     image_s,
 )
-from results.frames import UNATTRIBUTED
-from results.hardware import Peak
-from results.schema import STATUSES, Telemetry
+from results.hardware.specs import Peak
+from results.records.schema import STATUSES
+from results.records.telemetry import Telemetry
+from results.tables.frames import UNATTRIBUTED
 
 MS = 1e-3
 G = 1e9  # FLOP or bytes, which take the made-up GPU a ms

@@ -5,9 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from results.capacity import CAPACITY_COLUMNS, capacity_frame, capacity_of_cases, family_of, knee
-from results.frames import case_frame
-from results.schema import STATUSES, Check, Energy, Memory, TimingPlan
+from results.answers.capacity import (
+    CAPACITY_COLUMNS,
+    capacity_frame,
+    capacity_of_cases,
+    family_of,
+    knee,
+)
+from results.records.measurement import Energy, Memory
+from results.records.plan import TimingPlan
+from results.records.schema import STATUSES, Check
+from results.tables.frames import case_frame
 
 MIB = 2**20
 FIXED, IMAGE = 700 * MIB, 90 * MIB

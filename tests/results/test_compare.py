@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from results.compare import (
+from results.answers.compare import (
     COMPARISON_COLUMNS,
     compare_cases,
     environment_changes,
@@ -18,8 +18,11 @@ from results.compare import (
     module_changes,
     plan_changes,
 )
-from results.frames import case_frame, module_frame
-from results.schema import AXES, STATUSES, Gpu, TimingPlan
+from results.records.case import AXES
+from results.records.environment import Gpu
+from results.records.plan import TimingPlan
+from results.records.schema import STATUSES
+from results.tables.frames import case_frame, module_frame
 
 LATER = "20260102-030405-later"
 OTHER_AXES = {

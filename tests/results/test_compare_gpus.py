@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from results.compare import compare_cases, matched
+from results.answers.compare import compare_cases, matched
 
 
 def test_cases_of_two_gpus_under_one_device_s_name_are_two(make_cases):

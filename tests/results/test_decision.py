@@ -9,14 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from results.decision import (
-    Rule,
-    blamed,
-    estimate,
-    holm,
-    interval_rank,
-    shared_shift,
-)
+from results.verdicts.decision import Rule, blamed, estimate, holm, interval_rank, shared_shift
 
 FEW, MANY = range(1, 6), range(6, 13)
 MARGIN = 0.01

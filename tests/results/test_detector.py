@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from results.decision import Rule, estimate, look_through, verdicts
-from results.launches import Launch, Matched, launch_of, log_ratios
+from results.verdicts.decision import Rule, estimate, look_through, verdicts
+from results.verdicts.launches import Launch, Matched, launch_of, log_ratios
 
 from .noises import NOISES
 from .noises import log_ratios as noisy

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from results.facts import (
+from results.records.reading import BrokenFileError
+from results.verdicts.facts import (
     OF_TORCH,
     TOLERANCE,
     Facts,
@@ -18,7 +19,6 @@ from results.facts import (
     variant_name,
     write_facts,
 )
-from results.reading import BrokenFileError
 
 FACTS = Facts(
     parameters=89_670_912, weights_bytes=358_683_648, flops=740_000_000_000,

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from results.frames import (
+from results.answers.limits import LIMIT_COLUMNS
+from results.hardware.specs import Peak
+from results.records.case import AXES
+from results.records.measurement import ENCODER, EmbeddingError, ModuleTiming, Work
+from results.records.schema import STATUSES, Check
+from results.tables.frames import (
     CASE_COLUMNS,
     CHECK_COLUMNS,
     COMPONENT_COLUMNS,
@@ -18,9 +23,6 @@ from results.frames import (
     limits_frame,
     module_frame,
 )
-from results.hardware import Peak
-from results.limits import LIMIT_COLUMNS
-from results.schema import AXES, ENCODER, STATUSES, Check, EmbeddingError, ModuleTiming, Work
 
 FRAMES = {
     case_frame: CASE_COLUMNS,

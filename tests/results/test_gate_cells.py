@@ -7,8 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from results.decision import Rule, estimate
-from results.launches import MOST_MODULES, Launch, Matched, judged_cell, log_ratios, module_changes
+from results.verdicts.decision import Rule, estimate
+from results.verdicts.launches import (
+    MOST_MODULES,
+    Launch,
+    Matched,
+    judged_cell,
+    log_ratios,
+    module_changes,
+)
 
 from .gate_launches import FAILED, ok, pairs_of
 

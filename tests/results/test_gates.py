@@ -6,8 +6,10 @@ import json
 
 import pytest
 
-from results.decision import Rule
-from results.gates import (
+from results.records.reading import read_file
+from results.records.store import Store, to_json, write_whole
+from results.verdicts.decision import Rule
+from results.verdicts.gates import (
     GATES,
     Acceptance,
     Cell,
@@ -18,8 +20,6 @@ from results.gates import (
     gate_path,
     read_gates,
 )
-from results.reading import read_file
-from results.store import Store, to_json, write_whole
 
 WORD = Acceptance(
     case="vit_b b4 1024px", up_to=1.1, reason="exact masks", author="Ada", date="2025-01-02"

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from results import hardware
-from results.hardware import (
+from results.hardware import specs as hardware
+from results.hardware.specs import (
     MAX_FILE_BYTES,
     PEAKS,
     HardwareError,

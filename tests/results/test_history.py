@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from results.frames import case_frame
-from results.history import (
+from results.answers.history import (
     FEWEST_SESSIONS,
     IN_A_ROW,
     MOST_SESSIONS,
@@ -20,7 +19,8 @@ from results.history import (
     history_frame,
     predict,
 )
-from results.schema import TimingPlan
+from results.records.plan import TimingPlan
+from results.tables.frames import case_frame
 
 
 def noise(seed, sessions, spread=0.005):

@@ -8,9 +8,9 @@ import shutil
 import pandas as pd
 import pytest
 
-from results import index
-from results.index import FRAMES, refresh
-from results.store import Store, StoreError
+from results.records.store import Store, StoreError
+from results.tables import index
+from results.tables.index import FRAMES, refresh
 
 from .indexing import (
     SIZES,

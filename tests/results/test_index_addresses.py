@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from results import index
-from results.addresses import holding, write_file
-from results.index import FOLDER, FRAMES, refresh
-from results.repair import describe, look_over, repair
-from results.store import Store, StoreError
+from results.records.addresses import holding, write_file
+from results.records.repair import describe, look_over, repair
+from results.records.store import Store, StoreError
+from results.tables import index
+from results.tables.index import FOLDER, FRAMES, refresh
 
 from .indexing import SIZES, assert_is_of, files, two_families
 

@@ -8,10 +8,10 @@ import shutil
 
 import pytest
 
-from results import index
-from results.index import FOLDER, FRAMES, Indexed, refresh
-from results.repair import look_over
-from results.schema import Check
+from results.records.repair import look_over
+from results.records.schema import Check
+from results.tables import index
+from results.tables.index import FOLDER, FRAMES, Indexed, refresh
 
 from .indexing import (
     SIZES,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from results.frames import KERNEL_COLUMNS, kernel_frame
-from results.schema import AXES, Kernels, KernelTime
+from results.records.case import AXES
+from results.records.measurement import Kernels, KernelTime
+from results.tables.frames import KERNEL_COLUMNS, kernel_frame
 
 FORWARDS = 4
 TIMES = (

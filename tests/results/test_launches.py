@@ -7,7 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from results.launches import (
+from results.records.case import AXES
+from results.records.measurement import ModuleTiming
+from results.records.schema import STATUSES
+from results.records.store import StoreError
+from results.records.telemetry import Telemetry
+from results.verdicts.launches import (
     Launch,
     Matched,
     axes_apart,
@@ -18,8 +23,6 @@ from results.launches import (
     log_ratios,
     match_cases,
 )
-from results.schema import AXES, STATUSES, ModuleTiming, Telemetry
-from results.store import StoreError
 
 from .gate_launches import FAILED, ok, pairs_of
 

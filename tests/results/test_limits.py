@@ -6,8 +6,7 @@ import math
 
 import pytest
 
-from results.hardware import PEAKS, Peak
-from results.limits import (
+from results.answers.limits import (
     LIMIT_COLUMNS,
     REACHED,
     Roof,
@@ -21,7 +20,8 @@ from results.limits import (
     reached_s,
     with_roofs,
 )
-from results.schema import Products, Work
+from results.hardware.specs import PEAKS, Peak
+from results.records.measurement import Products, Work
 
 ROOF = Roof(flops_per_s=100.0, bytes_per_s=10.0, cache_bytes=50)
 MAKERS = {"mfu", "floor_s"}

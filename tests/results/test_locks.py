@@ -11,8 +11,8 @@ import time
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from results import addresses
-from results.addresses import STALE_S, exists, holding, is_held, open_address, owner_of
+from results.records import addresses
+from results.records.addresses import STALE_S, exists, holding, is_held, open_address, owner_of
 
 US = f"{platform.node()}, process {os.getpid()}"
 UNREADABLE = {"empty": b"", "half": b'{"token": ', "a list": b"[1]", "no text": b"\xff"}

@@ -8,7 +8,7 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
-from results.markdown import cell, line, table
+from results.tables.markdown import cell, line, table
 
 HOSTILE = [
     "a|b", "|", "||", "a\\|b", "\\", "\\\\", "a\\", "a\\\\|b", "|\\", "a\nb", "a\r\n| c | d |",

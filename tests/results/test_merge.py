@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from results import merge as merge_file
-from results.addresses import holding
-from results.index import FOLDER, refresh
-from results.merge import Merged, merge
-from results.repair import look_over
-from results.schema import SweepEnd
-from results.store import LockedError, Store, StoreError
+from results.hardware.specs import store_peaks
+from results.records import merge as merge_file
+from results.records.addresses import holding
+from results.records.merge import Merged, merge
+from results.records.repair import look_over
+from results.records.schema import SweepEnd
+from results.records.store import LockedError, Store, StoreError
+from results.tables.index import FOLDER, refresh
 
 from .merging import OTHER_SWEEP, files, place_of, put, set_aside
 
@@ -87,7 +88,7 @@ def test_what_belongs_to_a_store_comes_along(store_of, target, sweep, make_recor
     assert files(target) == files(source)
     assert target.read_roofs() == [roofs]
     assert target.read_end(sweep.sweep_id) == end
-    assert target.read_peaks() == source.read_peaks() != {}
+    assert store_peaks(target.path) == store_peaks(source.path) != {}
     assert target.trace_path(sweep.sweep_id, make_record().case_id).read_bytes() == b"a trace"
 
 
@@ -307,4 +308,4 @@ def test_stores_at_addresses_are_merged_as_those_in_folders_are(
     assert files(at) == files(target)
     assert (there.copied, there.same, there.replaced) == (here.copied, here.same, here.replaced)
     assert len(there.conflicts) == len(here.conflicts) == 2
-    assert set(at.read_peaks()) == {"NVIDIA L4"}
+    assert set(store_peaks(at.path)) == {"NVIDIA L4"}

@@ -7,11 +7,11 @@ import random
 
 import pytest
 
-from results import merge as merge_file
-from results.index import refresh
-from results.merge import CONFLICTS, merge
-from results.schema import SweepEnd
-from results.store import StoreError
+from results.records import merge as merge_file
+from results.records.merge import CONFLICTS, merge
+from results.records.schema import SweepEnd
+from results.records.store import StoreError
+from results.tables.index import refresh
 
 from .merging import (
     ANSWERS,

@@ -6,10 +6,11 @@ import math
 
 import pytest
 
-from results.batching import BATCHING_COLUMNS
-from results.capacity import CAPACITY_COLUMNS
-from results.compare import COMPARISON_COLUMNS
-from results.frames import (
+from results.answers.batching import BATCHING_COLUMNS
+from results.answers.capacity import CAPACITY_COLUMNS
+from results.answers.compare import COMPARISON_COLUMNS
+from results.hardware.prices import with_cost
+from results.tables.frames import (
     CASE_COLUMNS,
     CHECK_COLUMNS,
     COMPONENT_COLUMNS,
@@ -18,8 +19,7 @@ from results.frames import (
     MODULE_COLUMNS,
     case_frame,
 )
-from results.metrics import METRICS, Metric
-from results.prices import with_cost
+from results.tables.metrics import METRICS, Metric
 
 COLUMNS = {
     *CASE_COLUMNS, *COMPONENT_COLUMNS, *MODULE_COLUMNS, *CHECK_COLUMNS, *LIMITS_COLUMNS,

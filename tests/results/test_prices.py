@@ -11,20 +11,21 @@ from importlib.resources import files
 import pandas as pd
 import pytest
 
-from results import prices
-from results.frames import case_frame
-from results.hardware import MAX_FILE_BYTES
-from results.prices import (
+from results.hardware import prices
+from results.hardware.prices import (
     Price,
     PriceError,
     find_price,
     million_images_usd,
     read_prices,
     shipped_prices,
+    store_prices,
     with_cost,
 )
-from results.repair import look_over
-from results.store import Store
+from results.hardware.specs import MAX_FILE_BYTES
+from results.records.repair import look_over
+from results.records.store import Store
+from results.tables.frames import case_frame
 
 NAMES = {
     "Tesla T4": "T4",
@@ -265,11 +266,11 @@ def test_every_key_is_shown_in_the_docstring():
 def test_a_persons_prices_are_read_from_the_store(store):
     (store.path / "prices.toml").write_text(L4)
 
-    assert store.read_prices()[OURS].usd_per_hour == 0.5
+    assert store_prices(store.path)[OURS].usd_per_hour == 0.5
 
 
 def test_a_store_without_a_file_of_prices_has_none(tmp_path):
-    assert Store(tmp_path / "none").read_prices() == {}
+    assert store_prices(Store(tmp_path / "none").path) == {}
 
 
 def test_a_file_of_prices_that_is_wrong_is_refused_with_its_path(store):
@@ -277,7 +278,7 @@ def test_a_file_of_prices_that_is_wrong_is_refused_with_its_path(store):
     path.write_text(f'["{OURS}"]\nusd_per_hour = "cheap"\n')
 
     with pytest.raises(PriceError, match="usd_per_hour of 'NVIDIA L4'") as caught:
-        store.read_prices()
+        store_prices(store.path)
 
     assert str(path) in str(caught.value)
 

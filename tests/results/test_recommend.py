@@ -5,8 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from results.frames import case_frame
-from results.recommend import (
+from results.answers.recommend import (
     FEWEST_FOR_P90,
     WAY,
     NoRecordError,
@@ -14,7 +13,8 @@ from results.recommend import (
     is_named,
     recommend,
 )
-from results.schema import STATUSES
+from results.records.schema import STATUSES
+from results.tables.frames import case_frame
 
 OTHERS = [status for status in STATUSES if status not in ("ok", "not_run")]
 LATER = "2027-01-01T00:00:00Z"

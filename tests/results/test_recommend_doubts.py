@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from results.frames import case_frame
-from results.recommend import Wanted, recommend
-from results.schema import Check
+from results.answers.recommend import Wanted, recommend
+from results.records.schema import Check
+from results.tables.frames import case_frame
 
 EARLIER = "2024-01-01T00:00:00Z"
 WARNED = {"spread": Check(value=1.0, limit="a limit", verdict="warn")}

@@ -8,8 +8,8 @@ import os
 
 import pytest
 
-from results.repair import describe, look_over, repair
-from results.store import Store, StoreError
+from results.records.repair import describe, look_over, repair
+from results.records.store import Store, StoreError
 
 END = "end.json"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from results.frames import SAMPLE_COLUMNS, TELEMETRY_COLUMNS, sample_frame, telemetry_frame
-from results.schema import Telemetry
+from results.records.telemetry import Telemetry
+from results.tables.frames import SAMPLE_COLUMNS, TELEMETRY_COLUMNS, sample_frame, telemetry_frame
 
 LOOKS = Telemetry(
     at_s=(0.0, 0.5, 1.0),

@@ -8,7 +8,11 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from results.schema import AXES, Case, EmbeddingError, Record, TimingPlan, seven_digits
+from results.records.case import AXES, Case
+from results.records.measurement import EmbeddingError
+from results.records.plan import TimingPlan
+from results.records.quantities import seven_digits
+from results.records.schema import Record
 
 LATENCY = ("measurement", "latency")
 NECK = ("measurement", "modules", "neck")

@@ -8,8 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from results.decision import Rule
-from results.selftest import (
+from results.records.store import Store, to_json, write_whole
+from results.verdicts.decision import Rule
+from results.verdicts.selftest import (
     FOLDER,
     MARGINS,
     SUITES,
@@ -23,7 +24,6 @@ from results.selftest import (
     selftest_path,
     smallest_effects,
 )
-from results.store import Store, to_json, write_whole
 
 RULE = Rule()
 LABELS = ["calm", "noisy"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from results.stats import (
+from results.tables.stats import (
     FEWEST_FOR_P99,
     STATISTICS,
     describe,

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from results import store as store_file
-from results.store import Store, StoreError, write_whole
+from results.records import store as store_file
+from results.records.store import Store, StoreError, write_whole
 
 ROOT = Path(store_file.__file__).parents[1]
 

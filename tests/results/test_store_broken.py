@@ -9,8 +9,9 @@ import re
 
 import pytest
 
-from results import frames, reading
-from results.reading import BrokenFileError, parse_json
+from results.records import reading
+from results.records.reading import BrokenFileError, parse_json
+from results.tables import frames
 
 
 @pytest.fixture

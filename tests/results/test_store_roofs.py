@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from results.hardware import HardwareError, Peak
-from results.repair import look_over
-from results.schema import Roofs
-from results.store import ROOFS, Store, StoreError, to_json
+from results.hardware.specs import HardwareError, Peak, store_peaks
+from results.records.measurement import Roofs
+from results.records.repair import look_over
+from results.records.store import ROOFS, Store, StoreError, to_json
 
 
 @pytest.fixture
@@ -125,11 +125,11 @@ def test_roofs_come_back_with_the_record_that_was_made_with_them(store, make_rec
 def test_a_person_s_peaks_are_read_from_the_store(store):
     (store.path / "hardware.toml").write_text('["NVIDIA L4"]\nfp32 = 1\nmemory = 6\n')
 
-    assert store.read_peaks() == {"NVIDIA L4": Peak({"fp32": 1e12}, 6e9, 0, "hardware.toml")}
+    assert store_peaks(store.path) == {"NVIDIA L4": Peak({"fp32": 1e12}, 6e9, 0, "hardware.toml")}
 
 
 def test_a_store_without_a_file_of_peaks_has_none(tmp_path):
-    assert Store(tmp_path / "none").read_peaks() == {}
+    assert store_peaks(Store(tmp_path / "none").path) == {}
 
 
 def test_a_file_of_peaks_that_is_wrong_is_refused_with_its_path(store):
@@ -137,6 +137,6 @@ def test_a_file_of_peaks_that_is_wrong_is_refused_with_its_path(store):
     path.write_text('["NVIDIA L4"]\nfp32 = "fast"\n')
 
     with pytest.raises(HardwareError, match="fp32 of 'NVIDIA L4'") as caught:
-        store.read_peaks()
+        store_peaks(store.path)
 
     assert str(path) in str(caught.value)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from results import addresses
-from results.addresses import UnreachableError
-from results.index import refresh
-from results.reading import Problem
-from results.repair import repair
-from results.store import LockedError, Store
+from results.records import addresses
+from results.records.addresses import UnreachableError
+from results.records.reading import Problem
+from results.records.repair import repair
+from results.records.store import LockedError, Store
+from results.tables.index import refresh
 
 SIZES = (1, 2)
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from results.decision import Looks, Rule, estimate, in_cycles, is_settled, verdicts
-from results.schema import Strict
+from results.records.quantities import Strict
+from results.verdicts.decision import Looks, Rule, estimate, in_cycles, is_settled, verdicts
 
 RULE = Rule()
 NAN = math.nan

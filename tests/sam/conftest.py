@@ -16,11 +16,11 @@ from segment_anything import automatic_mask_generator
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from sam.build import allocate_sam, fill_random
-from sam.configs import MODELS, ModelConfig
-from sam.image_encoder import ImageEncoderViT
-from sam.model import Sam
-from sam.predictor import SamPredictor
+from sam.sam1.build import allocate_sam, fill_random
+from sam.sam1.configs import MODELS, ModelConfig
+from sam.sam1.image_encoder import ImageEncoderViT
+from sam.sam1.model import Sam
+from sam.sam1.predictor import SamPredictor
 
 
 class SamPair(NamedTuple):

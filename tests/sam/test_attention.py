@@ -8,15 +8,15 @@ from dataclasses import astuple, replace
 import pytest
 import torch
 
-from sam.attend import Queried
-from sam.attention import (
+from sam.attention.attend import Queried
+from sam.attention.pieces import pieces
+from sam.attention.variants import (
     ATTENTION,
     BEST,
     best_attention,
     concrete_attention,
     split_attention,
 )
-from sam.pieces import pieces
 
 # Batch, height, width, heads, channels a head, side of a window: whole windows, windows beyond the
 # grid at one edge or two, a window larger than the grid, and whole grids.
@@ -54,7 +54,7 @@ def rounded(queried, dtype):
 
 
 def attend_by_the_book(queried):
-    """A query at a time, as the formula at the top of sam/attend.py says."""
+    """A query at a time, as the formula at the top of sam/attention/attend.py says."""
     side = queried.side
     batch, height, width, channels = queried.qkv.shape
     down, across = (-(-length // side) * side for length in (height, width))

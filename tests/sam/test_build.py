@@ -3,9 +3,9 @@ import torch
 import torch.nn.functional as F
 
 import sam
-from sam.attention import ATTENTION
-from sam.build import allocate_sam, build_sam_model, fill_random
-from sam.configs import MODELS
+from sam.attention.variants import ATTENTION
+from sam.sam1.build import allocate_sam, build_sam_model, fill_random
+from sam.sam1.configs import MODELS
 
 
 def same_weights(one, other):
@@ -152,7 +152,7 @@ def test_any_module_can_be_filled():
 def test_the_registry_builds_the_model_of_each_of_upstreams_names(name, monkeypatch):
     built = []
     monkeypatch.setattr(
-        "sam.build.build_sam_model",
+        "sam.sam1.build.build_sam_model",
         lambda model, checkpoint: built.append((model, checkpoint)),
     )
 

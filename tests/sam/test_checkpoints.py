@@ -15,9 +15,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sam.build import allocate_sam, build_sam_model
-from sam.checkpoints import CheckpointError, fit_state_dict, read_weights
-from sam.configs import MODELS, OfficialCheckpoint
+from sam.files.checkpoints import CheckpointError, fit_state_dict, read_weights
+from sam.sam1.build import allocate_sam, build_sam_model
+from sam.sam1.configs import MODELS, OfficialCheckpoint
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.tensor([0.5, -1])}
 

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from sam.configs import MODELS, PATCH_SIZE, check_image_size
+from sam.sam1.configs import MODELS, PATCH_SIZE, check_image_size
 
 OFFICIAL = {name: config.checkpoint for name, config in MODELS.items() if config.checkpoint}
 

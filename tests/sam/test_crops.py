@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from segment_anything.utils import amg
 
-from sam.crops import list_crops, point_grids
+from sam.sam1.crops import list_crops, point_grids
 
 LAYERS = (0, 1, 2, 3)
 RATIOS = (0, 512 / 1500, 0.5, 1)

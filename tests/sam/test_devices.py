@@ -16,16 +16,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sam import Prompts, SamPredictor, predictor
-from sam.attention import ATTENTION
-from sam.configs import MODELS
-from sam.crops import Crop
-from sam.image_encoder import ImageEncoderViT
-from sam.mask_decoder import MaskDecoder
-from sam.mask_generator import MaskSet, touches_crop_edge
-from sam.masks import mask_boxes, stability_scores
-from sam.model import Sam
-from sam.prompt_encoder import PromptEncoder
+from sam import Prompts, SamPredictor
+from sam.attention.variants import ATTENTION
+from sam.files.masks import mask_boxes, stability_scores
+from sam.sam1 import predictor
+from sam.sam1.configs import MODELS
+from sam.sam1.crops import Crop
+from sam.sam1.image_encoder import ImageEncoderViT
+from sam.sam1.mask_decoder import MaskDecoder
+from sam.sam1.mask_generator import MaskSet, touches_crop_edge
+from sam.sam1.model import Sam
+from sam.sam1.prompt_encoder import PromptEncoder
 
 IMAGE = np.zeros((40, 60, 3), np.uint8)
 POINTS = Prompts(np.zeros((2, 1, 2)), np.ones((2, 1)))

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from sam import download as download_module
-from sam.configs import OfficialCheckpoint
-from sam.download import DownloadError, download
+from sam.files import download as download_module
+from sam.files.download import DownloadError, download
+from sam.sam1.configs import OfficialCheckpoint
 
 CONTENT = bytes(range(256)) * 1000
 HALF = len(CONTENT) // 2

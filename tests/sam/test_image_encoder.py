@@ -3,9 +3,9 @@ import torch
 from segment_anything import sam_model_registry as upstream_registry
 from torch.utils.flop_counter import FlopCounterMode
 
-from sam.attention import ATTENTION
-from sam.build import allocate_sam, fill_random
-from sam.configs import MODELS, ModelConfig
+from sam.attention.variants import ATTENTION
+from sam.sam1.build import allocate_sam, fill_random
+from sam.sam1.configs import MODELS, ModelConfig
 
 OFFICIAL = ("vit_b", "vit_l", "vit_h")
 TENSORS = {"vit_b": 314, "vit_l": 482, "vit_h": 594}

@@ -2,8 +2,8 @@ import pytest
 import torch
 from segment_anything.modeling.common import LayerNorm2d as UpstreamLayerNorm2d
 
-from sam.build import fill_random
-from sam.layers import MLP, LayerNorm, LayerNorm2d, MLPBlock
+from sam.sam1.build import fill_random
+from sam.sam1.layers import MLP, LayerNorm, LayerNorm2d, MLPBlock
 
 
 def test_layer_norm_2d_equals_upstreams(precision, distance):

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from sam.build import allocate_sam
-from sam.configs import MODELS
-from sam.mask_decoder import PART_ON_CPU
+from sam.sam1.build import allocate_sam
+from sam.sam1.configs import MODELS
+from sam.sam1.mask_decoder import PART_ON_CPU
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 import benchmarking
-from sam.mask_generator import STAGES, MaskSet, SamAutomaticMaskGenerator
-from sam.masks import MissingExtraError, area_of_rle, encode_rle, mask_boxes
+from sam.files.masks import MissingExtraError, area_of_rle, encode_rle, mask_boxes
+from sam.sam1.mask_generator import STAGES, MaskSet, SamAutomaticMaskGenerator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

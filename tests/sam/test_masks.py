@@ -6,7 +6,7 @@ import torch
 from pycocotools import mask as coco
 from segment_anything.utils import amg
 
-from sam.masks import (
+from sam.files.masks import (
     MissingExtraError,
     area_of_rle,
     compress_rle,

@@ -20,11 +20,11 @@ import torch
 from segment_anything.utils.onnx import SamOnnxModel
 from torch import nn
 
-from sam.build import build_sam_model, fill_random
-from sam.configs import MODELS
-from sam.image_encoder import ImageEncoderViT
-from sam.masks import MissingExtraError
-from sam.onnx_export import (
+from sam.files.masks import MissingExtraError
+from sam.sam1.build import build_sam_model, fill_random
+from sam.sam1.configs import MODELS
+from sam.sam1.image_encoder import ImageEncoderViT
+from sam.sam1.onnx_export import (
     OnnxMaskPredictor,
     approximate_gelu,
     export_encoder,

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from sam.build import allocate_sam, fill_random
-from sam.configs import MODELS
+from sam.sam1.build import allocate_sam, fill_random
+from sam.sam1.configs import MODELS
 
 GRID_SIDE, IMAGE_SIZE = 8, 128
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sam.prompts import Prompts
+from sam.sam1.prompts import Prompts
 
 
 def points(prompts):

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sam.build import allocate_sam, build_sam_model
-from sam.configs import MODELS
 from sam.quantise import EIGHT_BITS, EightBitLinear, quantise_linears
+from sam.sam1.build import allocate_sam, build_sam_model
+from sam.sam1.configs import MODELS
 
 WIDE, NARROW = 48, 20  # channels in and out
 # Powers of ten, nearly as small and as large as bfloat16 has them, and beyond float16.

@@ -12,10 +12,9 @@ from pycocotools import mask as coco
 from pydantic import ValidationError
 
 import benchmarking
-from sam import sa1b
-from sam.mask_generator import SamAutomaticMaskGenerator
-from sam.masks import MissingExtraError, compress_rle, decode_rle, encode_rle
-from sam.sa1b import (
+from sam.files import sa1b
+from sam.files.masks import MissingExtraError, compress_rle, decode_rle, encode_rle
+from sam.files.sa1b import (
     MAX_ANNOTATIONS,
     MAX_FILE_BYTES,
     AnnotatedImage,
@@ -28,6 +27,7 @@ from sam.sa1b import (
     sa1b_image_id,
     write_sa1b,
 )
+from sam.sam1.mask_generator import SamAutomaticMaskGenerator
 
 PHOTOGRAPH = Path(benchmarking.__file__).with_name("sample_images") / "rocket.jpg"
 

@@ -19,7 +19,9 @@ UPSTREAM_NAMES = (
 )
 
 
-@pytest.mark.parametrize("module", ["sam", "sam.configs", "sam.attention", "sam.download"])
+@pytest.mark.parametrize(
+    "module", ["sam", "sam.sam1.configs", "sam.attention.variants", "sam.files.download"]
+)
 def test_a_module_that_commands_list_from_does_not_import_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
 

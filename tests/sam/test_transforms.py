@@ -3,7 +3,7 @@ import pytest
 import torch
 from segment_anything.utils.transforms import ResizeLongestSide as UpstreamResizeLongestSide
 
-from sam.transforms import ResizeLongestSide
+from sam.sam1.transforms import ResizeLongestSide
 
 SIZES = [(37, 53), (301, 200), (1, 1), (5, 400), (128, 128), (1024, 683)]  # (height, width)
 COORDS = np.array([[[0, 0], [17, 31]], [[52.5, 3.25], [-4, 999]]])

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from sam.attend import Queried
-from sam.triton_attention import attend, split_channels
+from sam.attention.attend import Queried
+from sam.attention.triton_kernel import attend, split_channels
 
 # Capability (80: A100, 89: L4 and L40S, 90: H100 and H200), channels of a head, and side: all on
 # the one with the least shared memory. Side 14 is a window; 16, 32, 64 and 128 are the grids of

@@ -3,8 +3,8 @@ import torch
 from segment_anything.modeling import TwoWayTransformer as UpstreamTwoWayTransformer
 from torch.utils.flop_counter import FlopCounterMode
 
-from sam.build import fill_random
-from sam.two_way_transformer import ProjectedAttention, TwoWayTransformer
+from sam.sam1.build import fill_random
+from sam.sam1.two_way_transformer import ProjectedAttention, TwoWayTransformer
 
 PROMPTS, TOKENS, GRID_SIDE, WIDTH = 3, 7, 6, 32
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from segment_anything.modeling.image_encoder import window_partition
 
-from sam.windows import join_windows, partition_windows
+from sam.attention.windows import join_windows, partition_windows
 
 # Tokens down and across, and tokens along a window's edge: padded both ways, one way, not at all.
 GRIDS = [(64, 64, 14), (16, 5, 14), (14, 20, 14), (28, 14, 14), (4, 6, 14), (7, 9, 3), (1, 1, 1)]

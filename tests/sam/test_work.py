@@ -13,11 +13,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import sam
-from sam.attention import ATTENTION
-from sam.configs import MODELS
-from sam.image_encoder import ImageEncoderViT
+from sam.attention.variants import ATTENTION
 from sam.quantise import EIGHT_BITS, quantise_linears
-from sam.work import Formats, encoder_work
+from sam.sam1.configs import MODELS
+from sam.sam1.image_encoder import ImageEncoderViT
+from sam.sam1.work import Formats, encoder_work
 
 LARGE = ("vit_b", "vit_l", "vit_h")
 # Grids of 1 and 4 (within a window), 14 and 28 (whole windows), 15, 20 and 64 (padded ones).

@@ -6,11 +6,11 @@ from functools import partial
 
 import pytest
 
-from benchmarking import runner
-from benchmarking.checks import Evidence
-from benchmarking.runner import Options, Setting, run_sweep
-from benchmarking.telemetry import Watch
-from results.store import Store
+from benchmarking.machine.telemetry import Watch
+from benchmarking.sweeping import runner
+from benchmarking.sweeping.checks import Evidence
+from benchmarking.sweeping.runner import Options, Setting, run_sweep
+from results.records.store import Store
 
 KNOWN_GPU = "NVIDIA H100 80GB HBM3"
 NVML_KEYS = ("GetCurrentClocksEventReasons", "GetComputeRunningProcesses")

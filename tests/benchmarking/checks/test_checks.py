@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from benchmarking import telemetry
-from benchmarking.checks import (
+from benchmarking.choices.precision import PRECISIONS
+from benchmarking.machine import telemetry
+from benchmarking.sweeping.checks import (
     CHECKS,
     Evidence,
     SelfCheck,
@@ -16,9 +17,9 @@ from benchmarking.checks import (
     judge_accounting,
     judge_drift,
 )
-from benchmarking.precision import PRECISIONS
-from benchmarking.runner import judged
-from results.schema import FAILED, Check, CoTenant, Record
+from benchmarking.sweeping.runner import judged
+from results.records.schema import FAILED, Check, Record
+from results.records.telemetry import CoTenant
 
 THERMAL, POWER_CAP, IDLE = 0x20, 0x4, 0x1
 STRANGER = type("Process", (), {"pid": 4242, "usedGpuMemory": None})

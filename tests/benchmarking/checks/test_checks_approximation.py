@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarking.checks import judge
-from benchmarking.precision import PRECISIONS
-from benchmarking.runner import judged
+from benchmarking.choices.precision import PRECISIONS
+from benchmarking.sweeping.checks import judge
+from benchmarking.sweeping.runner import judged
 
 BF16 = 0.01
 BUDGETS = {name: each.budget for name, each in PRECISIONS.items() if each.budget is not None}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarking.checks import Evidence, judge
-from benchmarking.precision import PRECISIONS
-from results.hardware import Peak
-from results.schema import Work
+from benchmarking.choices.precision import PRECISIONS
+from benchmarking.sweeping.checks import Evidence, judge
+from results.hardware.specs import Peak
+from results.records.measurement import Work
 
 KNOWN_GPU = "NVIDIA H100 80GB HBM3"
 

@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from benchmarking import runner
-from benchmarking.runner import ATTEMPTS
-from benchmarking.telemetry import own_pids
+from benchmarking.machine.telemetry import own_pids
+from benchmarking.sweeping import runner
+from benchmarking.sweeping.runner import ATTEMPTS
 
 THERMAL, POWER_CAP = 0x20, 0x4
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarking.mistakes import SweepError
-from benchmarking.report import end_lines
-from results.schema import FAILED
+from benchmarking.errors import SweepError
+from benchmarking.views.printing import end_lines
+from results.records.schema import FAILED
 
 
 @pytest.fixture

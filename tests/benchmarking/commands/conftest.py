@@ -14,10 +14,11 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from benchmarking import doctor, launchers
-from benchmarking import environment as environment_file
 from benchmarking.cli import main
-from results.store import Store
+from benchmarking.machine import doctor
+from benchmarking.machine import environment as environment_file
+from benchmarking.sweeping import launchers
+from results.records.store import Store
 
 SAM_BENCH = Path(sys.executable).with_name("sam-bench")
 # Long enough for Ctrl-C to come between the first case's end and the second's.

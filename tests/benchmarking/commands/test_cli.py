@@ -11,11 +11,10 @@ import sys
 import click
 import pytest
 
+from benchmarking.choices.sweep import Sweep
 from benchmarking.cli import main
-from benchmarking.commands import sweeping
-from benchmarking.commands.sweeping import asked_sweep
-from benchmarking.sweep import Sweep
-from results.schema import TimingPlan
+from benchmarking.options.sweep_options import SweepCommand, asked_sweep
+from results.records.plan import TimingPlan
 
 GROUPS = {name: each for name, each in main.commands.items() if isinstance(each, click.Group)}
 # By the words that are typed.
@@ -28,9 +27,7 @@ COMMANDS = list(TABLE)
 # Another process shows their help: tests/dashboards/test_dashboard_command.py looks at it.
 HANDED_OVER = ("dashboard", "report")
 OWN = [name for name in COMMANDS if name not in HANDED_OVER]
-SWEEPING = [
-    name for name, command in main.commands.items() if type(command) is sweeping.SweepCommand
-]
+SWEEPING = [name for name, command in main.commands.items() if type(command) is SweepCommand]
 FIELDS = {**Sweep.model_fields, **TimingPlan.model_fields}
 
 

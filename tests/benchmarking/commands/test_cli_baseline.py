@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from results.baselines import read_accepted, read_baseline
+from results.verdicts.baselines import read_accepted, read_baseline
 
 IDS = [f"2025010{day}-030405-abcdef" for day in (1, 2, 3)]
 ACCEPT = "baseline accept 'vit_b b8 1024px' --up-to 6% --reason 'exact masks' --author Ada"

@@ -9,13 +9,13 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from benchmarking import environment as environment_file
-from benchmarking import launchers
+from benchmarking.choices.precision import PRECISIONS
 from benchmarking.cli import main
-from benchmarking.precision import PRECISIONS
-from results.repair import look_over
-from results.schema import Energy, Memory
-from results.store import Store
+from benchmarking.machine import environment as environment_file
+from benchmarking.sweeping import launchers
+from results.records.measurement import Energy, Memory
+from results.records.repair import look_over
+from results.records.store import Store
 
 GIB = 2**30
 ROW = r"│ {what} *│ *(\S+) │ (.+?) *│"

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmarking import environment as environment_file
+from benchmarking.machine import environment as environment_file
 
 CHECK = "check -m tiny -s 128 -b 1,2 --attention reference,sdpa"
 ONE = "reference 128px fp32"  # a variant

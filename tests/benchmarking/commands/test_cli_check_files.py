@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarking.gate_report import MOST_COMMENT_BYTES
+from benchmarking.views.gate_report import MOST_COMMENT_BYTES
 
 CHECK = "check -m tiny -s 128 -b 1 --junit found.xml --json found.json --markdown found.md"
 VARIANT = "reference 128px fp32"

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from results.markdown import INVISIBLE
-from results.schema import SweepFile, TimingPlan
-from results.store import Store
+from results.records.plan import TimingPlan
+from results.records.schema import SweepFile
+from results.records.store import Store
+from results.tables.markdown import INVISIBLE
 
 FIRST, SECOND = "20260101-000000-first", "20260102-000000-second"
 HOSTILE = "bad|cpu `x` <img src=x> @org/team #1 </details>\nbelow \x1b[31m \x1b]0;title\x07"

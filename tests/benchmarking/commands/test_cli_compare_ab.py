@@ -8,11 +8,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarking import gate as gate_file
-from benchmarking.gate import Gate, LaunchError
-from results.gates import GateFile, read_gates
-from results.schema import SweepFile, TimingPlan
-from results.store import Store
+from benchmarking.gate import gate as gate_file
+from benchmarking.gate.gate import Gate, LaunchError
+from results.records.plan import TimingPlan
+from results.records.schema import SweepFile
+from results.records.store import Store
+from results.verdicts.gates import GateFile, read_gates
 
 EIGHT = "compare --ab before.toml after.toml --pairs 8"
 

@@ -7,8 +7,8 @@ from functools import partial
 
 import pytest
 
-from benchmarking import gate as gate_file
-from benchmarking.gate import LaunchError
+from benchmarking.gate import gate as gate_file
+from benchmarking.gate.gate import LaunchError
 
 from ..repository import git
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from results.store import Store
+from results.records.store import Store
 
 
 def test_the_command_says_how_many_records_it_wrote(short_demo, invoke):

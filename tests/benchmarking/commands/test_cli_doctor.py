@@ -8,10 +8,10 @@ from functools import partial
 
 import pytest
 
-from benchmarking import doctor, environment
-from benchmarking.precision import PRECISIONS
-from results.schema import Roofs
-from results.store import Store
+from benchmarking.choices.precision import PRECISIONS
+from benchmarking.machine import doctor, environment
+from results.records.measurement import Roofs
+from results.records.store import Store
 
 ON_A_CPU = [name for name, precision in PRECISIONS.items() if precision.on_cpu]
 
@@ -22,7 +22,7 @@ def asked(monkeypatch, roofs):
     devices = []
 
     def ask(module, device, task):
-        assert module == "benchmarking.calibrate"
+        assert module == "benchmarking.measuring.calibrate"
         devices.append(device)
         return roofs.model_dump_json()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from results.schema import OWN
-from results.store import Store
+from results.records.case import OWN
+from results.records.store import Store
 
 # An encoder of two layers, as a person writes one.
 OWN_FILE = """

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from results.repair import look_over
-from results.store import Store, to_json
+from results.records.repair import look_over
+from results.records.store import Store, to_json
 
 DELAYS_S = (0.0, 0.001, 0.004, 0.015, 0.06)  # from the first Ctrl-C to the second
 PROGRAM = """

@@ -8,13 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarking import environment as environment_file
-from benchmarking.commands.places import FLEET_FLAGS
-from benchmarking.commands.sides import sweep_words
 from benchmarking.fleet import fleets, local
 from benchmarking.fleet.jobs import Slot
-from results.schema import Gpu
-from results.store import Store
+from benchmarking.machine import environment as environment_file
+from benchmarking.options.fleet_options import FLEET_FLAGS
+from benchmarking.options.gate_sides import sweep_words
+from results.records.environment import Gpu
+from results.records.store import Store
 
 SWEEP = "sweep -m tiny,vit_b -b 1,2,4 --input noise"
 # As many families as there may be shards.

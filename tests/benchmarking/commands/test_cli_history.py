@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from benchmarking import demo
-from results.store import Store
+from benchmarking.demo import demo
+from results.records.store import Store
 
 STEADY = [0.25, 0.251, 0.249, 0.2505] * 3  # seconds, of twelve sessions
 SLOWER, FASTER = [0.3, 0.301, 0.299], [0.2, 0.201, 0.199]

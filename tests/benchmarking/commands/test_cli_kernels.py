@@ -10,10 +10,10 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from benchmarking import environment as environment_file
 from benchmarking.cli import main
-from results.frames import kernel_frame
-from results.store import Store
+from benchmarking.machine import environment as environment_file
+from results.records.store import Store
+from results.tables.frames import kernel_frame
 
 HASTY = (
     "--device cpu --input noise --warmup-s 0 --warmup-forwards 1 --warmup-cap-s 0.5 "

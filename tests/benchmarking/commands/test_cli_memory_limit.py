@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from results.store import Store
+from results.records.store import Store
 
 LIMIT = 150_000_000
 MANY = 320  # images of 128 pixels, of which two batches alone take more

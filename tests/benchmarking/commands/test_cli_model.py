@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 import sam
+from benchmarking.choices.precision import PRECISIONS, why_unsupported
 from benchmarking.cli import main
-from benchmarking.precision import PRECISIONS, why_unsupported
 from sam import SamAutomaticMaskGenerator
-from sam.build import build_sam_model
-from sam.sa1b import read_sa1b
+from sam.files.sa1b import read_sa1b
+from sam.sam1.build import build_sam_model
 
 AMG_FLAGS = (  # of upstream's scripts/amg.py
     "--input", "--output", "--model-type", "--checkpoint", "--device", "--convert-to-rle",

@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from benchmarking import mask_files
+from benchmarking.measuring import mask_files
 
 MASKS = (
     "masks -i photographs -o out -m tiny --checkpoint random --image-size 64 --points-per-side 4 "

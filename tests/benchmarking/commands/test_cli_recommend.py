@@ -11,9 +11,9 @@ import sys
 
 import pytest
 
-from benchmarking import demo
 from benchmarking.cli import main
-from results.store import Store
+from benchmarking.demo import demo
+from results.records.store import Store
 
 ASK = "recommend -m tiny -s 64"
 FORMS = ("table", "json", "md")

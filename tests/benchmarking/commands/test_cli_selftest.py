@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarking import gate
-from benchmarking.selftest_views import selftest_view
-from results.decision import Rule
-from results.schema import SweepFile
-from results.selftest import EFFECTS, SUITES, SelfTest, read_sees
-from results.store import Store
+from benchmarking.gate import gate
+from benchmarking.views.selftest_views import selftest_view
+from results.records.schema import SweepFile
+from results.records.store import Store
+from results.verdicts.decision import Rule
+from results.verdicts.selftest import EFFECTS, SUITES, SelfTest, read_sees
 
 SELFTEST = "selftest -m tiny -s 64 -b 2 --device cpu --quick --measure-pairs 10"
 

@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 
 from benchmarking.commands.showing import VIEW_NAMES
-from results.schema import Check, Kernels, KernelTime, Work
+from results.records.measurement import Kernels, KernelTime, Work
+from results.records.schema import Check
 
 CHECKS = {"spread": Check(value=0.5, limit="<= 0.05", verdict="warn", reason="a|b")}
 RECOMMEND = "recommend -m tiny -s 64"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from results.store import Store
+from results.records.store import Store
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from benchmarking import environment
-from benchmarking.mistakes import SweepError
-from benchmarking.sweep import QUICK
-from results.schema import FAILED, STATUSES
-from results.store import Store
+from benchmarking.choices.sweep import QUICK
+from benchmarking.errors import SweepError
+from benchmarking.machine import environment
+from results.records.schema import FAILED, STATUSES
+from results.records.store import Store
 
 HASTY = (
     "--warmup-s 0 --warmup-forwards 1 --warmup-cap-s 0.5 --min-timed-s 0 --max-timed-s 0.5 "

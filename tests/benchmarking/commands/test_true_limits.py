@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarking.views import SHOWS
-from results.batching import batching_frame, image_s
-from results.limits import with_roofs
-from results.store import Store
+from benchmarking.views.views import SHOWS
+from results.answers.batching import batching_frame, image_s
+from results.answers.limits import with_roofs
+from results.records.store import Store
 
 
 def sentences(by, records):

@@ -7,9 +7,10 @@ import pytest
 from benchmarking.fleet.driver import run_on_fleet
 from benchmarking.fleet.jobs import Arrived, CaseBegan, CaseEnded, JobEnded, Slot
 from benchmarking.fleet.local import LocalFleet
-from benchmarking.runner import Options, Setting
-from results.schema import Case, Measurement
-from results.store import Store
+from benchmarking.sweeping.runner import Options, Setting
+from results.records.case import Case
+from results.records.measurement import Measurement
+from results.records.store import Store
 
 NOTHING = Measurement(weights="random, seed 0", input_source="noise, seed 0")
 MOST_LOOKS = 10_000  # at what happens, in a sweep that ends

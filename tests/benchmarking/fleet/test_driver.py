@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarking.errors import SweepError
 from benchmarking.fleet import driver
 from benchmarking.fleet.jobs import Arrived, CaseBegan, CaseEnded, JobEnded, Refused
-from benchmarking.mistakes import SweepError
-from benchmarking.runner import Options
-from results.store import LockedError
+from benchmarking.sweeping.runner import Options
+from results.records.store import LockedError
 
 L4, H200 = "NVIDIA L4", "NVIDIA H200"
 

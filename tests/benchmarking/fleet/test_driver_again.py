@@ -7,10 +7,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from benchmarking.fleet.driver import MOST_LOSSES, run_on_fleet
 from benchmarking.fleet.jobs import Arrived, CaseBegan, JobEnded
-from benchmarking.planning import definition_sha256
-from benchmarking.runner import Options, Setting
-from results.addresses import UnreachableError
-from results.store import Store
+from benchmarking.sweeping.planning import definition_sha256
+from benchmarking.sweeping.runner import Options, Setting
+from results.records.addresses import UnreachableError
+from results.records.store import Store
 
 L4 = "NVIDIA L4"
 POWER = "the power was cut"

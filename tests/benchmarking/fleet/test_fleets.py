@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarking.errors import SweepError
 from benchmarking.fleet.fleets import FLEETS, LOCAL, Asked, Sought, find_fleet
-from benchmarking.mistakes import SweepError
 
 
 @pytest.fixture

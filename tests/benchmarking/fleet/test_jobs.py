@@ -10,7 +10,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from benchmarking.environment import ProbeError
+from benchmarking.errors import SweepError
 from benchmarking.fleet import jobs
 from benchmarking.fleet.jobs import (
     MISTAKES,
@@ -23,10 +23,12 @@ from benchmarking.fleet.jobs import (
     Task,
     run_to_end,
 )
-from benchmarking.mistakes import SweepError
-from benchmarking.protocol import Outcome
-from benchmarking.runner import Options
-from results.schema import Gpu, Measurement, SweepFile
+from benchmarking.machine.environment import ProbeError
+from benchmarking.sweeping.protocol import Outcome
+from benchmarking.sweeping.runner import Options
+from results.records.environment import Gpu
+from results.records.measurement import Measurement
+from results.records.schema import SweepFile
 
 L4 = Gpu(index=0, name="NVIDIA L4", uuid="GPU-0", memory_bytes=2**34, compute_capability="8.9")
 SWEEP_ID = "20250102-030405-abcdef"

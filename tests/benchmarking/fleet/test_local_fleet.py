@@ -9,14 +9,14 @@ from contextlib import contextmanager
 
 import pytest
 
+from benchmarking.errors import SweepError
 from benchmarking.fleet.jobs import Slot, Task
 from benchmarking.fleet.local import LocalFleet
-from benchmarking.mistakes import SweepError
-from benchmarking.planning import new_sweep
-from benchmarking.runner import Options
-from results import store as store_file
-from results.hardware import fits
-from results.store import StoreError, write_whole
+from benchmarking.sweeping.planning import new_sweep
+from benchmarking.sweeping.runner import Options
+from results.hardware.specs import fits
+from results.records import store as store_file
+from results.records.store import StoreError, write_whole
 
 L4, H200 = "NVIDIA L4", "NVIDIA H200"
 TOGETHER_S = 20.0  # for threads to meet; they do at once, or never

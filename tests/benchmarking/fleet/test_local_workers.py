@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from benchmarking import launchers
-from benchmarking.launchers import LocalLauncher
+from benchmarking.sweeping import launchers
+from benchmarking.sweeping.launchers import LocalLauncher
 
 L4, H200 = "NVIDIA L4", "NVIDIA H200"
 TOGETHER_S = 20.0  # for threads to meet; they do at once, or never

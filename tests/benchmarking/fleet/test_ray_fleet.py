@@ -19,15 +19,15 @@ from pathlib import Path
 import pytest
 import ray
 
+from benchmarking.errors import SweepError
 from benchmarking.fleet import ray_fleet
 from benchmarking.fleet.driver import run_on_fleet
 from benchmarking.fleet.jobs import JobEnded, Slot, Task
 from benchmarking.fleet.ray_fleet import UNLABELLED, RayFleet, slots_of
-from benchmarking.mistakes import SweepError
-from benchmarking.planning import new_sweep
-from benchmarking.runner import Options, Setting
-from results.schema import Gpu
-from results.store import LockedError, Store
+from benchmarking.sweeping.planning import new_sweep
+from benchmarking.sweeping.runner import Options, Setting
+from results.records.environment import Gpu
+from results.records.store import LockedError, Store
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),  # of packages that it brings

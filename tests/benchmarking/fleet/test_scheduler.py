@@ -6,7 +6,6 @@ import random
 
 import pytest
 
-from benchmarking.estimate import WORKER_START_S
 from benchmarking.fleet.scheduler import (
     Job,
     Scheduler,
@@ -17,8 +16,10 @@ from benchmarking.fleet.scheduler import (
     makespan,
     need_of,
 )
-from results.hardware import PEAKS
-from results.schema import ANY, TimingPlan
+from benchmarking.sweeping.estimate import WORKER_START_S
+from results.hardware.specs import PEAKS
+from results.records.case import ANY
+from results.records.plan import TimingPlan
 
 PLAN = TimingPlan()
 H100, H200, L4, L40S = "NVIDIA H100 80GB HBM3", "NVIDIA H200", "NVIDIA L4", "NVIDIA L40S"

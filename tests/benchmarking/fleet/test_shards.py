@@ -10,9 +10,10 @@ import sys
 
 import pytest
 
-from benchmarking.estimate import WORKER_START_S, case_seconds
 from benchmarking.fleet.scheduler import apportion, families, need_of, parse_shard, shard
-from results.schema import ANY, Case, TimingPlan
+from benchmarking.sweeping.estimate import WORKER_START_S, case_seconds
+from results.records.case import ANY, Case
+from results.records.plan import TimingPlan
 
 PLAN = TimingPlan()
 

@@ -11,13 +11,13 @@ import psutil
 import pytest
 from submitit.core.utils import FailedJobError
 
+from benchmarking.errors import SweepError
 from benchmarking.fleet import slurm
 from benchmarking.fleet.driver import run_on_fleet
 from benchmarking.fleet.jobs import Slot
 from benchmarking.fleet.slurm import SlurmFleet, SlurmOptions
-from benchmarking.mistakes import SweepError
-from benchmarking.runner import Options, Setting
-from results.store import Store
+from benchmarking.sweeping.runner import Options, Setting
+from results.records.store import Store
 
 WORKER = """
 import json, os, sys, time

@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarking.gate import Gate, Options, Source
-from results.decision import Rule
-from results.gates import Cell, GateFile, Pair, Side
-from results.schema import ModuleTiming, SweepFile, TimingPlan
-from results.store import Store
+from benchmarking.gate.gate import Gate, Options, Source
+from results.records.measurement import ModuleTiming
+from results.records.plan import TimingPlan
+from results.records.schema import SweepFile
+from results.records.store import Store
+from results.verdicts.decision import Rule
+from results.verdicts.gates import Cell, GateFile, Pair, Side
 
 from ..repository import git
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from results.decision import Rule
-from results.gates import GateFile, read_gates
-from results.reading import read_file
-from results.store import Store
+from results.records.reading import read_file
+from results.records.store import Store
+from results.verdicts.decision import Rule
+from results.verdicts.gates import GateFile, read_gates
 
 SLOWER = {2: 1.1}
 

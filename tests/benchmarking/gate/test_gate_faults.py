@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarking.gate import GateError, LaunchError, exit_code
-from results.decision import Rule
-from results.gates import GateFile, read_gates
-from results.reading import read_file
+from benchmarking.gate.gate import GateError, LaunchError, exit_code
+from results.records.reading import read_file
+from results.verdicts.decision import Rule
+from results.verdicts.gates import GateFile, read_gates
 
 FINE = {2: 1.0}
 EIGHT = Rule(alpha=0.05, looks=(8,))

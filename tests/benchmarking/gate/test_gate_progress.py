@@ -7,15 +7,15 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from benchmarking.gate_progress import (
+from benchmarking.views.gate_progress import (
     MOST_ROWS,
     LiveGateWatcher,
     PlainGateWatcher,
     cells_table,
     make_gate_watcher,
 )
-from results.decision import Rule
-from results.gates import Side
+from results.verdicts.decision import Rule
+from results.verdicts.gates import Side
 
 UNKNOWN = {"ratio": None, "ratio_low": None, "ratio_high": None}
 HOSTILE = "[red]tiny[/red] \x1b[2J\nb2"

@@ -7,10 +7,10 @@ from typing import get_args
 
 import pytest
 
-from benchmarking.gate import EXIT_CODES, exit_code
-from results.decision import Verdict
-from results.gates import Acceptance
-from results.schema import Telemetry
+from benchmarking.gate.gate import EXIT_CODES, exit_code
+from results.records.telemetry import Telemetry
+from results.verdicts.decision import Verdict
+from results.verdicts.gates import Acceptance
 
 LABEL = "tiny b2 64px"
 SLOWER = {2: 1.1}

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarking import gate
-from benchmarking.gate import LONGEST_REASON, LaunchError, Source, last_words, launch
-from results.gates import Side
-from results.store import Store
+from benchmarking.gate import gate
+from benchmarking.gate.gate import LONGEST_REASON, LaunchError, Source, last_words, launch
+from results.records.store import Store
+from results.verdicts.gates import Side
 
 TOLD = "told.json"  # what a script was called with, in the folder that it ran in
 # Stands for `python -P -m benchmarking.cli sweep ... --store STORE --fresh`.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarking import revisions
-from benchmarking.gate import GateError
-from benchmarking.revisions import checked_out, find_commit, git, install, python_of
+from benchmarking.gate import revisions
+from benchmarking.gate.gate import GateError
+from benchmarking.gate.revisions import checked_out, find_commit, git, install, python_of
 
 FIRST = {"encoder.py": "WIDTH = 1\n", "sub/deep.py": "DEPTH = 1\n"}
 SECOND = {"encoder.py": "WIDTH = 2\n", "later/only.py": "NEW = 1\n"}

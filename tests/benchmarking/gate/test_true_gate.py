@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from results.gates import GateFile, read_gates
-from results.reading import read_file
-from results.store import Store
+from results.records.reading import read_file
+from results.records.store import Store
+from results.verdicts.gates import GateFile, read_gates
 
 SAM_BENCH = Path(sys.executable).with_name("sam-bench")
 SLOW = """

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarking import launchers
-from benchmarking.launchers import VISIBLE, Company, LocalLauncher
+from benchmarking.sweeping import launchers
+from benchmarking.sweeping.launchers import VISIBLE, Company, LocalLauncher
 
 TOGETHER_S = 20.0
 SERVING = "stage('ready')\nfor case in cases(): stage(os.getpid()); outcome()"

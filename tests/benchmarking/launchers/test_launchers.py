@@ -10,9 +10,9 @@ import sys
 import psutil
 import pytest
 
-from benchmarking import launchers
-from benchmarking.launchers import STDERR_TAIL_CHARS, LocalLauncher
-from benchmarking.mistakes import SweepError
+from benchmarking.errors import SweepError
+from benchmarking.sweeping import launchers
+from benchmarking.sweeping.launchers import STDERR_TAIL_CHARS, LocalLauncher
 
 READY = "stage('ready')\n"
 

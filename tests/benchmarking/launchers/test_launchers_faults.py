@@ -12,9 +12,9 @@ import time
 import psutil
 import pytest
 
-from benchmarking import launchers
-from benchmarking.launchers import STDERR_TAIL_CHARS
-from results.schema import PASSES
+from benchmarking.sweeping import launchers
+from benchmarking.sweeping.launchers import STDERR_TAIL_CHARS
+from results.records.plan import PASSES
 
 READY = "stage('ready')\n"
 STAGES = ("build", "inputs", *PASSES, "output")

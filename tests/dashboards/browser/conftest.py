@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from results.store import Store
+from results.records.store import Store
 
 from .looking import PATIENCE_S, Look
 from .stores import write_demonstration, write_hostile

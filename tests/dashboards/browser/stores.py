@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarking import demo
-from results.schema import Record, SweepFile
-from results.store import Store
+from benchmarking.demo import demo
+from results.records.schema import Record, SweepFile
+from results.records.store import Store
 
 SCRIPT = "window.hacked=1;alert(1)"
 IMAGE = f"<img src=x onerror={SCRIPT}>"

@@ -1,0 +1,1 @@
+"""What each axis of a sweep can be, and the sweep that crosses them."""

@@ -1,0 +1,1 @@
+"""Records that are made up, so that tables and pages show something without a GPU."""

@@ -1,0 +1,1 @@
+"""The A/B gate: two sides, measured in turn, until the difference is settled."""

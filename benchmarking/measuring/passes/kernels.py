@@ -1,0 +1,125 @@
+"""Which kernels run in which module, and for how long, from torch's profiler."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from results.records.case import Case
+from results.records.measurement import ENCODER, Kernels, KernelTime
+from results.records.plan import TimingPlan
+
+from ...choices.execution import EXECUTIONS, timed_modules
+from ...choices.inputs import Photographs
+from ...choices.modules import TimedModule
+from ..rig import Rig
+
+FORWARDS = 3
+MARK = "module "  # what a module's range in the profile begins with
+MICRO = 1e-6
+
+
+def kernels_pass(
+    case: Case, plan: TimingPlan, rig: Rig, batches: list[Tensor], photographs: Photographs
+) -> dict[str, Any]:
+    """Kernels by module, and the Chrome trace; nothing of it is published as a latency."""
+    found = timed_modules(case, plan, rig.encoder)
+    if EXECUTIONS[case.execution].hides_modules:
+        found = {ENCODER: found[ENCODER]}
+    activities = [ProfilerActivity.CPU]
+    if rig.device.type == "cuda":
+        activities.append(ProfilerActivity.CUDA)
+    rig.encode(batches[0])
+    rig.clock.synchronize()
+    hooked = {} if EXECUTIONS[case.execution].hides_modules else found
+    with annotated(hooked), profile(activities=activities) as profiler:
+        for index in range(FORWARDS):
+            rig.encode(batches[index % len(batches)])
+        rig.clock.synchronize()
+    rig.trace = chrome_trace(profiler)
+    times = kernel_times(profiler.events(), found, rig.device.type)
+    return {"kernels": Kernels(forwards=FORWARDS, times=times)}
+
+
+@contextmanager
+def annotated(found: Mapping[str, TimedModule]) -> Iterator[None]:
+    """Mark each module's calls as a range in the profile."""
+    handles: list[Any] = []
+    ranges: list[Any] = []
+
+    def hook(name: str, module: nn.Module) -> None:
+        def enter(module: nn.Module, inputs: Any) -> None:
+            ranges.append(record_function(MARK + name))
+            ranges[-1].__enter__()
+
+        def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+            ranges.pop().__exit__(None, None, None)
+
+        handles.append(module.register_forward_pre_hook(enter, prepend=True))
+        handles.append(module.register_forward_hook(leave, always_call=True))
+
+    try:
+        for name, timed in found.items():
+            hook(name, timed.module)
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def chrome_trace(profiler: Any) -> bytes:
+    """As chrome://tracing and Perfetto read it, gzipped."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "trace.json.gz")
+        profiler.export_chrome_trace(str(path))
+        return path.read_bytes()
+
+
+def kernel_times(
+    events: Iterable[Any], found: Mapping[str, TimedModule], device_type: str
+) -> tuple[KernelTime, ...]:
+    """Calls and seconds by module and kernel, the longest first.
+
+    On a CPU an operation is its own kernel: its time without the operations that it calls.
+    """
+    calls: dict[tuple[str, str], int] = defaultdict(int)
+    total_s: dict[tuple[str, str], float] = defaultdict(float)
+    for event in events:
+        if event.device_type != torch.autograd.DeviceType.CPU or event.name.startswith(MARK):
+            continue
+        module = module_of(event)
+        launched = [(kernel.name, kernel.duration) for kernel in event.kernels]
+        if device_type == "cpu" and (module is not None or len(found) == 1):
+            launched = [(event.name, event.self_cpu_time_total)]
+        for name, duration_us in launched:
+            key = module or ENCODER, name
+            calls[key] += 1
+            total_s[key] += duration_us * MICRO
+    times = (
+        KernelTime(
+            module=module,
+            kind=found[module].kind,
+            name=name,
+            calls=calls[module, name],
+            total_s=seconds,
+        )
+        for (module, name), seconds in total_s.items()
+    )
+    return tuple(sorted(times, key=lambda each: -each.total_s))
+
+
+def module_of(event: Any) -> str | None:
+    """The innermost module whose range an operation is in."""
+    while event is not None:
+        if event.name.startswith(MARK):
+            return str(event.name.removeprefix(MARK))
+        event = event.cpu_parent
+    return None

@@ -1,0 +1,157 @@
+"""Where a sweep's cases run, as a person chooses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .terminal import Mistake
+
+if TYPE_CHECKING:
+    from results.records.case import Case
+    from results.records.environment import Environment
+    from results.records.plan import TimingPlan
+    from results.records.store import Store
+
+    from ..choices.sweep import Sweep
+    from ..fleet.jobs import Fleet
+
+Command = Callable[..., None]
+FLEET = ("launcher", "parallel", "shard", "ray_address")
+SLURM = ("partition", "gres", "constraint", "jobs", "minutes", "cpus", "memory_gb")
+FLEET_FLAGS = (*FLEET, *(f"slurm_{name}" for name in SLURM))
+
+
+def fleet_options(command: Command) -> Command:
+    """Where the cases run."""
+    for option in reversed(
+        (
+            click.option(
+                "--launcher", default="local", show_default=True,
+                help="Who runs the cases: local, ray or slurm.",
+            ),
+            click.option(
+                "--parallel", type=click.Choice(["gpus", "1"]),
+                help="On this machine: a worker on each GPU, or one at a time, since cases side by "
+                "side share CPU, PCIe and power.  [default: gpus with --gpu, else 1]",
+            ),
+            click.option(
+                "--shard", metavar="I/N",
+                help="Only the I-th of N parts of the sweep, of about the same time each; the same "
+                "on every machine. See sam-bench merge.",
+            ),
+            click.option(
+                "--ray-address", metavar="HOST:PORT",
+                help="Of the Ray cluster.  [default: RAY_ADDRESS, else that of this machine]",
+            ),
+            click.option("--slurm-partition", metavar="NAME", help="That Slurm is asked for."),
+            click.option(
+                "--slurm-gres", metavar="TEXT",
+                help="How Slurm is asked for a kind of GPU.  [default: gpu:{kind}:1]",
+            ),
+            click.option(
+                "--slurm-constraint", metavar="TEXT",
+                help="The same by a node's feature, such as {kind}.",
+            ),
+            click.option(
+                "--slurm-jobs", type=click.IntRange(1, 10_000),
+                help="Of each kind in Slurm's queue at once, at most.  [default: 16]",
+            ),
+            click.option(
+                "--slurm-cpus", type=click.IntRange(1, 1_000),
+                help="Cores that Slurm gives a job.  [default: 8]",
+            ),
+            click.option(
+                "--slurm-memory-gb", type=click.IntRange(1, 10_000),
+                help="Memory that Slurm gives a job.  [default: 64]",
+            ),
+            click.option(
+                "--slurm-minutes", type=click.IntRange(1, 100_000),
+                help="That Slurm gives a job.  [default: 240]",
+            ),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a person wants cases to run."""
+
+    launcher: str = "local"
+    parallel: str | None = None
+    shard: str | None = None
+    ray_address: str | None = None
+    slurm: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def taken_from(cls, flags: dict[str, Any]) -> Places:
+        """From a command's flags, of which those of the sweep are left."""
+        own = {name: flags.pop(name) for name in FLEET}
+        slurm = {name: flags.pop(f"slurm_{name}") for name in SLURM}
+        return cls(**own, slurm={name: value for name, value in slurm.items() if value is not None})
+
+    def check_flags(self) -> None:
+        """The launcher must be known, and nothing that is asked for be without effect."""
+        from ..fleet.fleets import check_launcher
+
+        check_launcher(self.launcher)
+        others = {
+            "--parallel": ("local", self.parallel),
+            "--ray-address": ("ray", self.ray_address),
+        } | {
+            f"--slurm-{name.replace('_', '-')}": ("slurm", self.slurm[name]) for name in self.slurm
+        }
+        for flag, (launcher, value) in others.items():
+            if value is not None and launcher != self.launcher:
+                raise Mistake(
+                    f"{flag} is for --launcher {launcher}, got --launcher {self.launcher}."
+                )
+
+    def of_sweep(self, asked: Sweep) -> Sweep:
+        """A fleet gives any GPU, where no kind is named."""
+        from ..fleet.scheduler import parse_shard
+
+        self.check_flags()
+        if self.shard is not None:
+            parse_shard(self.shard)
+        if self.parallel == "gpus" and asked.device != ("auto",):
+            raise Mistake(
+                "--parallel gpus gives each GPU of this machine a worker: name kinds with --gpu, "
+                "not --device."
+            )
+        if self.launcher != "local" and asked.device != ("auto",):
+            raise Mistake(
+                f"--launcher {self.launcher} runs cases on other machines: name kinds with --gpu, "
+                "not --device."
+            )
+        if self.shard is not None and asked.gpu == (None,) and asked.device == ("auto",):
+            raise Mistake(
+                "--shard must mean the same on every machine: name the devices with --gpu or "
+                "--device."
+            )
+        if asked.gpu != (None,) or (self.launcher == "local" and self.parallel != "gpus"):
+            return asked
+        return asked.model_copy(update={"gpu": ("any",)})
+
+    def cases(self, asked: Sweep, plan: TimingPlan, environment: Environment) -> list[Case]:
+        """Of the sweep, or of its shard."""
+        from ..fleet.scheduler import parse_shard, shard
+
+        cases = self.of_sweep(asked).cases(environment)
+        return cases if self.shard is None else shard(cases, plan, *parse_shard(self.shard))
+
+    def fleet(self, cases: Sequence[Case], environment: Environment, store: Store) -> Fleet | None:
+        """None where the cases run here, one after another, on devices that they name."""
+        from ..fleet.fleets import LOCAL, Asked, Sought, find_fleet
+        from ..fleet.slurm import SlurmOptions
+
+        if self.launcher == LOCAL and not any(case.gpu for case in cases):
+            return None
+        lanes = 1 if self.parallel == "1" else None
+        asked = Asked(lanes, self.ray_address, SlurmOptions(**self.slurm))
+        return find_fleet(self.launcher, Sought(cases, environment, store, asked))

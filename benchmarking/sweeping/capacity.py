@@ -1,0 +1,160 @@
+"""Finding the largest batch that fits: doubling, then halving the gap, a process for each probe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from results.answers.capacity import FITTING, family_of
+from results.records.case import Case
+from results.records.environment import Environment
+from results.records.plan import TimingPlan
+from results.records.schema import Record
+
+from ..choices.sweep import QUICK
+from .runner import Options, Run, Setting, run_sweep
+
+NOT_FITTING = "oom"
+
+
+@dataclass(frozen=True)
+class Known:
+    """What earlier probes found; it only orders the next ones, since a machine changes."""
+
+    fitting: int | None = None
+    not_fitting: int | None = None
+
+
+class ProbeFailedError(Exception):
+    """A probe neither fitted nor ran out of memory, so that the search can't go on.
+
+    sweep_id: Of the probes, which keep what they found.
+    """
+
+    def __init__(self, record: Record) -> None:
+        super().__init__(f"batch {record.case.batch_size}: {record.status}: {record.message}")
+        self.sweep_id = record.sweep_id
+
+
+def find_largest(fits: Callable[[int], bool], most: int, known: Known = Known()) -> int:
+    """The largest batch size that fits, or 0; at most 2 log2(n) + 2 calls where nothing is known.
+
+    Args:
+        fits: Whether a batch size does; where one does not, no larger one may.
+        most: The largest that is tried.
+        known: Tried first; each that no longer holds costs a call more.
+    """
+    low, high = 0, most + 1  # fits, and does not fit
+    for size in guesses(known, most):
+        if low < size < high:
+            low, high = (size, high) if fits(size) else (low, size)
+    while high - low > 1:
+        # Doubled at most: a guess that failed may be far above the truth.
+        size = min(2 * low or 1, most if high > most else (low + high) // 2)
+        low, high = (size, high) if fits(size) else (low, size)
+    return low
+
+
+def find_below(fits: Callable[[int], bool], high: int) -> int:
+    """The largest batch size that fits, or 0, most likely just below one that does not."""
+    low, step = high, 1
+    while low == high:
+        low = max(0, high - step)
+        if low and not fits(low):
+            high, step = low, 2 * step
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def guesses(known: Known, most: int) -> list[int]:
+    """The two neighbours that would end the search, if what is known still holds."""
+    sizes = [known.fitting, known.not_fitting]
+    if known.fitting is not None and known.not_fitting is not None:
+        sizes[1] = max(known.not_fitting, known.fitting + 1)  # one on the edge may be both
+    return [min(size, most) for size in sizes if size]
+
+
+def remembered(
+    records: Iterable[Record], case: Case, plan: TimingPlan, where: Environment
+) -> Known:
+    """What the store's records say of a case at any batch size."""
+    wanted = family_of(case, where, plan)
+    same = [
+        record
+        for record in records
+        if family_of(record.case, record.environment, record.plan) == wanted
+    ]
+    fitting = (record.case.batch_size for record in same if record.status in FITTING)
+    not_fitting = (record.case.batch_size for record in same if record.status == NOT_FITTING)
+    return Known(max(fitting, default=None), min(not_fitting, default=None))
+
+
+def find_capacity(case: Case, plan: TimingPlan, setting: Setting, most: int) -> list[str]:
+    """Probe a case at growing batch sizes, then measure the largest that fits with all passes.
+
+    Args:
+        case: At any batch size.
+        plan: Of the last, full measurement; probes take a short one.
+        setting: Its launcher is closed after each probe, so that nothing of it is left.
+        most: The largest batch size that is tried.
+
+    Returns:
+        Ids of the sweeps that hold the records.
+
+    Raises:
+        ProbeFailedError: Where a probe neither fitted nor ran out of memory.
+    """
+    store = setting.store
+    known = remembered(store.read().records, case, plan, setting.environment)
+    # Never that of an ordinary sweep, which would go on with it: it plans no case yet.
+    sweep = setting.new_sweep((), probe_plan(plan, case))
+    with setting.holding(sweep):
+        probing = Probing(case, Run(sweep, setting, Options(prunes=False)))
+        largest = find_largest(probing.fits, most, known)
+    sweep_ids = [sweep.sweep_id]
+
+    def fits_in_full(batch_size: int) -> bool:
+        whole = case.model_copy(update={"batch_size": batch_size})
+        sweep_id = run_sweep([whole], plan, setting, Options(is_fresh=True, prunes=False))
+        sweep_ids.append(sweep_id)
+        (record,) = store.read(sweep_id).records
+        return record.status != NOT_FITTING
+
+    if largest > 0 and not fits_in_full(largest):
+        find_below(fits_in_full, largest)
+    return sweep_ids
+
+
+def probe_plan(plan: TimingPlan, case: Case) -> TimingPlan:
+    """As short as --quick, and only what a card shows."""
+    energy = ("energy",) if case.device.startswith("cuda") else ()
+    return plan.model_copy(update={**QUICK, "passes": ("latency", "memory", *energy)})
+
+
+class Probing:
+    """One search: a sweep whose cases are planned as they are needed.
+
+    Args:
+        case: At any batch size.
+        run: Of the sweep.
+    """
+
+    def __init__(self, case: Case, run: Run) -> None:
+        self.case, self.run = case, run
+        run.watcher.begin(run.sweep, [])
+
+    def fits(self, batch_size: int) -> bool:
+        """Measure one batch size in a process of its own."""
+        case = self.case.model_copy(update={"batch_size": batch_size})
+        run = self.run
+        run.sweep = run.sweep.model_copy(update={"cases": (*run.sweep.cases, case)})
+        run.store.write_sweep(run.sweep)
+        run.watcher.case_begins(case)
+        record = run.measure(case)
+        run.launcher.close()
+        run.keep(record)
+        if record.status not in (*FITTING, NOT_FITTING):
+            raise ProbeFailedError(record)
+        return record.status in FITTING

@@ -1,0 +1,81 @@
+"""How long cases will take, roughly: for the plan and for a progress bar's remaining time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from results.hardware.specs import find_peak
+from results.records.case import Case
+from results.records.plan import TimingPlan
+from results.records.schema import Record
+from sam.sam1.configs import MLP_RATIO, MODELS, PATCH_SIZE, WINDOW_SIDE
+
+# Guesses of FLOP/s for a device that no record tells of, low on purpose.
+GUESSED_FLOPS_PER_S = {"cpu": 5e10, "cuda": 2e13}
+GUESSED_SHARE = 0.3  # of a GPU's peak, where its kind is known
+WORKER_START_S = 6.0  # loading torch and building a model
+CASE_OVERHEAD_S = 2.0  # inputs, counting FLOPs, the output's digest
+ENERGY_WINDOW_S, KERNEL_FORWARDS = 5.0, 4
+PROMPT_FLOPS = 3.6e9  # of the mask decoder, at 1024 pixels
+
+
+def encoder_flops(case: Case) -> float:
+    """About what one image costs in the encoder: linear layers and attention products."""
+    config = MODELS.get(case.model, MODELS["vit_b"])  # of other encoders nothing is known
+    tokens = (case.image_size // PATCH_SIZE) ** 2
+    linear = 2 * (4 + 2 * MLP_RATIO) * config.embed_dim**2 * tokens * config.depth
+    keys = len(config.global_blocks) * tokens + (config.depth - len(config.global_blocks)) * min(
+        tokens, WINDOW_SIDE**2
+    )
+    return linear + 4 * tokens * keys * config.embed_dim
+
+
+def measured_rates(records: Iterable[Record]) -> dict[tuple[str, ...], float]:
+    """FLOP/s that cases reached, by what a rate depends on most; later records win."""
+    rates = {}
+    for record in records:
+        latency = record.measurement.latency if record.measurement else None
+        if latency is not None:
+            forward_s = sorted(latency.forward_s)[len(latency.forward_s) // 2]
+            flops = encoder_flops(record.case) * record.case.batch_size
+            rates[rate_key(record.case)] = flops / max(forward_s, 1e-9)
+    return rates
+
+
+def rate_key(case: Case) -> tuple[str, ...]:
+    return (case.place, case.model, case.precision, case.attention, case.execution)
+
+
+def guessed_rate(case: Case) -> float:
+    """FLOP/s of a case that no record tells of: a share of its GPU's peak, where that is known."""
+    peak = find_peak(case.gpu) if case.gpu is not None else None
+    if peak is None:
+        return GUESSED_FLOPS_PER_S[case.device.partition(":")[0]]
+    return GUESSED_SHARE * peak.flops_per_s.get(case.precision, peak.flops_per_s["fp32"])
+
+
+def case_seconds(case: Case, plan: TimingPlan, rates: dict[tuple[str, ...], float]) -> float:
+    """Seconds that measuring a case will take."""
+    kind = case.device.partition(":")[0]
+    rate = rates.get(rate_key(case)) or guessed_rate(case)
+    forward_s = encoder_flops(case) * case.batch_size / rate
+    warmup_s = min(
+        max(plan.warmup_s, plan.warmup_forwards * forward_s), plan.warmup_cap_s + forward_s
+    )
+    timed_s = forward_s + min(
+        max(plan.min_timed_s, plan.min_forwards * forward_s), plan.max_timed_s
+    )
+    hooked_s = min(plan.module_forwards * forward_s, plan.max_timed_s) + 3 * forward_s
+    prompts = plan.points_per_side**2 * case.batch_size
+    generate_s = forward_s + prompts * PROMPT_FLOPS * (case.image_size / 1024) ** 2 / rate
+    passes = {
+        "latency": warmup_s + timed_s,
+        "modules": hooked_s,
+        "components": hooked_s * 1.2,
+        "memory": forward_s,
+        "energy": ENERGY_WINDOW_S if kind == "cuda" else 0.0,
+        "kernels": KERNEL_FORWARDS * forward_s,
+        "embedding_error": forward_s,
+        "mask_generator": max(generate_s, min(plan.module_forwards * generate_s, plan.max_timed_s)),
+    }
+    return CASE_OVERHEAD_S + forward_s + sum(passes.get(name, 0.0) for name in plan.passes)

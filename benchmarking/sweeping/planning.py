@@ -1,0 +1,110 @@
+"""Which sweep is meant: one that the store holds, the same in all that matters, or a new one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+from results.records.case import OWN, Case
+from results.records.environment import OF_ONE_MACHINE, Environment
+from results.records.plan import TimingPlan
+from results.records.reading import BrokenFileError, read_file
+from results.records.schema import SweepFile
+from results.records.store import Store
+
+from ..choices.sweep import is_encoder_path
+
+DEFINITION_DIGITS = 6  # of the definition, that a sweep's id ends with
+
+
+def resumed_sweep(store: Store, new: SweepFile) -> SweepFile | None:
+    """The newest sweep of the store that is the same as a new one; None where there is none.
+
+    Raises:
+        UnreachableError: Where an address does not tell of a sweep, which may be it.
+    """
+    definition, cases = new.definition_sha256, new.cases
+    for sweep_id in reversed(store.sweep_ids()):
+        try:
+            sweep = read_file(store.path / sweep_id / "sweep.json", SweepFile)
+        except BrokenFileError:
+            continue
+        # A plan that was rebuilt from its records knows the first digits alone, and not all cases.
+        digits = sweep.definition_sha256
+        if len(digits) >= DEFINITION_DIGITS and definition.startswith(digits):
+            whole = {"definition_sha256": definition, "cases": cases}
+            return sweep.model_copy(update=whole)
+    return None
+
+
+def new_sweep(
+    cases: Sequence[Case], plan: TimingPlan, environment: Environment, store: Store, command: str
+) -> SweepFile:
+    """A sweep that the store does not hold yet."""
+    definition = definition_sha256(cases, plan, environment)
+    return SweepFile(
+        sweep_id=new_sweep_id(store, definition),
+        definition_sha256=definition,
+        command=command,
+        created_at=utc_now(),
+        plan=plan,
+        cases=tuple(cases),
+        environment=environment,
+    )
+
+
+def definition_sha256(cases: Sequence[Case], plan: TimingPlan, environment: Environment) -> str:
+    """What makes two sweeps the same: cases, plan, machine, and the code that measures.
+
+    Where a kind of GPU is named, the machine may be another one: it is in each record.
+    """
+    is_anywhere = any(case.gpu is not None for case in cases)
+    left_out = OF_ONE_MACHINE if is_anywhere else {"notes", "os"}
+    machine = environment.model_dump(exclude=set(left_out))
+    paths = [
+        *(case.weights for case in cases if case.weights not in ("random", OWN)),
+        *(encoder_source(case.model) for case in cases if is_encoder_path(case.model)),
+        plan.images,
+    ]
+    files = [describe_path(Path(path)) for path in dict.fromkeys(paths) if path is not None]
+    content = [[case.model_dump() for case in cases], plan.model_dump(), machine, files]
+    canonical = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def encoder_source(path: str) -> str | None:
+    """The file of "package.module:function", without importing anything; None where it is none."""
+    places: Sequence[str] | None = [*sys.path, os.getcwd()]
+    found = None
+    for name in path.partition(":")[0].split("."):
+        found = PathFinder.find_spec(name, places)
+        places = found.submodule_search_locations if found is not None else []
+    return found.origin if found is not None and found.has_location else None
+
+
+def describe_path(path: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of a file, or of the files of a folder.
+
+    Folders in it are left out: the store may be one. So are links that lead nowhere.
+    """
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    stats = [(file, file.stat()) for file in files if file.is_file()]
+    return [(str(file.resolve()), stat.st_size, stat.st_mtime_ns) for file, stat in stats]
+
+
+def new_sweep_id(store: Store, definition: str) -> str:
+    """The time, so that ids sort by age, and a little of the definition."""
+    stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{definition[:DEFINITION_DIGITS]}"
+    taken = set(store.sweep_ids())
+    candidates = (stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3)))
+    return next(candidate for candidate in candidates if candidate not in taken)
+
+
+def utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

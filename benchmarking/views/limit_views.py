@@ -1,0 +1,323 @@
+"""What figures mean: how far from its limits a case is, and why a larger batch helped or not."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any
+
+from results.answers.capacity import KNEE
+from results.records.case import AXES
+from results.records.measurement import ENCODER
+from results.tables.metrics import METRICS
+
+from .printing import View, two_lines, varying_axes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LIMIT_METRICS = ("image_s", "flops_per_s", "mfu", "mfu_measured")
+KIND_HEADINGS = (
+    "kind", "modules", "share\n[%]", "work\n[GFLOP]", "moved\n[MiB]", "achieved\n[TFLOP/s]",
+    "MFU\n[%]", "bound by",
+)  # fmt: skip
+HELPS, HELPS_LITTLE = 1.5, 1.05  # times as many images a second
+WORTH_TELLING = 0.05  # of a change, before a cause of it is named
+NOISE = 0.01  # of an image's time, that no machine tells
+
+Row = dict[Hashable, Any]
+
+
+# How far from the limit
+
+
+def limits_views(frame: pd.DataFrame) -> list[View]:
+    """How far each case is from its limits, and of the best ones which part holds them back."""
+    cases = frame[(frame["module"] == ENCODER) & frame["image_s"].notna()]
+    if cases.empty:
+        return []
+    axes, caption = varying_axes(cases)
+    shown = [name for name in LIMIT_METRICS if cases[name].notna().any()]
+    headings = [two_lines(METRICS[name].heading) for name in shown]
+    view = View(
+        "How far from the limit",
+        [*axes, *headings, "floor\n[ms/image]", "times the\nfloor", "bound by"],
+        caption=caption,
+    )
+    for row in cases.to_dict("records"):
+        floor_s = image_floor_s(row)
+        view.rows.append(
+            [
+                *(str(row[axis]) for axis in axes),
+                *(METRICS[name].show(row[name]) for name in shown),
+                METRICS["floor_s"].show(floor_s),
+                METRICS["floor_times"].show(row["image_s"] / floor_s if floor_s else float("nan")),
+                text(row["bound_by"]) or "-",
+            ]
+        )
+    good = cases[cases["status"] == "ok"]
+    where = good["gpu"].where(good["gpu"].notna(), good["cpu"])
+    models = good.groupby(["model", "precision", "image_size", where], sort=False)["image_s"]
+    best = good.loc[models.idxmin()].to_dict("records")
+    kinds = [kind_view(modules_of(frame, row), row) for row in best]
+    view.sentences = [limit_sentence(row, modules_of(frame, row)) for row in best]
+    return [view, *(each for each in kinds if each.rows)]
+
+
+def image_floor_s(row: Row) -> float:
+    """By what the device reached; or else by what its maker says; NaN where neither is known."""
+    measured = row["floor_measured_s"]
+    floor_s = measured if is_number(measured) else row["floor_s"]
+    return float(floor_s) / row["batch_size"] if is_number(floor_s) else float("nan")
+
+
+def text(value: object) -> str:
+    """A cell's text; none where it is missing, which pandas may have made a NaN."""
+    return value if isinstance(value, str) else ""
+
+
+def device_of(row: Row) -> str:
+    return text(row["gpu"]) or text(row["cpu"])
+
+
+def is_number(value: float | None) -> bool:
+    return value is not None and value == value
+
+
+def modules_of(frame: pd.DataFrame, case: Row) -> pd.DataFrame:
+    """The innermost modules of a case: a block's work is that of its parts, where these are."""
+    is_same = (frame["case_id"] == case["case_id"]) & (frame["sweep_id"] == case["sweep_id"])
+    modules = frame[is_same & (frame["module"] != ENCODER)]
+    outer = {name.rpartition(".")[0] for name in modules["module"]}
+    return modules[~modules["module"].isin(outer)]
+
+
+def kind_view(modules: pd.DataFrame, case: Row) -> View:
+    """A row a kind of module of one case."""
+    names = ("model", "image_size", "precision", "attention", "execution", "batch_size")
+    own = ", ".join(str(case[name]) for name in names)
+    view = View(f"By part: {own} on {device_of(case)}", list(KIND_HEADINGS))
+    mfu_name = "mfu_measured" if is_number(case["mfu_measured"]) else "mfu"
+    for kind, group in modules.groupby("kind", sort=False):
+        total_s, flops = group["total_s"].sum(), group["flops"].sum(min_count=1)
+        mfu = (group[mfu_name] * group["total_s"]).sum(min_count=1) / total_s
+        values = {
+            "share": group["share"].sum(),
+            "flops": flops,
+            "moved_bytes": group["moved_bytes"].sum(min_count=1),
+            "flops_per_s": flops / total_s,
+            mfu_name: mfu,
+        }
+        cells = [METRICS[name].show(value) for name, value in values.items()]
+        view.rows.append([str(kind), str(len(group)), *cells, main_bound(group)])
+    return view
+
+
+def main_bound(modules: pd.DataFrame) -> str:
+    """What holds most of the modules' time back."""
+    known = modules.dropna(subset="bound_by")
+    return str(known.groupby("bound_by")["total_s"].sum().idxmax()) if len(known) else "-"
+
+
+def limit_sentence(row: Row, modules: pd.DataFrame) -> str:
+    """What holds a model back at its best, and what would be the best possible."""
+    show, batch = METRICS["image_s"].show, row["batch_size"]
+    begin = (
+        f"{row['model']} at {row['image_size']} px in {row['precision']} on {device_of(row)}: "
+        f"at best ({row['attention']}, {row['execution']}, batch {batch}) an image takes "
+        f"{show(row['image_s'])} ms"
+    )
+    floor_s = image_floor_s(row)
+    if not is_number(floor_s) or not floor_s or not row["least_flops"]:
+        return f"{begin}. What this device can do is not known: sam-bench doctor --calibrate."
+    is_measured = is_number(row["mfu_measured"])
+    mfu = row["mfu_measured"] if is_measured else row["mfu"]
+    gflop = METRICS["least_flops"].show(row["least_flops"] / batch)
+    flops_per_s = row["least_flops"] / row["total_s"] / mfu
+    rate, basis = METRICS["flops_per_s"].show(flops_per_s), "as its maker says"
+    work = f"{gflop} GFLOP at {rate} TFLOP/s"
+    if row["least_flops"] / flops_per_s < 0.99 * floor_s * batch:  # memory takes longer
+        work = f"the {METRICS['least_bytes'].show(row['least_bytes'])} MiB that a forward must move"
+    sentence = (
+        f"{begin}, {row['image_s'] / floor_s:.2f} times the best possible, {show(floor_s)} ms for "
+        f"{work} ({'measured here' if is_measured else basis}). {BOUND_SENTENCES[row['bound_by']]}"
+    )
+    if modules.empty:
+        return sentence
+    shares = modules.groupby("kind")["share"].sum()
+    kind = shares.idxmax()
+    bound = main_bound(modules[modules["kind"] == kind])
+    share = METRICS["share"].show(float(shares.max()))
+    return f"{sentence} Most of it, {share} %, is in {kind} modules, bound by {bound}."
+
+
+BOUND_SENTENCES = {
+    "launch": "It is bound by launches: the GPU waits for the host.",
+    "compute": "It is bound by computing.",
+    "memory": "It is bound by memory: operations that are fused would move less.",
+}
+
+
+# What a larger batch changed
+
+
+def batching_views(frame: pd.DataFrame) -> list[View]:
+    """A table for each set of cases that differ in the batch size alone, a row a step."""
+    axes = ["sweep_id", *(axis for axis in AXES if axis != "batch_size")]
+    varying = [axis for axis in axes if frame[axis].nunique() > 1]
+    views = []
+    for _, family in frame.groupby(axes, sort=False, dropna=False):
+        own = ", ".join(f"{axis} {family[axis].iloc[0]}" for axis in varying)
+        views.append(batching_view(family, own))
+    return views
+
+
+def batching_view(family: pd.DataFrame, own: str) -> View:
+    parts, causes = (list(dict.fromkeys(family[name])) for name in ("part", "cause"))
+    view = View(
+        "What a larger batch changed" + (f": {own}" if own else ""),
+        [
+            *("batch", "before\n[ms/image]", "after\n[ms/image]", "change\n[%]"),
+            *(f"{name.replace('_', ' ')}\n[ms]" for name in parts),
+            *(f"by {name}\n[ms]" for name in causes),
+            "self-checks\nthat warn",
+        ],
+        caption="parts add up to the change, and so do causes; what is below zero is gained"
+        + ("; --module-depth 2 tells attention from MLP" if "window" in parts else ""),
+    )
+    show = METRICS["change_s"].show
+    for (smaller, larger), step in family.groupby(["from_batch", "to_batch"], sort=False):
+        before_s, change_s = step["before_s"].sum(), step["change_s"].sum()
+        by_part, by_cause = (step.groupby(name)["change_s"].sum() for name in ("part", "cause"))
+        view.rows.append(
+            [
+                f"{smaller} -> {larger}",
+                show(before_s),
+                show(before_s + change_s),
+                METRICS["share"].show(change_s / before_s),
+                *map(show, by_part.reindex(parts)),
+                *map(show, by_cause.reindex(causes)),
+                str(step["warnings"].iloc[0]),
+            ]
+        )
+    view.sentences = [batching_sentence(family)]
+    return view
+
+
+def batching_sentence(family: pd.DataFrame) -> str:
+    """Whether larger batches help, how much, and why they do or do not."""
+    case = family.iloc[0]
+    steps = family.groupby(["from_batch", "to_batch"], sort=False)[["before_s", "change_s"]].sum()
+    image_s = {int(steps.index[0][0]): float(steps["before_s"].iloc[0])}
+    sizes = steps.index.get_level_values("to_batch")
+    image_s |= dict(zip(map(int, sizes), map(float, steps.sum(axis=1)), strict=True))
+    first, last = min(image_s), max(image_s)
+    first_s, last_s = image_s[first], image_s[last]
+    best_s = min(image_s.values())
+    enough = next(size for size, each_s in image_s.items() if each_s * KNEE <= best_s)
+    show = METRICS["image_s"].show
+    return " ".join(
+        [
+            f"{case['model']} at {case['image_size']} px in {case['precision']}, "
+            f"{case['attention']}, {case['execution']}, {case['input']} on {case['device']}:",
+            f"from batch {first} to {last} an image takes {show(first_s)} -> {show(last_s)} ms.",
+            f"{how_much(first_s / last_s)}, {first_s / last_s:.2f} times as many images a second;",
+            f"batch {enough} is within {percent(1 - KNEE)} of the best.",
+            *cause_sentences(family, max(WORTH_TELLING * abs(first_s - last_s), NOISE * first_s)),
+            held_sentence(family[family["from_batch"] == first], first),
+        ]
+    )
+
+
+def percent(share: float) -> str:
+    return f"{share * 100:.0f} %"
+
+
+def how_much(gain: float) -> str:
+    """In words: what a machine's noise explains is no help."""
+    if gain >= HELPS:
+        return "Larger batches help"
+    return "Larger batches help a little" if gain > HELPS_LITTLE else "Larger batches do not help"
+
+
+def cause_sentences(family: pd.DataFrame, least_s: float) -> list[str]:
+    """The causes of the whole change, the largest first; none where nothing is worth telling."""
+    by_cause = family.groupby("cause")["change_s"].sum().sort_values(key=lambda each: -each.abs())
+    told = [
+        f"{METRICS['change_s'].show(abs(each))} ms {'gained' if each < 0 else 'lost'} by "
+        f"{CAUSE_NAMES[str(cause)]}"
+        for cause, each in by_cause.items()
+        if abs(each) >= least_s
+    ]
+    return [f"Of an image, {', '.join(told)}."] if told else []
+
+
+def held_sentence(step: pd.DataFrame, batch: int) -> str:
+    """What most of the time at the smallest batch is held back by."""
+    held = step.groupby("cause")["before_s"].sum()
+    cause, share = str(held.idxmax()), float(held.max() / held.sum())
+    return f"At batch {batch}, {percent(share)} of the time {HELD_BY[cause]}."
+
+
+CAUSE_NAMES = {
+    "launch": "launches that serve more images",
+    "memory": "parts that wait for memory",
+    "compute": "parts that compute",
+    "clock": "another clock of the GPU",
+    "unknown": "what is not known (sam-bench doctor --calibrate)",
+}
+HELD_BY = {
+    "launch": "the GPU waits for launches, which a larger batch mends",
+    "memory": "goes by in parts that wait for memory",
+    "compute": "goes by in parts that compute, and each image has its own to do",
+    "unknown": "goes by in parts of which is not known what holds them back",
+}
+
+
+# Which batch size is best
+
+
+def capacity_views(frame: pd.DataFrame) -> list[View]:
+    """A card for each set of cases that differ in the batch size alone."""
+    return [capacity_view(row) for row in frame.to_dict("records")]
+
+
+def capacity_view(row: Row) -> View:
+    names = ("model", "image_size", "precision", "attention", "execution")
+    own = ", ".join(str(row[name]) for name in names)
+    view = View(
+        f"Capacity: {own} on {device_of(row)}",
+        ["what", "batch", "figure"],
+    )
+    gib, rate = METRICS["fixed_bytes"].show, METRICS["images_per_s"].show
+    limit = row["memory_limit_bytes"]
+    is_limited = f" of {gib(limit)} GiB" if is_number(limit) else ""
+    not_fitting = row["smallest_oom"]
+    fitting = (
+        f"{not_fitting:.0f} did not fit{is_limited}"
+        if is_number(not_fitting)
+        else "nothing larger was tried that did not fit"
+    )
+    figures = [
+        ("largest that fits", "largest_batch", fitting),
+        ("best throughput", "best_batch", f"{rate(row['best_images_per_s'])} images/s"),
+        (
+            f"enough, within {percent(1 - KNEE)}",
+            "knee_batch",
+            f"{rate(row['knee_images_per_s'])} images/s",
+        ),
+    ]
+    if is_number(row["latency_budget_s"]):
+        budget = METRICS["median_s"].show(row["latency_budget_s"])
+        within = f"{rate(row['budget_images_per_s'])} images/s"
+        found = is_number(row["budget_batch"])
+        figures.append((f"within {budget} ms", "budget_batch", within if found else "none is"))
+    if is_number(row["image_joules"]):
+        joules = f"{METRICS['image_joules'].show(row['image_joules'])} J an image, whole board"
+        figures.append(("least energy", "joules_batch", joules))
+    for what, batch, figure in figures:
+        view.rows.append([what, f"{row[batch]:.0f}" if is_number(row[batch]) else "-", figure])
+    if is_number(row["image_bytes"]):
+        memory = f"{gib(row['fixed_bytes'])} GiB + {gib(row['image_bytes'])} GiB an image"
+        view.rows.append(["memory, fitted", "", memory])
+    view.rows.append(["self-checks", "", f"{row['warnings']} warn"])
+    return view

@@ -1,0 +1,50 @@
+"""Views of records on a console, or as csv, json or Markdown."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+
+from .printing import harmless, markdown, print_view
+from .views import SHOWS
+
+if TYPE_CHECKING:
+    from results.hardware.specs import Peak
+    from results.records.schema import Record
+
+
+def show_views(
+    records: list[Record],
+    peaks: dict[str, Peak],
+    names: tuple[str, ...],
+    form: str,
+    console: Console,
+) -> None:
+    for name in names:
+        frame = SHOWS[name].frame(records, peaks)
+        if form == "csv":
+            click.echo(frame.to_csv(index=False), nl=False)
+        elif form == "json":
+            click.echo(
+                json.dumps(
+                    json.loads(frame.to_json(orient="records", double_precision=15)), indent=1
+                )
+            )
+        elif form == "md":
+            click.echo("\n\n".join(markdown(view) for view in SHOWS[name].views(frame)))
+        elif len(frame):
+            for view in SHOWS[name].views(frame):
+                print_view(view, console)
+
+
+def show_sentences(
+    records: list[Record], peaks: dict[str, Peak], names: tuple[str, ...], console: Console
+) -> None:
+    """What views say in words, without their tables."""
+    for name in names:
+        for view in SHOWS[name].views(SHOWS[name].frame(records, peaks)):
+            for sentence in view.sentences:
+                console.print(harmless(sentence), markup=False, highlight=False, soft_wrap=True)

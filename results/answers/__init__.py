@@ -1,0 +1,1 @@
+"""Answers computed from records: batching, capacity, limits, comparison, history, advice."""

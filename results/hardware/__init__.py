@@ -1,0 +1,1 @@
+"""What devices can do and what they cost, by their vendors and as measured."""

@@ -1,0 +1,1 @@
+"""The form of records, and the store that keeps them."""

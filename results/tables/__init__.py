@@ -1,0 +1,1 @@
+"""Records as data frames: columns, statistics, and how values are shown."""

@@ -1,0 +1,1 @@
+"""Whether something got worse: the gate's decision rule, baselines and facts."""

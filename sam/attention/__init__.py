@@ -1,0 +1,1 @@
+"""Variants of the image encoder's attention."""

@@ -1,0 +1,1 @@
+"""Files on disk: weights, SA-1B annotations and masks."""
