@@ -110,14 +110,14 @@ def report(output: Path, stores: tuple[Path, ...], title: str, force: bool) -> N
     from results.records.store import StoreError, write_whole
 
     from .offline import report as make_report
-    from .view import View
+    from .view import ViewState
 
     if os.path.lexists(output) and not force:
         raise Mistake(
             f"'{output}' is there already: name another file, or replace it with --force."
         )
     data = read(stores)
-    frames = data.frames(View())
+    frames = data.frames(ViewState())
     if frames.is_empty:
         named = ", ".join(f"'{store.path}'" for store in data.stores)
         raise Mistake(f"{named} has no records: measure some with: sam-bench quickstart")

@@ -11,7 +11,7 @@ from dash.development.base_component import Component
 
 from .data import Frames
 from .figures.layers import families
-from .view import FILTERS, OPTIONS, View
+from .view import FILTERS, OPTIONS, ViewState
 
 PLENTY = 15  # of values, that one wants to search
 
@@ -30,7 +30,7 @@ def named(text: str) -> dict[str, Any]:
     return {"aria-label": text}
 
 
-def filter_controls(cases: pd.DataFrame | None, view: View) -> list[Component]:
+def filter_controls(cases: pd.DataFrame | None, view: ViewState) -> list[Component]:
     """A control for each axis in which cases differ, or that is filtered already."""
     controls = []
     for name, each in FILTERS.items():
@@ -61,7 +61,7 @@ def values_of(cases: pd.DataFrame, column: str) -> list[str]:
     return [str(value) for value in sorted(values, key=None if is_number else str)]
 
 
-def option_control(name: str, view: View, frames: Frames) -> Component:
+def option_control(name: str, view: ViewState, frames: Frames) -> Component:
     """A control for one choice."""
     option, control = OPTIONS[name], part("option", name)
     if option.choices:

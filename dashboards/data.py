@@ -30,12 +30,12 @@ from results.tables.frames import (
     sample_frame,
     telemetry_frame,
 )
-from results.tables.index import FRAMES, KEY, Indexed, refresh
+from results.tables.index import FRAMES, KEY, StoreIndex, refresh
 from results.verdicts.gates import GateFile, read_gates
 
 from .figures.scaling import with_gains
 from .figures.series import current, with_device
-from .view import FILTERS, View
+from .view import FILTERS, ViewState
 
 MOST_VIEWS = 3  # whose frames are kept: the figures of a page ask for the same ones
 MOST_NOTES = 20
@@ -85,7 +85,7 @@ class Data:
         self.stores = [Store(path) for path in paths]
         self.keep = keep
         self.snapshot = Snapshot()
-        self._indexed: dict[Path, Indexed] = {}
+        self._indexed: dict[Path, StoreIndex] = {}
         self._views: OrderedDict[str, Frames] = OrderedDict()
         self._lock = threading.Lock()  # of the snapshot and the views
         self._reading = threading.Lock()
@@ -114,7 +114,7 @@ class Data:
                 self.snapshot = snapshot
             return snapshot
 
-    def frames(self, view: View) -> Frames:
+    def frames(self, view: ViewState) -> Frames:
         """Those that a view shows; made when they are asked for."""
         with self._lock:
             frames = self._views.pop(view.key, None) or Frames(self.snapshot, view)
@@ -125,7 +125,7 @@ class Data:
 
 
 def together(
-    indexed: dict[Path, Indexed],
+    indexed: dict[Path, StoreIndex],
     prices: dict[str, Price],
     gates: Sequence[GateFile],
     errors: list[str],
@@ -166,7 +166,7 @@ def together(
 class Frames(Mapping[str, pd.DataFrame]):
     """The frames of one view, by name; each is made once, when it is asked for."""
 
-    def __init__(self, snapshot: Snapshot, view: View) -> None:
+    def __init__(self, snapshot: Snapshot, view: ViewState) -> None:
         self.snapshot, self.view = snapshot, view
         self._made: dict[str, pd.DataFrame] = {}
         self._record: Record | None = None

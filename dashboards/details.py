@@ -20,7 +20,7 @@ from .data import Frames, UnknownRecordError, asked_prices
 from .figures.history import measured_often
 from .figures.series import newest, with_device
 from .tables import TABLES, markdown_text, text
-from .view import View
+from .view import ViewState
 
 Parts = list[Component]
 MOST_ROWS, MOST_GATES = 100, 10
@@ -125,7 +125,7 @@ def gate_row(cell: Cell) -> list[str]:
 
 
 def best_card(
-    title: str, cases: pd.DataFrame, column: str, view: View, most: bool = False
+    title: str, cases: pd.DataFrame, column: str, view: ViewState, most: bool = False
 ) -> Component:
     known = cases[cases[column].notna()].reset_index(drop=True)
     if known.empty:

@@ -14,14 +14,14 @@ from results.tables.metrics import METRICS
 from .controls import part
 from .tables import heading, shown_columns, text
 from .theme import Theme
-from .view import View
+from .view import ViewState
 
 FEW = 15  # rows, that are shown whole
 ROWS = 500  # of a table that is sent to a browser; its downloads have all
 
 
 def grid(
-    frame: pd.DataFrame, columns: tuple[str, ...], name: str, view: View, theme: Theme
+    frame: pd.DataFrame, columns: tuple[str, ...], name: str, view: ViewState, theme: Theme
 ) -> Component:
     """A table that can be sorted; a row of a record opens it, and has a link for the keyboard."""
     shown = frame.head(ROWS)
@@ -83,7 +83,7 @@ def cells(values: pd.Series, column: str) -> list[Any]:
     return [None if pd.isna(value) else show(value) for value in values]
 
 
-def link(view: View, record_id: object) -> str:
+def link(view: ViewState, record_id: object) -> str:
     """In Markdown; a comparison has rows of one side alone, which have none."""
     return f"[open]({view.link('/run', run=record_id)})" if isinstance(record_id, str) else ""
 

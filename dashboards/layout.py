@@ -14,7 +14,7 @@ from .figures import FIGURES
 from .figures.series import has_synthetic
 from .pages import PAGES, Page
 from .tables import TABLES
-from .view import OPTIONS, View
+from .view import OPTIONS, ViewState
 
 FROM_ADDRESS_ALONE = ("run",)  # options without a control
 # Nothing of a figure is offered to anybody's cloud.
@@ -70,7 +70,7 @@ def frame_of_pages(data: Data) -> Component:
     )  # fmt: skip
 
 
-def skeleton(page: Page, view: View, frames: Frames) -> list[Component]:
+def skeleton(page: Page, view: ViewState, frames: Frames) -> list[Component]:
     """A page without its contents, which follow from the address."""
     options = [name for name in page.options if name not in FROM_ADDRESS_ALONE]
     return [
@@ -138,7 +138,7 @@ def table_panel(name: str) -> Component:
     )
 
 
-def notes_of(data: Data, view: View) -> list[Component]:
+def notes_of(data: Data, view: ViewState) -> list[Component]:
     """What a person should know of what is shown here."""
     snapshot, frames = data.snapshot, data.frames(view)
     told: list[Component] = []

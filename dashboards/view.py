@@ -39,7 +39,7 @@ class Option:
 
 
 @dataclass(frozen=True)
-class View:
+class ViewState:
     """What is shown.
 
     filters: Values by the filter's name; all where there are none.
@@ -71,17 +71,17 @@ class View:
         return urlencode(sorted([*pairs, *self.options.items()]))
 
 
-def parse_view(search: str | None) -> View:
+def parse_view(search: str | None) -> ViewState:
     """The query of an address to a view; what can't be used is named, never obeyed."""
     text = (search or "").removeprefix("?").encode(errors="replace").decode()
     if len(text) > MOST_CHARACTERS:
-        return View(
+        return ViewState(
             notes=("This address is too long to be one of these pages: nothing of it is used.",)
         )
     try:
         pairs = parse_qsl(text, max_num_fields=MOST_FIELDS)
     except ValueError:
-        return View(
+        return ViewState(
             notes=(f"This address has more than {MOST_FIELDS} parts: nothing of it is used.",)
         )
     filters: dict[str, tuple[str, ...]] = {}
@@ -101,7 +101,7 @@ def parse_view(search: str | None) -> View:
         if not option.takes(value):
             wanted = "a whole number" if option.is_number else " or ".join(option.choices)
             notes.append(f"{option.title} must be {wanted}, got {value[:60]!a}.")
-    return View(filters, options, tuple(notes))
+    return ViewState(filters, options, tuple(notes))
 
 
 FILTERS: dict[str, Filter] = {

@@ -94,7 +94,7 @@ def meter_for(device: torch.device | str) -> CudaMeter | ResidentMeter:
 
 
 @dataclass(slots=True)
-class Watch:
+class MemoryWatch:
     """Memory during one call: what was held when it began, and the most since."""
 
     held_bytes: int
@@ -113,8 +113,8 @@ class PeakMemory:
         self.modules = dict(modules)
         self.meter = meter
         self._handles: list[RemovableHandle] = []
-        self._open: list[Watch] = []
-        self._done: dict[str, list[Watch]] = {name: [] for name in self.modules}
+        self._open: list[MemoryWatch] = []
+        self._done: dict[str, list[MemoryWatch]] = {name: [] for name in self.modules}
 
     def __enter__(self) -> Self:
         try:
@@ -138,7 +138,7 @@ class PeakMemory:
         def enter(module: nn.Module, inputs: Any) -> None:
             self._pass_peak_on()
             held = self.meter.held_bytes()
-            self._open.append(Watch(held, held))  # a meter that rounds may tell a peak below
+            self._open.append(MemoryWatch(held, held))  # a meter that rounds may tell a peak below
 
         def leave(module: nn.Module, inputs: Any, output: Any) -> None:
             self._pass_peak_on()

@@ -16,7 +16,7 @@ from benchmarking.choices import settings, sweep
 from benchmarking.cli import main
 from benchmarking.demo import demo
 from benchmarking.machine import doctor, environment
-from benchmarking.sweeping import launchers
+from benchmarking.sweeping import case_runner
 from results.records.environment import Environment
 
 QUICK = {
@@ -84,7 +84,7 @@ def command() -> None:
     demo.MODELS_SHOWN, demo.BATCHES = ("vit_b",), (1, 32)
     doctor.ask, settings.parse_sweep = ask_hasty, parse_small
     start = (sys.executable, "-P", "-m", "hasty", "benchmarking.measuring.worker")
-    launchers.LocalLauncher = partial(launchers.LocalLauncher, start)
+    case_runner.LocalCaseRunner = partial(case_runner.LocalCaseRunner, start)
     main()
 
 

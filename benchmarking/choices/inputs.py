@@ -281,7 +281,7 @@ def noise_batches(
 
 
 @dataclass(frozen=True)
-class Source:
+class InputSource:
     """What a case's images can be.
 
     prompts_of: The prompts of an image of a folder, from its path, its pixels and what kind is
@@ -292,11 +292,11 @@ class Source:
     prompts_of: Callable[[Path, Pixels, str], Prompts] | None
 
 
-INPUTS: dict[str, Source] = {
-    "images": Source(
+INPUTS: dict[str, InputSource] = {
+    "images": InputSource(
         "photographs: those that come with sam-bench, or those of --images; a prompt in the middle",
         lambda path, pixels, kind: middle(pixels.shape[1], pixels.shape[0], kind),
     ),
-    "sa1b": Source("images of --images, with prompts of their SA-1B files", annotated_prompts),
-    "noise": Source("normal noise, seeded", None),
+    "sa1b": InputSource("images of --images, with prompts of their SA-1B files", annotated_prompts),
+    "noise": InputSource("normal noise, seeded", None),
 }

@@ -51,10 +51,10 @@ def capacity(
     from ..choices.inputs import check_images
     from ..machine.environment import probe_environment
     from ..sweeping.capacity import ProbeFailedError, find_capacity
-    from ..sweeping.launchers import LocalLauncher
-    from ..sweeping.runner import Setting
+    from ..sweeping.case_runner import LocalCaseRunner
+    from ..sweeping.runner import SweepContext
     from ..views.limit_views import capacity_views
-    from ..views.printing import failure_lines, print_view
+    from ..views.printing import failure_lines, print_table
     from ..views.progress import PlainWatcher
 
     if flags["batch_size"] is not None:
@@ -72,7 +72,9 @@ def capacity(
     command = shlex.join(["sam-bench", *sys.argv[1:]])
     is_complete = True
     for case in cases:
-        setting = Setting(environment, store, LocalLauncher(), PlainWatcher(console), command)
+        setting = SweepContext(
+            environment, store, LocalCaseRunner(), PlainWatcher(console), command
+        )
         try:
             sweep_ids = find_capacity(case, plan, setting, most)
         except ProbeFailedError as error:
@@ -86,7 +88,7 @@ def capacity(
             is_complete = False
         views = capacity_views(capacity_frame(records, budget_s))
         for view in views:
-            print_view(view, console)
+            print_table(view, console)
         if not views:
             console.print(f"{case.label}: not even one image fits.", highlight=False)
     if not is_complete:

@@ -32,7 +32,7 @@ from ..options.terminal import (
 )
 
 if TYPE_CHECKING:
-    from results.verdicts.baselines import Judged
+    from results.verdicts.baselines import CaseVerdict
     from results.verdicts.facts import Difference, FactsFile
 
     from ..choices.sweep import Sweep
@@ -102,7 +102,7 @@ def check(
     changes = [each for model in expected for each in differences(expected[model], found[model])]
     notes = not_compared(expected, found)
     notes += [f"nothing is expected of {model} yet: --update-expected" for model in missing]
-    judged: list[Judged] = []
+    judged: list[CaseVerdict] = []
     is_incomparable = bool(missing)
     if name is not None:
         try:
@@ -170,7 +170,7 @@ def read_expected(folder: Path, found: dict[str, FactsFile]) -> dict[str, FactsF
     return expected
 
 
-def judge_times(folder: Path, name: str, store_path: Path, smallest: float) -> list[Judged]:
+def judge_times(folder: Path, name: str, store_path: Path, smallest: float) -> list[CaseVerdict]:
     """The newest sweep of the store by a baseline; the one before may confirm it."""
     from results.records.store import Store
     from results.verdicts.baselines import (
@@ -204,22 +204,25 @@ def judge_times(folder: Path, name: str, store_path: Path, smallest: float) -> l
 def tell(
     found: dict[str, FactsFile],
     changes: list[Difference],
-    judged: list[Judged],
+    judged: list[CaseVerdict],
     notes: list[str],
     missing: list[str],
 ) -> None:
-    from ..views.printing import View, harmless, print_view
+    from ..views.printing import TextTable, harmless, print_table
 
     if changes:
         rows = [
             [each.model, each.variant, each.fact, each.expected, each.found] for each in changes
         ]
-        print_view(
-            View("What differs", ["model", "variant", "fact", "expected", "found"], rows), out()
+        print_table(
+            TextTable("What differs", ["model", "variant", "fact", "expected", "found"], rows),
+            out(),
         )
     if judged:
         rows = [[each.verdict, each.label, each.reason] for each in judged]
-        print_view(View("Times beside the baseline", ["verdict", "case", "reason"], rows), out())
+        print_table(
+            TextTable("Times beside the baseline", ["verdict", "case", "reason"], rows), out()
+        )
     variants = sum(len(each.variants) for each in found.values())
     verdict = f"{len(changes)} facts differ" if changes else "as expected"
     if not any(each.model not in missing for each in found.values()):
@@ -276,7 +279,7 @@ def findings_text(findings: Sequence[Finding], notes: list[str], is_compared: bo
     return cut(f"### sam-bench check\n\n{body}{foot}")
 
 
-def exit_code(changes: list[Difference], judged: list[Judged], is_incomparable: bool) -> int:
+def exit_code(changes: list[Difference], judged: list[CaseVerdict], is_incomparable: bool) -> int:
     """Times that are not comparable yet don't gate: there, the facts alone do."""
     verdicts = {each.verdict for each in judged}
     if changes or "REGRESSED" in verdicts:

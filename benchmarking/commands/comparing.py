@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from results.records.schema import Record
     from results.verdicts.gates import Acceptance, GateFile
 
-    from ..gate.gate import Source
+    from ..gate.gate import SideSource
 
 FORMATS = ("table", "json", "md")
 
@@ -105,7 +105,7 @@ def run_gate(
     from results.records.store import Store
     from results.verdicts.selftest import read_sees
 
-    from ..gate.gate import Gate, Options, exit_code
+    from ..gate.gate import Gate, GateOptions, exit_code
 
     rule = checked_rule(margin, smallest, pairs)
     store = Store(store_path.absolute())
@@ -116,14 +116,14 @@ def run_gate(
             for name, python in zip((base, head), pythons, strict=True)
         ]
         accepted = accepted_between(sources[0], sources[1], accepted_path)
-        options = Options(rule, order_seed, accepted, read_sees(store))
+        options = GateOptions(rule, order_seed, accepted, read_sees(store))
         gate = measured(Gate(sources, options, store, watcher(form), typed()))
     tell(gate, form)
     write_outputs(gate, junit_path, json_path, markdown_path)
     return exit_code(gate)
 
 
-def accepted_between(base: Source, head: Source, path: Path | None) -> list[Acceptance]:
+def accepted_between(base: SideSource, head: SideSource, path: Path | None) -> list[Acceptance]:
     """What the head accepts and the base does not: a word for one change is none for the next."""
     from results.verdicts.baselines import ACCEPTED, read_accepted
 
@@ -141,14 +141,14 @@ def accepted_between(base: Source, head: Source, path: Path | None) -> list[Acce
 
 def tell(gate: GateFile, form: str) -> None:
     from ..views.gate_report import comment, gate_view
-    from ..views.printing import print_view
+    from ..views.printing import print_table
 
     if form == "json":
         click.echo(gate.model_dump_json(indent=1))
     elif form == "md":
         click.echo(comment(gate), nl=False)
     else:
-        print_view(gate_view(gate), out())
+        print_table(gate_view(gate), out())
 
 
 def write_outputs(
@@ -169,7 +169,7 @@ def write_outputs(
 def show_comparison(before: str, after: str, form: str, store_path: Path) -> None:
     """Two sets of records side by side."""
     from ..views.comparison_views import compared, comparison_view
-    from ..views.printing import harmless, markdown, print_view
+    from ..views.printing import harmless, markdown, print_table
 
     sides = [read_side(name, store_path) for name in (before, after)]
     both = compared(*sides) if all(sides) else None
@@ -182,7 +182,7 @@ def show_comparison(before: str, after: str, form: str, store_path: Path) -> Non
     elif form == "md":
         click.echo(markdown(view))
     else:
-        print_view(view, out())
+        print_table(view, out())
 
 
 def read_side(name: str, store_path: Path) -> list[Record]:

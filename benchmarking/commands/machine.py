@@ -18,11 +18,11 @@ def choices() -> None:
     Example:
       sam-bench choices
     """
-    from ..views.printing import print_view
+    from ..views.printing import print_table
     from ..views.views import choices_views
 
     for view in choices_views():
-        print_view(view, out())
+        print_table(view, out())
 
 
 @click.command()

@@ -15,7 +15,7 @@ import click
 GRACE_S = 3.0  # until who did not hear of a Ctrl-C is told of it
 
 
-class HandedOver(click.Command):
+class ForwardedCommand(click.Command):
     """A command of another process, which parses its arguments and shows its own help."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -24,7 +24,7 @@ class HandedOver(click.Command):
 
 
 def handed_over(name: str, summary: str) -> click.Command:
-    @click.command(name, cls=HandedOver, short_help=summary, add_help_option=False)
+    @click.command(name, cls=ForwardedCommand, short_help=summary, add_help_option=False)
     def run(words: tuple[str, ...]) -> None:
         process = subprocess.Popen([sys.executable, "-P", "-m", "dashboards", name, *words])
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())

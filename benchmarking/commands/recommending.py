@@ -66,18 +66,18 @@ def recommend(
     Example:
       sam-bench recommend --gpu H200 --model vit_h --latency 200ms --store demo
     """
-    from results.answers.recommend import NoRecordError, Wanted
+    from results.answers.recommend import NoRecordError, Requirements
     from results.answers.recommend import recommend as find
-    from results.hardware.specs import store_peaks
+    from results.hardware.specs import store_specs
     from results.tables.frames import case_frame
 
-    from ..views.printing import markdown, print_view
+    from ..views.printing import markdown, print_table
     from ..views.recommend_views import recommendation_view
 
     if gpu is not None and not gpu.strip():
         raise Mistake("--gpu must hold words of a GPU's name, as L4, or cpu; it is empty.")
-    wanted = Wanted(model, gpu, image_size, latency, allowed_precisions(named, approximate))
-    cases = case_frame(read_store(store_path, "all").records, store_peaks(store_path))
+    wanted = Requirements(model, gpu, image_size, latency, allowed_precisions(named, approximate))
+    cases = case_frame(read_store(store_path, "all").records, store_specs(store_path))
     try:
         found = find(cases, wanted)
     except NoRecordError as error:
@@ -98,7 +98,7 @@ def recommend(
         if form == "md":
             click.echo(markdown(view))
         else:
-            print_view(view, out())
+            print_table(view, out())
     if not found.keeps_latency:
         sys.exit(EXIT_UNCLEAR)
 

@@ -57,18 +57,20 @@ def selftest(
 
     from results.records.store import Store, to_json, write_whole
     from results.verdicts.decision import Rule
-    from results.verdicts.launches import log_ratios
+    from results.verdicts.gate_runs import log_ratios
     from results.verdicts.selftest import SelfTest, judge_gate, selftest_path
 
-    from ..gate.gate import Gate, Options
+    from ..gate.gate import Gate, GateOptions
     from ..sweeping.planning import utc_now
-    from ..views.printing import harmless, print_view
+    from ..views.printing import harmless, print_table
     from ..views.selftest_views import selftest_view
 
     rule = checked_rule(margin, smallest, pairs)
     store = Store(store_path.absolute())
     # One look at the end: what is asked for is the pairs themselves.
-    options = Options(Rule(margin=margin, smallest=smallest, looks=(measure_pairs,)), order_seed)
+    options = GateOptions(
+        Rule(margin=margin, smallest=smallest, looks=(measure_pairs,)), order_seed
+    )
     with ExitStack() as worktrees:
         sides = [source(".", None, False, settings, worktrees) for _ in range(2)]
         gate = Gate(sides, options, store, watcher("table"), typed())
@@ -88,4 +90,4 @@ def selftest(
         **judge_gate(ratios, labels, rule, order_seed, inject),
     )
     write_whole(selftest_path(store, test), to_json(test))
-    print_view(selftest_view(test), out())
+    print_table(selftest_view(test), out())

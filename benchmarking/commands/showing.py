@@ -45,7 +45,7 @@ def show(view: str, store_path: Path, form: str, sweep_id: str | None) -> None:
       sam-bench show limits
     """
 
-    from results.hardware.specs import store_peaks
+    from results.hardware.specs import store_specs
 
     from ..views.printing import failure_lines, status_line
     from ..views.showing import show_views
@@ -53,7 +53,7 @@ def show(view: str, store_path: Path, form: str, sweep_id: str | None) -> None:
     if view == "capacity" and sweep_id is None:
         sweep_id = "all"  # a search leaves several
     contents = read_store(store_path, sweep_id)
-    show_views(contents.records, store_peaks(store_path), (view,), form, out())
+    show_views(contents.records, store_specs(store_path), (view,), form, out())
     if form == "table":
         for line in failure_lines(contents.records):
             click.echo(line)
@@ -81,12 +81,12 @@ def export(form: str, view: str, store_path: Path, sweep_id: str, output: Path |
       sam-bench export csv modules -o modules.csv
     """
 
-    from results.hardware.specs import store_peaks
+    from results.hardware.specs import store_specs
 
-    from ..views.views import SHOWS
+    from ..views.views import VIEWS
 
-    records, peaks = read_store(store_path, sweep_id).records, store_peaks(store_path)
-    frame = SHOWS[view].frame(records, peaks)
+    records, peaks = read_store(store_path, sweep_id).records, store_specs(store_path)
+    frame = VIEWS[view].frame(records, peaks)
     output = output or Path(f"{view}.{form}")
     try:
         if output.exists():
@@ -116,11 +116,11 @@ def history(store_path: Path) -> None:
     from results.tables.frames import case_frame
 
     from ..views.history_views import history_view
-    from ..views.printing import print_view
+    from ..views.printing import print_table
 
     records: list[Record] = read_store(store_path, "all").records
     rows = history_frame(case_frame(records))
     if rows.empty:
         click.echo("No case was measured more than once.")
         return
-    print_view(history_view(rows), out())
+    print_table(history_view(rows), out())

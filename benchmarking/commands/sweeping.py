@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..options.fleet_options import Places, fleet_options
+from ..options.fleet_options import FleetChoice, fleet_options
 from ..options.sweep_options import SweepCommand, asked_sweep, config_option, quick_option
 from ..options.terminal import EXIT_FAILED_CASES, out, store_option
 
@@ -55,7 +55,7 @@ def sweep(
     Example:
       sam-bench sweep -m vit_b -b 1,2,4 -s 256 --attention reference,sdpa --quick
     """
-    places = Places.taken_from(flags)
+    places = FleetChoice.taken_from(flags)
     asked, plan = asked_sweep(config, quick, flags)
     if trace and "kernels" not in plan.passes:
         plan = plan.model_copy(update={"passes": (*plan.passes, "kernels")})
@@ -78,7 +78,7 @@ def run(
     fresh: bool = False,
     prunes: bool = True,
     probes_drift: bool = True,
-    places: Places | None = None,
+    places: FleetChoice | None = None,
     environment: Environment | None = None,
 ) -> None:
     """Run a sweep, show its tables and what to do next; exit 5 where a case failed."""
@@ -87,13 +87,13 @@ def run(
     from ..choices.inputs import check_images
     from ..fleet.driver import run_on_fleet
     from ..machine.environment import probe_environment
-    from ..sweeping.launchers import LocalLauncher
-    from ..sweeping.runner import Options, Setting, run_sweep
+    from ..sweeping.case_runner import LocalCaseRunner
+    from ..sweeping.runner import SweepContext, SweepOptions, run_sweep
     from ..views.progress import make_watcher
 
     check_images(plan.images, asked.input)
     environment = environment or probe_environment()
-    places = places or Places()
+    places = places or FleetChoice()
     cases = places.cases(asked, plan, environment)
     if not cases:
         click.echo(f"Shard {places.shard} of this sweep has no cases: there are fewer than shards.")
@@ -102,9 +102,9 @@ def run(
     console = out()
     command = shlex.join(["sam-bench", *sys.argv[1:]])
     fleet = places.fleet(cases, environment, store)
-    launcher = LocalLauncher() if fleet is None else None
-    setting = Setting(environment, store, launcher, make_watcher(console), command)
-    options = Options(is_fresh=fresh, prunes=prunes, probes_drift=probes_drift)
+    launcher = LocalCaseRunner() if fleet is None else None
+    setting = SweepContext(environment, store, launcher, make_watcher(console), command)
+    options = SweepOptions(is_fresh=fresh, prunes=prunes, probes_drift=probes_drift)
     try:
         if fleet is None:
             sweep_id = run_sweep(cases, plan, setting, options)
@@ -118,7 +118,7 @@ def run(
 
 def tell(store: Store, sweep_id: str, planned: int, console: Console) -> None:
     """What came of a sweep; exit 5 where a case failed."""
-    from results.hardware.specs import store_peaks
+    from results.hardware.specs import store_specs
     from results.records.schema import FAILED
 
     from ..views.printing import end_lines, failure_lines, note_lines, status_line
@@ -129,7 +129,7 @@ def tell(store: Store, sweep_id: str, planned: int, console: Console) -> None:
         records = [record.model_copy(update={"measurement": None}) for record in every]
     else:
         records = store.read(sweep_id).records
-        peaks = store_peaks(store.path)
+        peaks = store_specs(store.path)
         show_views(records, peaks, SHOWN_AFTER_A_SWEEP, "table", console)
         show_sentences(records, peaks, ("limits", "batching"), console)
     failures = failure_lines(records)
@@ -173,11 +173,11 @@ def plan(config: Path | None, quick: bool, store_path: Path, **flags: Any) -> No
     from ..fleet.scheduler import check_needs, does, make_jobs, makespan, need_of
     from ..machine.environment import probe_environment
     from ..sweeping.estimate import case_seconds, measured_rates, rate_key
-    from ..views.printing import print_view
+    from ..views.printing import print_table
     from ..views.progress import duration
     from ..views.views import plan_view
 
-    places = Places.taken_from(flags)
+    places = FleetChoice.taken_from(flags)
     asked, timing = asked_sweep(config, quick, flags)
     check_images(timing.images, asked.input)
     environment, store = probe_environment(), Store(store_path)
@@ -190,7 +190,7 @@ def plan(config: Path | None, quick: bool, store_path: Path, **flags: Any) -> No
         for record in every
         if record.case.gpu is not None or record.environment.hostname == environment.hostname
     )
-    print_view(plan_view(cases, environment, there), out())
+    print_table(plan_view(cases, environment, there), out())
     if fleet is not None:
         try:
             check_needs(cases, there or [], fleet.where)

@@ -22,13 +22,13 @@ from results.records.store import Store
 
 from ..sweeping.checks import Evidence, judge
 from ..sweeping.runner import group, judged
-from .synthetic_gpu import MadeUpGpu, fits, measure, peak_bytes, watch
+from .synthetic_gpu import SyntheticGpu, fits, measure, peak_bytes, watch
 
 GIB = 2**30
 GPUS = (
-    MadeUpGpu("NVIDIA L4", 23 * GIB, "8.9", 72, 0.99, 2_040_000_000, 0.15),
-    MadeUpGpu("NVIDIA L40S", 45 * GIB, "8.9", 350, 0.9, 2_520_000_000, 0.05),
-    MadeUpGpu("NVIDIA H200", 140 * GIB, "9.0", 700, 0.85, 1_980_000_000, 0.0),
+    SyntheticGpu("NVIDIA L4", 23 * GIB, "8.9", 72, 0.99, 2_040_000_000, 0.15),
+    SyntheticGpu("NVIDIA L40S", 45 * GIB, "8.9", 350, 0.9, 2_520_000_000, 0.05),
+    SyntheticGpu("NVIDIA H200", 140 * GIB, "9.0", 700, 0.85, 1_980_000_000, 0.0),
 )
 MODELS_SHOWN = ("vit_b", "vit_l", "vit_h")
 PRECISIONS_SHOWN = ("fp32", "tf32", "bf16", "fp16")
@@ -54,7 +54,7 @@ def write_demo(store: Store, seed: int) -> int:
     return count
 
 
-Planned = tuple[SweepFile, MadeUpGpu, dict[str, float]]
+Planned = tuple[SweepFile, SyntheticGpu, dict[str, float]]
 
 
 def plan_sweeps() -> Iterator[Planned]:
@@ -91,7 +91,7 @@ def make_case(model: str, precision: str, attention: str, batch_size: int) -> Ca
     )
 
 
-def make_sweep(cases: Iterable[Case], gpu: MadeUpGpu, when: datetime, commit: int) -> SweepFile:
+def make_sweep(cases: Iterable[Case], gpu: SyntheticGpu, when: datetime, commit: int) -> SweepFile:
     word = gpu.name.removeprefix("NVIDIA ").lower()
     return SweepFile(
         sweep_id=f"{when:%Y%m%d-%H%M%S}-demo-{word}",
@@ -104,7 +104,7 @@ def make_sweep(cases: Iterable[Case], gpu: MadeUpGpu, when: datetime, commit: in
     )
 
 
-def make_environment(gpu: MadeUpGpu, commit: int) -> Environment:
+def make_environment(gpu: SyntheticGpu, commit: int) -> Environment:
     return Environment(
         hostname="demo",
         os="made up",
@@ -135,7 +135,7 @@ def make_environment(gpu: MadeUpGpu, commit: int) -> Environment:
 
 
 def measure_all(
-    sweep: SweepFile, gpu: MadeUpGpu, factors: dict[str, float], random: np.random.Generator
+    sweep: SweepFile, gpu: SyntheticGpu, factors: dict[str, float], random: np.random.Generator
 ) -> list[Record]:
     """The records of a sweep, as a runner would have left them."""
     records: list[Record] = []
@@ -150,7 +150,7 @@ def measure_all(
     return records
 
 
-def fate(case: Case, gpu: MadeUpGpu, smaller: list[Record]) -> tuple[Status, str | None]:
+def fate(case: Case, gpu: SyntheticGpu, smaller: list[Record]) -> tuple[Status, str | None]:
     """What becomes of a case, and why."""
     too_large = [record.case.batch_size for record in smaller if record.status == "oom"]
     if too_large:
@@ -165,7 +165,7 @@ def fate(case: Case, gpu: MadeUpGpu, smaller: list[Record]) -> tuple[Status, str
 def good_record(
     sweep: SweepFile,
     case: Case,
-    gpu: MadeUpGpu,
+    gpu: SyntheticGpu,
     factor: float,
     random: np.random.Generator,
     smaller: list[Record],

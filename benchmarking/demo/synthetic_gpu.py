@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from results.hardware.specs import find_peak
+from results.hardware.specs import find_spec
 from results.records.case import Case
 from results.records.measurement import (
     ENCODER,
@@ -45,7 +45,7 @@ DECODER_FLOPS, DECODER_SHARE = 3.6e9, 0.05  # of a prompt; of the peak
 
 
 @dataclass(frozen=True)
-class MadeUpGpu:
+class SyntheticGpu:
     """One of the GPUs that the demonstration shows.
 
     power_share: Of its limit, that it draws when it is busy.
@@ -62,7 +62,7 @@ class MadeUpGpu:
 
 
 @dataclass(frozen=True)
-class Part:
+class SyntheticModule:
     """A timed module that has no timed modules in it."""
 
     name: str
@@ -71,7 +71,7 @@ class Part:
     launch_s: float
 
 
-def fits(case: Case, gpu: MadeUpGpu) -> bool:
+def fits(case: Case, gpu: SyntheticGpu) -> bool:
     return peak_bytes(case) <= gpu.memory_bytes
 
 
@@ -99,7 +99,7 @@ def module_works(case: Case) -> dict[str, ModuleWork]:
 
 
 def measure(
-    case: Case, gpu: MadeUpGpu, clock_hz: float, factor: float, random: np.random.Generator
+    case: Case, gpu: SyntheticGpu, clock_hz: float, factor: float, random: np.random.Generator
 ) -> Measurement:
     """All passes of a case.
 
@@ -163,19 +163,21 @@ def leaves(case: Case) -> dict[str, ModuleWork]:
     return {name: work for name, work in works.items() if name and f"{name}.attn" not in works}
 
 
-def part_of(name: str, work: ModuleWork, case: Case, gpu: MadeUpGpu, slowed: float) -> Part:
+def part_of(
+    name: str, work: ModuleWork, case: Case, gpu: SyntheticGpu, slowed: float
+) -> SyntheticModule:
     """How long a part takes: the slowest of computing, moving and launching."""
     last = name.rpartition(".")[2]
     moved = PASSES_OVER_TOKENS[last] * work.image_bytes * case.batch_size + work.weight_bytes
     if last == "attn":
         moved += case.batch_size * PASSES_OVER_SCORES[case.attention] * attended_bytes(name, case)
-    peak = find_peak(gpu.name)
+    peak = find_spec(gpu.name)
     assert peak is not None
     rate = peak.flops_per_s[case.precision] * COMPUTE_SHARE[case.precision]
     compute_s = work.flops * case.batch_size / rate * slowed
     memory_s = moved / (peak.bytes_per_s * MEMORY_SHARE)
     launch_s = KERNELS[last] * LAUNCH_S
-    return Part(
+    return SyntheticModule(
         name, in_batch(work, case, int(moved)), max(compute_s, memory_s, launch_s), launch_s
     )
 
@@ -197,7 +199,7 @@ def in_batch(work: ModuleWork, case: Case, moved_bytes: int) -> Work:
 
 
 def modules(
-    case: Case, parts: list[Part], forward_s: float, random: np.random.Generator
+    case: Case, parts: list[SyntheticModule], forward_s: float, random: np.random.Generator
 ) -> dict[str, ModuleTiming]:
     """Samples of each part, of the blocks that hold them, and of the encoder."""
     works = module_works(case)
@@ -233,10 +235,10 @@ def kind_of(name: str, case: Case) -> str:
 
 
 def components(
-    case: Case, gpu: MadeUpGpu, forward_s: float, random: np.random.Generator
+    case: Case, gpu: SyntheticGpu, forward_s: float, random: np.random.Generator
 ) -> dict[str, tuple[float, ...]]:
     """From files to masks, for a prompt an image."""
-    peak = find_peak(gpu.name)
+    peak = find_spec(gpu.name)
     assert peak is not None
     decoder_s = DECODER_FLOPS / (peak.flops_per_s[case.precision] * DECODER_SHARE)
     image_s = HOST_S | {
@@ -251,7 +253,7 @@ def components(
     }
 
 
-def watch(gpu: MadeUpGpu, clock_hz: float, is_capped: bool, used_bytes: int) -> Telemetry:
+def watch(gpu: SyntheticGpu, clock_hz: float, is_capped: bool, used_bytes: int) -> Telemetry:
     """What NVML would have told."""
     reasons = ("power cap",) if is_capped else ()
     return Telemetry(

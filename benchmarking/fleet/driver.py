@@ -15,8 +15,16 @@ from ..errors import SweepError
 from ..sweeping.estimate import case_seconds
 from ..sweeping.planning import utc_now
 from ..sweeping.protocol import Outcome
-from ..sweeping.runner import Attempt, Options, Setting, end_of, make_record, measured_s, retried
-from .jobs import Arrived, CaseBegan, CaseEnded, Event, Fleet, JobEnded, Refused, Slot, Task
+from ..sweeping.runner import (
+    Attempt,
+    SweepContext,
+    SweepOptions,
+    end_of,
+    make_record,
+    measured_s,
+    retried,
+)
+from .jobs import CaseBegan, CaseEnded, Event, Fleet, JobEnded, JobPlaced, JobRefused, Slot, Task
 from .scheduler import Job, Scheduler, check_needs, counted, does, families, make_jobs
 
 POLL_S = 0.5
@@ -27,9 +35,9 @@ PATIENCE_S = 60.0  # with jobs that no GPU there is can do, and none that runs
 def run_on_fleet(
     cases: list[Case],
     plan: TimingPlan,
-    setting: Setting,
+    setting: SweepContext,
     fleet: Fleet,
-    options: Options,
+    options: SweepOptions,
 ) -> str:
     """Measure the cases that are not measured yet, wherever their GPUs are; the sweep's id.
 
@@ -51,7 +59,9 @@ class FleetRun:
     It knows of each case its status alone: the records of a large sweep would fill the memory.
     """
 
-    def __init__(self, sweep: SweepFile, setting: Setting, options: Options, fleet: Fleet) -> None:
+    def __init__(
+        self, sweep: SweepFile, setting: SweepContext, options: SweepOptions, fleet: Fleet
+    ) -> None:
         self.sweep, self.setting, self.options, self.fleet = sweep, setting, options, fleet
         self.store, self.watcher = setting.store, setting.watcher
         again = retried(options)
@@ -148,9 +158,9 @@ class FleetRun:
         job = self.running.get(job_id)
         if job is None:  # a word that came after its job's last
             return
-        if isinstance(event, Refused):
+        if isinstance(event, JobRefused):
             raise SweepError(event.message)
-        if isinstance(event, Arrived):
+        if isinstance(event, JobPlaced):
             job.environment = event.environment
         elif isinstance(event, CaseBegan):
             job.has_begun = True

@@ -20,7 +20,7 @@ LOCAL = "local"
 
 
 @dataclass(frozen=True)
-class Asked:
+class FleetOptions:
     """What a person chose of fleets.
 
     lanes: Jobs at once on this machine; one a GPU where None.
@@ -32,16 +32,16 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Sought:
+class FleetRequest:
     """What a fleet is found for."""
 
     cases: Sequence[Case]
     environment: Environment
     store: Store
-    asked: Asked
+    asked: FleetOptions
 
 
-def find_fleet(launcher: str, sought: Sought) -> Fleet:
+def find_fleet(launcher: str, sought: FleetRequest) -> Fleet:
     """The fleet of a launcher; SweepError where it can't be reached."""
     check_launcher(launcher)
     return FLEETS[launcher](sought)
@@ -52,7 +52,7 @@ def check_launcher(launcher: str) -> None:
         raise SweepError(f"Unknown launcher {quoted(launcher)}.{suggestion(launcher, FLEETS)}")
 
 
-FLEETS: dict[str, Callable[[Sought], Fleet]] = {
+FLEETS: dict[str, Callable[[FleetRequest], Fleet]] = {
     LOCAL: lambda sought: LocalFleet(sought.environment, sought.asked.lanes),
     "ray": lambda sought: RayFleet(sought.asked.ray_address),
     "slurm": lambda sought: SlurmFleet(

@@ -21,9 +21,9 @@ from ..choices.inputs import InputError
 from ..choices.sweep import CPU
 from ..errors import SweepError
 from ..machine.environment import ProbeError, probe_environment
-from ..sweeping.launchers import WORKER, Launcher, LocalLauncher, OnStage
+from ..sweeping.case_runner import WORKER, CaseRunner, LocalCaseRunner, OnStage
 from ..sweeping.protocol import Outcome
-from ..sweeping.runner import Options, Run, Setting
+from ..sweeping.runner import SweepContext, SweepExecution, SweepOptions
 from .scheduler import does, need_of
 
 # What a person must mend: of a sweep's settings and files, of a machine, of the store.
@@ -46,13 +46,13 @@ class Task:
     sweep: SweepFile
     known_ids: tuple[str, ...]
     store: str
-    options: Options
+    options: SweepOptions
     environment: Environment | None = None
     gpu: str | None = None
     worker: tuple[str, ...] | None = None
 
-    def launcher(self) -> LocalLauncher:
-        return LocalLauncher(self.worker or WORKER, self.gpu)
+    def launcher(self) -> LocalCaseRunner:
+        return LocalCaseRunner(self.worker or WORKER, self.gpu)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Arrived:
+class JobPlaced:
     """A job has found its machine."""
 
     environment: Environment
@@ -100,13 +100,13 @@ class JobEnded:
 
 
 @dataclass(frozen=True)
-class Refused:
+class JobRefused:
     """The sweep must end: a person's file or setting can't be used, or the store."""
 
     message: str
 
 
-Event = Arrived | CaseBegan | CaseEnded | JobEnded | Refused
+Event = JobPlaced | CaseBegan | CaseEnded | JobEnded | JobRefused
 Tell = Callable[[Event], None]
 
 
@@ -137,7 +137,7 @@ class Fleet(Protocol):
         """End whatever still runs."""
 
 
-class Teller:
+class EventForwarder:
     """Tells of cases what a watcher is told.
 
     Args:
@@ -171,7 +171,7 @@ class Teller:
 class Stoppable:
     """A launcher that another thread can stop: to its sweep it looks like Ctrl-C."""
 
-    def __init__(self, launcher: Launcher) -> None:
+    def __init__(self, launcher: CaseRunner) -> None:
         self.launcher = launcher
         self._is_stopped = False
 
@@ -192,7 +192,7 @@ class Stoppable:
             self.launcher.close()
 
 
-def run_task(task: Task, tell: Tell, launcher: Launcher) -> None:
+def run_task(task: Task, tell: Tell, launcher: CaseRunner) -> None:
     """Measure a job's cases on this machine.
 
     Each record is in the store before it is told, so that nothing is lost with whoever listens;
@@ -200,7 +200,7 @@ def run_task(task: Task, tell: Tell, launcher: Launcher) -> None:
     out: a scheduler may start a job again.
     """
     environment = task.environment or probe_environment()
-    tell(Arrived(environment))
+    tell(JobPlaced(environment))
     check_machine(task, environment)
     sweep = task.sweep.model_copy(update={"environment": environment})
     with ExitStack() as stack:
@@ -208,11 +208,11 @@ def run_task(task: Task, tell: Tell, launcher: Launcher) -> None:
         store = shared_store(task)
         if store is None:
             store = unshared = Store(Path(stack.enter_context(TemporaryDirectory())))
-        watcher = Teller(tell, unshared)
-        setting = Setting(environment, store, launcher, watcher, sweep.command)
+        watcher = EventForwarder(tell, unshared)
+        setting = SweepContext(environment, store, launcher, watcher, sweep.command)
         own_ids = [case.case_id for case in sweep.cases]
         known = store.read_cases(sweep.sweep_id, (*task.known_ids, *own_ids))
-        run = Run(sweep, setting, task.options, known)
+        run = SweepExecution(sweep, setting, task.options, known)
         for record in [each for each in known if each.case_id in own_ids]:
             if record.case_id in run.records:
                 tell(CaseEnded(record, is_stored=True))
@@ -256,7 +256,7 @@ def check_machine(task: Task, there: Environment) -> None:
         )
 
 
-def run_to_end(task: Task, tell: Tell, launcher: Launcher | None = None) -> None:
+def run_to_end(task: Task, tell: Tell, launcher: CaseRunner | None = None) -> None:
     """Run a job, and tell how it ended; what a person must mend ends the sweep."""
     launcher = launcher or task.launcher()
     last: Event = JobEnded()
@@ -265,7 +265,7 @@ def run_to_end(task: Task, tell: Tell, launcher: Launcher | None = None) -> None
     except KeyboardInterrupt:  # or the launcher was stopped
         last = JobEnded(lost="it was told to end")
     except MISTAKES as error:
-        last = Refused(str(error))
+        last = JobRefused(str(error))
     except Exception as error:
         last = JobEnded(lost=f"{type(error).__name__}: {one_line(error)}")
     finally:

@@ -10,12 +10,12 @@ from dataclasses import replace
 from results.records.environment import Environment, Gpu
 
 from ..choices.sweep import CPU
-from ..sweeping.launchers import Launcher, LocalLauncher
+from ..sweeping.case_runner import CaseRunner, LocalCaseRunner
 from .jobs import Event, JobEnded, Slot, Stoppable, Task, run_to_end
 
 CLOSE_S = 10.0  # for jobs to end that were stopped
 
-MakeLauncher = Callable[[str | None], Launcher]
+MakeLauncher = Callable[[str | None], CaseRunner]
 
 
 class LocalFleet:
@@ -35,7 +35,7 @@ class LocalFleet:
         self,
         environment: Environment,
         lanes: int | None = None,
-        make_launcher: MakeLauncher = lambda gpu: LocalLauncher(gpu=gpu),
+        make_launcher: MakeLauncher = lambda gpu: LocalCaseRunner(gpu=gpu),
     ) -> None:
         self.environment, self.make_launcher = environment, make_launcher
         self._lanes = lanes or max(1, len(environment.gpus))

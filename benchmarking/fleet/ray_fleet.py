@@ -22,7 +22,7 @@ from results.records.environment import Environment
 
 from ..choices.sweep import CPU
 from ..errors import SweepError, quoted
-from .jobs import Arrived, Event, JobEnded, Refused, Slot, Stoppable, Task, run_to_end
+from .jobs import Event, JobEnded, JobPlaced, JobRefused, Slot, Stoppable, Task, run_to_end
 
 KIND = "ray.io/accelerator-type"
 NODE = "ray.io/node-id"
@@ -193,7 +193,7 @@ class RayFleet:
                 ) from error
             event = JobEnded(lost=f"{type(error).__name__}: {one_line(error)}")
         else:
-            if isinstance(event, Arrived):
+            if isinstance(event, JobPlaced):
                 self._machines[machine] = event.environment
                 self._arrived.add(job_id)
         self._over.discard(events)
@@ -278,7 +278,7 @@ def stream(
     thread.start()
     try:
         event: Event | None = None
-        while not isinstance(event, JobEnded | Refused):
+        while not isinstance(event, JobEnded | JobRefused):
             try:
                 event = told.get(timeout=LISTEN_S)
             except queue.Empty:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from results.hardware.specs import PEAKS, fits, kind_of
+from results.hardware.specs import SPECS, fits, kind_of
 from results.records.case import ANY, Case
 from results.records.plan import TimingPlan
 
@@ -51,7 +51,7 @@ def does(gpu: str | None, need: str) -> bool:
     if gpu is None or need == CPU:
         return gpu is None and need == CPU
     # What the table has a row for is that row's alone: an H100 PCIe is no H100.
-    return need == ANY or (kind_of(gpu) == need if need in PEAKS else fits(need, gpu))
+    return need == ANY or (kind_of(gpu) == need if need in SPECS else fits(need, gpu))
 
 
 def check_needs(cases: Iterable[Case], there: Sequence[str | None], where: str) -> None:
@@ -68,14 +68,14 @@ def check_needs(cases: Iterable[Case], there: Sequence[str | None], where: str) 
         if need in (ANY, CPU):
             what = "no GPU" if need == ANY else "no CPU to measure on"
             raise SweepError(f"There is {what} {where}, which has: {have}. See --gpu.")
-        if any(fits(need, row) or fits(row, need) for row in PEAKS):
+        if any(fits(need, row) or fits(row, need) for row in SPECS):
             raise SweepError(
                 f"--gpu {need}: there is none {where}, which has: {have}. Leave it out, or start "
                 "a machine that has one."
             )
         raise SweepError(
             f"--gpu: unknown kind {quoted(need)}; {where} there is: {have}."
-            f"{suggestion(need, [*PEAKS, ANY, CPU])}"
+            f"{suggestion(need, [*SPECS, ANY, CPU])}"
         )
 
 

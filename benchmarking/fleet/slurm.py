@@ -58,7 +58,7 @@ class SlurmOptions:
 
 
 @dataclass
-class Submitted:
+class SlurmJob:
     """A job in Slurm's queue.
 
     old: When its cases' records were made that are there already, by case id.
@@ -99,7 +99,7 @@ class SlurmFleet:
                 f"There is no Slurm here ({one_line(error)}): type this on a machine that has "
                 "sbatch."
             ) from error
-        self._jobs: dict[int, Submitted] = {}
+        self._jobs: dict[int, SlurmJob] = {}
         self._names: set[str] = set()
         self._looked_s = 0.0
 
@@ -135,7 +135,7 @@ class SlurmFleet:
                 f"Slurm takes no job for {slot.place}: {one_line(error)}. See the "
                 "options --slurm-..., such as --slurm-gres and --slurm-partition."
             ) from error
-        self._jobs[task.job_id] = Submitted(batch_job, task, slot, old)
+        self._jobs[task.job_id] = SlurmJob(batch_job, task, slot, old)
 
     def cancel(self, name: str) -> None:
         """What a driver that was killed has left of the same sweep, which nobody else runs now."""
@@ -178,7 +178,7 @@ class SlurmFleet:
             (job_id, event) for job_id, job in list(self._jobs.items()) for event in self.look(job)
         ]
 
-    def look(self, job: Submitted) -> list[Event]:
+    def look(self, job: SlurmJob) -> list[Event]:
         """What is new of a job: its records in the store, and its end."""
         has_ended = job.batch_job.done()  # before, since the last record may come meanwhile
         told = self.new_records(job)
@@ -187,7 +187,7 @@ class SlurmFleet:
             told += self.last_words(job)
         return told
 
-    def new_records(self, job: Submitted) -> list[Event]:
+    def new_records(self, job: SlurmJob) -> list[Event]:
         """Of the cases in their order, as far as they are done."""
         told: list[Event] = []
         sweep = job.task.sweep
@@ -202,7 +202,7 @@ class SlurmFleet:
             told += [CaseBegan(case), CaseEnded(new[0], is_stored=True)]
         return told
 
-    def last_words(self, job: Submitted) -> list[Event]:
+    def last_words(self, job: SlurmJob) -> list[Event]:
         error = job.batch_job.exception()
         if error is None:
             return [event for event in job.batch_job.result() if not is_told(event, job)]
@@ -222,14 +222,14 @@ def slot_of(need: str) -> Slot:
     return Slot(None if need == CPU else need, need)
 
 
-def is_new(record: Record, job: Submitted) -> bool:
+def is_new(record: Record, job: SlurmJob) -> bool:
     """Whether a job has made it; one that was interrupted is no end, since Slurm may start the job
     again.
     """
     return record.status != "interrupted" and record.started_at != job.old.get(record.case_id)
 
 
-def is_told(event: Event, job: Submitted) -> bool:
+def is_told(event: Event, job: SlurmJob) -> bool:
     """Whether the store told it before; what it did not show yet may be there all the same."""
     return case_id_of(event) in job.told
 

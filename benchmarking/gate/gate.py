@@ -23,11 +23,17 @@ import numpy as np
 from results.records.reading import BrokenFileError, read_file
 from results.records.schema import SweepFile
 from results.records.store import Store, to_json, write_whole
-from results.verdicts.decision import Looks, Rule, Verdict, estimate, is_settled, shared_shift
-from results.verdicts.gates import GATES, Acceptance, Cell, GateFile, Pair, Side, gate_path
-from results.verdicts.launches import (
+from results.verdicts.decision import (
+    InterimLooks,
+    Rule,
+    Verdict,
+    estimate,
+    is_settled,
+    shared_shift,
+)
+from results.verdicts.gate_runs import (
+    CasePair,
     Launches,
-    Matched,
     axes_apart,
     cycles,
     judged_cell,
@@ -36,6 +42,7 @@ from results.verdicts.launches import (
     match_cases,
     module_changes,
 )
+from results.verdicts.gates import GATES, Acceptance, Cell, GateFile, Pair, Side, gate_path
 
 from ..errors import SweepError
 from ..sweeping.planning import utc_now
@@ -53,12 +60,12 @@ class GateError(SweepError):
     """The two sides can't be compared as asked; the message says what to do."""
 
 
-class LaunchError(GateError):
+class GateRunError(GateError):
     """A launch left no records."""
 
 
 @dataclass(frozen=True)
-class Source:
+class SideSource:
     """Where one side's launches come from.
 
     side: As it is told to a person.
@@ -91,10 +98,10 @@ class GateWatcher(Protocol):
     def end(self) -> None: ...
 
 
-Launcher = Callable[[Source, Path], str]
+MeasureSide = Callable[[SideSource, Path], str]
 
 
-def launch(source: Source, store: Path) -> str:
+def measure_side(source: SideSource, store: Path) -> str:
     """Measure a side once, in processes of its own; the id of the sweep that it left.
 
     Raises:
@@ -113,7 +120,7 @@ def launch(source: Source, store: Path) -> str:
             errors="replace",
         )
     except OSError as error:  # its Python or its folder was removed
-        raise LaunchError(f"{source.side.label} can't be measured: {error}") from error
+        raise GateRunError(f"{source.side.label} can't be measured: {error}") from error
     try:
         _, complaint = process.communicate()
     except KeyboardInterrupt:  # a terminal's goes to both
@@ -126,7 +133,7 @@ def launch(source: Source, store: Path) -> str:
         raise
     made = sorted(set(Store(store).sweep_ids()) - before)
     if process.returncode not in NO_SWEEP_CODES or not made:
-        raise LaunchError(
+        raise GateRunError(
             f"{source.side.label} can't be measured (exit code {process.returncode}): "
             f"{last_words(complaint)}"
         )
@@ -139,7 +146,7 @@ def last_words(complaint: str) -> str:
 
 
 @dataclass(frozen=True)
-class Options:
+class GateOptions:
     """How a gate judges, and what it is told before.
 
     rule: When a change counts.
@@ -168,18 +175,18 @@ class Gate:
 
     def __init__(
         self,
-        sources: Sequence[Source],
-        options: Options,
+        sources: Sequence[SideSource],
+        options: GateOptions,
         store: Store,
         watcher: GateWatcher,
         command: str,
-        launcher: Launcher = launch,
+        launcher: MeasureSide = measure_side,
     ) -> None:
         self.sources, self.options, self.rule = sources, options, options.rule
         self.watcher, self.launcher = watcher, launcher
         self.random = np.random.default_rng(options.seed)
-        self.cells: list[Matched] = []
-        self.looks = Looks(0, self.rule)
+        self.cells: list[CasePair] = []
+        self.looks = InterimLooks(0, self.rule)
         self.launches: list[tuple[Launches, Launches]] = []
         self.notes: tuple[str, ...] = ()
         self.failures = 0  # of launches, since the last whole pair
@@ -234,7 +241,7 @@ class Gate:
             self.watcher.launch_begins(self.gate, number, source.side)
             try:
                 ids[side] = self.launcher(source, self.store_of(side).path)
-            except LaunchError:
+            except GateRunError:
                 self.failures += 1
                 if not self.gate.pairs or self.failures == MOST_FAILURES:
                     raise
@@ -262,7 +269,7 @@ class Gate:
                 f"{self.gate.base.label} and {self.gate.head.label} have no case in common: they "
                 "may differ in axes of which each has one value, and must share the others."
             )
-        self.looks = Looks(len(self.cells), self.rule)
+        self.looks = InterimLooks(len(self.cells), self.rule)
         notes = [
             f"compared: {axis} {getattr(base[0], axis)}, then {getattr(head[0], axis)}"
             for axis in axes_apart(base, head)
@@ -321,7 +328,7 @@ class Gate:
                 context["modules"] = module_changes(self.cells[row], self.launches, kinds)
         return cell.model_copy(update=context)
 
-    def kinds(self, cell: Matched) -> dict[str, str]:
+    def kinds(self, cell: CasePair) -> dict[str, str]:
         """Of the modules, from the first launch of the head."""
         sweep_id = self.gate.pairs[0].head_sweep_id
         for record in self.store_of(1).read(sweep_id).records:

@@ -19,7 +19,7 @@ WORKING_TREE = "."
 
 
 @dataclass(frozen=True)
-class CheckedOut:
+class Worktree:
     """A revision's files.
 
     folder: That a command is to run in: the same below the repository as where it was typed.
@@ -62,7 +62,7 @@ def find_commit(revision: str, folder: Path) -> str:
 
 
 @contextmanager
-def checked_out(revision: str, folder: Path) -> Iterator[CheckedOut]:
+def checked_out(revision: str, folder: Path) -> Iterator[Worktree]:
     """A revision's files, in a worktree that is removed afterwards; '.' is where they are.
 
     Args:
@@ -70,7 +70,7 @@ def checked_out(revision: str, folder: Path) -> Iterator[CheckedOut]:
         folder: In the repository.
     """
     if revision == WORKING_TREE:
-        yield CheckedOut(folder, folder, None)
+        yield Worktree(folder, folder, None)
         return
     commit = find_commit(revision, folder)
     root = Path(git("rev-parse", "--show-toplevel", folder=folder))
@@ -79,7 +79,7 @@ def checked_out(revision: str, folder: Path) -> Iterator[CheckedOut]:
         git("worktree", "add", "--detach", str(worktree), commit, folder=root)
         try:
             own = worktree / folder.resolve().relative_to(root.resolve())
-            yield CheckedOut(own if own.is_dir() else worktree, worktree, commit)
+            yield Worktree(own if own.is_dir() else worktree, worktree, commit)
         finally:
             git("worktree", "remove", "--force", str(worktree), folder=root)
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from results.answers.limits import reached_s
 from results.records.addresses import is_remote, one_line
 from results.records.environment import Environment
-from results.records.measurement import Roofs
+from results.records.measurement import MeasuredRoofs
 from results.records.plan import TimingPlan
 from results.records.store import Store, StoreError, write_whole
 
@@ -30,7 +30,7 @@ LINEAR = 0.05  # a busy machine wakes late; a wrong clock is off by far more
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One thing that was looked at."""
 
     name: str
@@ -38,14 +38,14 @@ class Finding:
     detail: str
 
 
-def examine(store_path: Path, calibrates: bool = False) -> list[Finding]:
+def examine(store_path: Path, calibrates: bool = False) -> list[Diagnosis]:
     """Look at everything that a sweep needs.
 
     Args:
         store_path: Where records go.
         calibrates: Measure what the device can do at most, too, and keep it there.
     """
-    findings: list[Finding] = []
+    findings: list[Diagnosis] = []
     try:
         environment = probe_environment()
         findings += describe(environment)
@@ -54,29 +54,29 @@ def examine(store_path: Path, calibrates: bool = False) -> list[Finding]:
         if calibrates:
             findings += [found for device in devices for found in check_roofs(device, store_path)]
     except ProbeError as error:
-        findings.append(Finding("torch", False, str(error)))
+        findings.append(Diagnosis("torch", False, str(error)))
     for check in (check_clock, check_images_decode, check_load):
         findings.append(check())
     findings.append(check_store(store_path))
     return findings
 
 
-def describe(environment: Environment) -> Iterator[Finding]:
+def describe(environment: Environment) -> Iterator[Diagnosis]:
     """What the machine is; a missing GPU is a fact, not a fault."""
-    yield Finding("sam-bench", True, f"{environment.sam_bench}, commit {environment.git_commit}")
-    yield Finding("system", True, f"{environment.os}, Python {environment.python}")
+    yield Diagnosis("sam-bench", True, f"{environment.sam_bench}, commit {environment.git_commit}")
+    yield Diagnosis("system", True, f"{environment.os}, Python {environment.python}")
     gib = environment.memory_bytes / 2**30
-    yield Finding("cpu", True, f"{environment.cpu}, {environment.cores} cores, {gib:.0f} GiB")
+    yield Diagnosis("cpu", True, f"{environment.cpu}, {environment.cores} cores, {gib:.0f} GiB")
     versions = f"{environment.torch}, CUDA {environment.cuda}, cuDNN {environment.cudnn}"
-    yield Finding("torch", True, versions)
+    yield Diagnosis("torch", True, versions)
     for gpu in environment.gpus:
         detail = f"{gpu.name}, {gpu.memory_bytes / 2**30:.0f} GiB, {gpu.uuid}"
-        yield Finding(f"cuda:{gpu.index}", True, f"{detail}, driver {environment.driver}")
+        yield Diagnosis(f"cuda:{gpu.index}", True, f"{detail}, driver {environment.driver}")
     for note in environment.notes:
-        yield Finding("note", True, note)
+        yield Diagnosis("note", True, note)
 
 
-def check_clock(sleep: Callable[[float], None] = time.sleep) -> Finding:
+def check_clock(sleep: Callable[[float], None] = time.sleep) -> Diagnosis:
     """The clock must tell known delays apart in proportion."""
     measured = []
     for delay in DELAYS_S:
@@ -89,18 +89,18 @@ def check_clock(sleep: Callable[[float], None] = time.sleep) -> Finding:
     slopes = [seconds / delay for seconds, delay in zip(measured, DELAYS_S, strict=True)]
     is_fine = max(abs(slope - 1) for slope in slopes) <= LINEAR
     shown = ", ".join(f"{seconds * 1e3:.1f}" for seconds in measured)
-    return Finding("clock", is_fine, f"delays of 20, 40, 80 ms were measured as {shown} ms")
+    return Diagnosis("clock", is_fine, f"delays of 20, 40, 80 ms were measured as {shown} ms")
 
 
-def check_referee(device: str) -> Finding:
+def check_referee(device: str) -> Diagnosis:
     """Our time of a small forward must be that of torch.utils.benchmark.Timer."""
     try:
         answer = ask_referee(device)
     except ProbeError as error:
-        return Finding("referee", False, str(error))
+        return Diagnosis("referee", False, str(error))
     ratio, limit = answer["ratio"], answer["limit"]
     why = "" if device.startswith("cuda") else ", since other work shares a CPU"
-    return Finding(
+    return Diagnosis(
         "referee",
         abs(ratio - 1) <= limit,
         f"a matrix product on {device} takes {answer['own_s'] * 1e3:.4g} ms by our clock, "
@@ -124,42 +124,42 @@ def ask_referee(device: str) -> dict[str, float]:
         ) from error
 
 
-def check_roofs(device: str, store_path: Path) -> Iterator[Finding]:
+def check_roofs(device: str, store_path: Path) -> Iterator[Diagnosis]:
     """Ask the most of a device and keep it in the store, for the sweeps that follow."""
     try:
         answer = ask(
             "benchmarking.measuring.calibrate", device, task=f"{device} could not be calibrated"
         )
-        roofs = Roofs.model_validate_json(answer)
+        roofs = MeasuredRoofs.model_validate_json(answer)
         path = Store(store_path).write_roofs(roofs)
     except (ProbeError, StoreError, ValidationError) as error:
-        yield Finding("roofs", False, " ".join(str(error).split()))
+        yield Diagnosis("roofs", False, " ".join(str(error).split()))
         return
     for precision, products in roofs.products.items():
         rate = 2 * products.side**3 / reached_s(products.product_s)
         detail = f"{rate / 1e12:.4g} TFLOP/s in products of {products.side} x {products.side}"
-        yield Finding(f"roof of {device}, {precision}", True, detail)
+        yield Diagnosis(f"roof of {device}, {precision}", True, detail)
     rate = 2 * roofs.copied_bytes / reached_s(roofs.copy_s)
-    yield Finding(
+    yield Diagnosis(
         f"roof of {device}, memory", True, f"{rate / 1e9:.4g} GB/s in copies; all kept in '{path}'"
     )
 
 
-def check_images_decode() -> Finding:
+def check_images_decode() -> Diagnosis:
     try:
         photographs = read_input("images", TimingPlan.model_validate({}), 1024, limit=None)
     except InputError as error:
-        return Finding("photographs", False, f"{error} Install sam-encoder-bench again.")
-    return Finding("photographs", not photographs.unreadable, photographs.source)
+        return Diagnosis("photographs", False, f"{error} Install sam-encoder-bench again.")
+    return Diagnosis("photographs", not photographs.unreadable, photographs.source)
 
 
-def check_load() -> Finding:
+def check_load() -> Diagnosis:
     """Other work on the machine makes times longer; say so."""
     busy = psutil.cpu_percent(interval=0.5)
-    return Finding("load", True, f"{busy:.0f} % of the CPU is in use by others just now")
+    return Diagnosis("load", True, f"{busy:.0f} % of the CPU is in use by others just now")
 
 
-def check_address(store_path: Path) -> Finding:
+def check_address(store_path: Path) -> Diagnosis:
     """A store elsewhere must take a file and give it back."""
     probe = store_path / f".doctor-{os.getpid()}.json"
     try:
@@ -167,12 +167,12 @@ def check_address(store_path: Path) -> Finding:
         is_same = probe.read_bytes() == b"{}\n"
         probe.unlink()
     except Exception as error:  # each service has errors of its own
-        return Finding("store", False, f"'{store_path}' can't be written: {one_line(error)}")
+        return Diagnosis("store", False, f"'{store_path}' can't be written: {one_line(error)}")
     told = "" if is_same else ", but gives back something else than it was given"
-    return Finding("store", is_same, f"'{store_path}' can be written{told}")
+    return Diagnosis("store", is_same, f"'{store_path}' can be written{told}")
 
 
-def check_store(store_path: Path) -> Finding:
+def check_store(store_path: Path) -> Diagnosis:
     """The store's folder must take a file, and have room."""
     if is_remote(store_path):
         return check_address(store_path)
@@ -184,7 +184,7 @@ def check_store(store_path: Path) -> Finding:
         free = shutil.disk_usage(folder).free
     except (OSError, StoreError) as error:
         reason = getattr(error, "strerror", None) or error
-        return Finding("store", False, f"'{store_path}' can't be written: {reason}")
-    return Finding(
+        return Diagnosis("store", False, f"'{store_path}' can't be written: {reason}")
+    return Diagnosis(
         "store", free >= LEAST_FREE_BYTES, f"'{store_path}', {free / 2**30:.0f} GiB free"
     )

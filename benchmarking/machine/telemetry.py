@@ -105,7 +105,7 @@ class Gauge:
         return joules
 
 
-class Watch:
+class TelemetryWatch:
     """Looks at a GPU before, during and after the work in its body.
 
     Args:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hooks import Clock, clock_for
-from results.records.measurement import Products, Roofs
+from results.records.measurement import MatrixProducts, MeasuredRoofs
 from sam.quantise import EIGHT_BITS
 
 from ..choices.precision import PRECISIONS, allow_tf32, why_unsupported
@@ -31,7 +31,7 @@ COPY_BYTES = {"cpu": 2**29, "cuda": 2**31}  # far more than any cache
 CACHE = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
-def calibrate(device: torch.device) -> Roofs:
+def calibrate(device: torch.device) -> MeasuredRoofs:
     """Ask the most of a device."""
     environment = describe_environment()
     gpu = environment.find_gpu(str(device))
@@ -46,7 +46,7 @@ def calibrate(device: torch.device) -> Roofs:
     with torch.inference_mode(), collected_garbage():
         products = {name: time_products(name, device, clock) for name in precisions}
         copied_bytes, copy_s = time_copies(device, clock)
-    return Roofs(
+    return MeasuredRoofs(
         device=environment.device_name(str(device)),
         threads=torch.get_num_threads(),
         torch=environment.torch,
@@ -58,7 +58,7 @@ def calibrate(device: torch.device) -> Roofs:
     )
 
 
-def time_products(precision: str, device: torch.device, clock: Clock) -> Products:
+def time_products(precision: str, device: torch.device, clock: Clock) -> MatrixProducts:
     """Square products, as large as is worth while: a small one does not fill a GPU."""
     allow_tf32(PRECISIONS[precision].tf32)
     side = SMALLEST_SIDE
@@ -68,7 +68,7 @@ def time_products(precision: str, device: torch.device, clock: Clock) -> Product
         product()  # loads the kernel
         product_s = timed_chunk(product, clock, 1).forward_s[0]
         if product_s >= PRODUCT_S[device.type] or side >= LARGEST_SIDE[device.type]:
-            return Products(side=side, product_s=tuple(repeat(product, clock)))
+            return MatrixProducts(side=side, product_s=tuple(repeat(product, clock)))
         side *= 2
 
 

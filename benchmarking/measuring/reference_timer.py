@@ -35,7 +35,7 @@ EXAM_TRIES, EXAM_CAP_S = 100, 5.0
 
 
 @dataclass(frozen=True)
-class Referee:
+class ReferenceTimer:
     """Somebody else's stopwatch.
 
     seconds: Seconds of one forward, from the forward and its device.
@@ -93,7 +93,7 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class Exam:
+class TimerComparison:
     """How the doctor holds us against a referee.
 
     side: Of the square matrix that is multiplied.
@@ -112,7 +112,7 @@ def agreement(
     clock: Clock,
     rounds: int,
     device: torch.device,
-    referees: Mapping[str, Referee] | None = None,
+    referees: Mapping[str, ReferenceTimer] | None = None,
     now: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Agreement]:
     """Time a forward as the latency pass does and as each referee does, in turn.
@@ -124,10 +124,10 @@ def agreement(
         clock: Ours.
         rounds: How often everyone gets a turn.
         device: Where the forward runs; referees that don't serve it stay out.
-        referees: Instead of REFEREES.
+        referees: Instead of REFERENCE_TIMERS.
         now: The host's clock, in seconds.
     """
-    called = REFEREES if referees is None else referees
+    called = REFERENCE_TIMERS if referees is None else referees
     called = {name: each for name, each in called.items() if device.type in each.devices}
     size = chunk_size(timed_chunk(forward, clock, 2, now).forward_s[-1])
     own_s, launch_shares = [], []
@@ -201,7 +201,7 @@ def examine(device: torch.device) -> dict[str, float]:
     closer to the truth, so a machine that fails is tried again. A wrong clock stays wrong.
     """
     exam = EXAMS[device.type]
-    timer = Referee(partial(timer_seconds, span_s=exam.span_s), (device.type,))
+    timer = ReferenceTimer(partial(timer_seconds, span_s=exam.span_s), (device.type,))
     own_s: list[float] = []
     referee_s: list[float] = []
     ratio = float("inf")
@@ -221,14 +221,14 @@ def examine(device: torch.device) -> dict[str, float]:
 
 EXAMS = {
     # So short that some rounds come between other work.
-    "cpu": Exam(side=192, span_s=0.002, rounds=10, limit=0.10),
-    "cuda": Exam(side=4096, span_s=CHUNK_S, rounds=3, limit=GOAL),
+    "cpu": TimerComparison(side=192, span_s=0.002, rounds=10, limit=0.10),
+    "cuda": TimerComparison(side=4096, span_s=CHUNK_S, rounds=3, limit=GOAL),
 }
 TIMER = "torch.utils.benchmark.Timer"
-REFEREES: dict[str, Referee] = {
-    TIMER: Referee(timer_seconds, ("cpu", "cuda")),
-    "triton.testing.do_bench": Referee(do_bench_seconds, ("cuda",)),
-    "torch.profiler, sum of kernels": Referee(kernel_seconds, ("cuda",), sees_gaps=False),
+REFERENCE_TIMERS: dict[str, ReferenceTimer] = {
+    TIMER: ReferenceTimer(timer_seconds, ("cpu", "cuda")),
+    "triton.testing.do_bench": ReferenceTimer(do_bench_seconds, ("cuda",)),
+    "torch.profiler, sum of kernels": ReferenceTimer(kernel_seconds, ("cuda",), sees_gaps=False),
 }
 
 

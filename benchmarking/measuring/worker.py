@@ -33,7 +33,7 @@ def main() -> None:
     offer_to_oom_killer()
     # A compilation is measured cold: the seconds of a cache hit say nothing.
     os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
-    voice = Voice(take_stdout())
+    voice = AnswerWriter(take_stdout())
     with voice.beating():
         serve(voice.say)
 
@@ -60,7 +60,7 @@ def serve(say: Callable[[Stage | Refusal | Outcome], None]) -> None:
             return
 
 
-class Voice:
+class AnswerWriter:
     """What the worker says: one line at a time, from whichever thread.
 
     Args:

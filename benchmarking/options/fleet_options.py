@@ -79,7 +79,7 @@ def fleet_options(command: Command) -> Command:
 
 
 @dataclass(frozen=True)
-class Places:
+class FleetChoice:
     """Where a person wants cases to run."""
 
     launcher: str = "local"
@@ -89,7 +89,7 @@ class Places:
     slurm: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def taken_from(cls, flags: dict[str, Any]) -> Places:
+    def taken_from(cls, flags: dict[str, Any]) -> FleetChoice:
         """From a command's flags, of which those of the sweep are left."""
         own = {name: flags.pop(name) for name in FLEET}
         slurm = {name: flags.pop(f"slurm_{name}") for name in SLURM}
@@ -147,11 +147,11 @@ class Places:
 
     def fleet(self, cases: Sequence[Case], environment: Environment, store: Store) -> Fleet | None:
         """None where the cases run here, one after another, on devices that they name."""
-        from ..fleet.fleets import LOCAL, Asked, Sought, find_fleet
+        from ..fleet.fleets import LOCAL, FleetOptions, FleetRequest, find_fleet
         from ..fleet.slurm import SlurmOptions
 
         if self.launcher == LOCAL and not any(case.gpu for case in cases):
             return None
         lanes = 1 if self.parallel == "1" else None
-        asked = Asked(lanes, self.ray_address, SlurmOptions(**self.slurm))
-        return find_fleet(self.launcher, Sought(cases, environment, store, asked))
+        asked = FleetOptions(lanes, self.ray_address, SlurmOptions(**self.slurm))
+        return find_fleet(self.launcher, FleetRequest(cases, environment, store, asked))

@@ -33,7 +33,7 @@ class Percent(click.ParamType):
         return float(found[1]) / 100
 
 
-class Looks(click.ParamType):
+class PairCounts(click.ParamType):
     """Numbers of pairs, ascending."""
 
     name = "PAIRS"
@@ -65,7 +65,7 @@ def rule_options(command: Any) -> Any:
                 help="Change that nobody minds: what is tested is a larger one.",
             ),
             click.option(
-                "--pairs", type=Looks(), default="10,20,30", show_default=True,
+                "--pairs", type=PairCounts(), default="10,20,30", show_default=True,
                 help="After how many pairs it is looked whether enough is known.",
             ),
             click.option(

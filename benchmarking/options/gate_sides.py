@@ -15,18 +15,18 @@ from .terminal import Mistake, out
 if TYPE_CHECKING:
     from results.verdicts.gates import GateFile
 
-    from ..gate.gate import Gate, GateWatcher, Source
+    from ..gate.gate import Gate, GateWatcher, SideSource
 
 PATHS = ("weights", "images", "config")  # settings that may name a file
 
 
 def source(
     name: str, python: str | None, is_own: bool, settings: dict[str, Any], worktrees: ExitStack
-) -> Source:
+) -> SideSource:
     """One side: a sweep file of this installation, or a revision in a worktree."""
     from results.verdicts.gates import Side
 
-    from ..gate.gate import Source
+    from ..gate.gate import SideSource
     from ..gate.revisions import checked_out, install, python_of
 
     here = Path.cwd()
@@ -34,12 +34,12 @@ def source(
         if settings.get("config") is not None:
             raise Mistake("--config would set what the two sweep files set: leave it out.")
         words = sweep_words(settings | {"config": name})
-        return Source(Side(label=name, python=python), words, here, python_of(python))
+        return SideSource(Side(label=name, python=python), words, here, python_of(python))
     words = sweep_words(settings)
     tree = worktrees.enter_context(checked_out(name, here))
     chosen = install(tree.root) if is_own and tree.commit else python_of(python)
     side = Side(label=name, commit=tree.commit, python=chosen if chosen != sys.executable else None)
-    return Source(side, words, tree.folder, chosen)
+    return SideSource(side, words, tree.folder, chosen)
 
 
 def sweep_words(settings: dict[str, Any]) -> tuple[str, ...]:

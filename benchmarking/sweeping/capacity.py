@@ -12,13 +12,13 @@ from results.records.plan import TimingPlan
 from results.records.schema import Record
 
 from ..choices.sweep import QUICK
-from .runner import Options, Run, Setting, run_sweep
+from .runner import SweepContext, SweepExecution, SweepOptions, run_sweep
 
 NOT_FITTING = "oom"
 
 
 @dataclass(frozen=True)
-class Known:
+class SearchHints:
     """What earlier probes found; it only orders the next ones, since a machine changes."""
 
     fitting: int | None = None
@@ -36,7 +36,7 @@ class ProbeFailedError(Exception):
         self.sweep_id = record.sweep_id
 
 
-def find_largest(fits: Callable[[int], bool], most: int, known: Known = Known()) -> int:
+def find_largest(fits: Callable[[int], bool], most: int, known: SearchHints = SearchHints()) -> int:
     """The largest batch size that fits, or 0; at most 2 log2(n) + 2 calls where nothing is known.
 
     Args:
@@ -68,7 +68,7 @@ def find_below(fits: Callable[[int], bool], high: int) -> int:
     return low
 
 
-def guesses(known: Known, most: int) -> list[int]:
+def guesses(known: SearchHints, most: int) -> list[int]:
     """The two neighbours that would end the search, if what is known still holds."""
     sizes = [known.fitting, known.not_fitting]
     if known.fitting is not None and known.not_fitting is not None:
@@ -78,7 +78,7 @@ def guesses(known: Known, most: int) -> list[int]:
 
 def remembered(
     records: Iterable[Record], case: Case, plan: TimingPlan, where: Environment
-) -> Known:
+) -> SearchHints:
     """What the store's records say of a case at any batch size."""
     wanted = family_of(case, where, plan)
     same = [
@@ -88,10 +88,10 @@ def remembered(
     ]
     fitting = (record.case.batch_size for record in same if record.status in FITTING)
     not_fitting = (record.case.batch_size for record in same if record.status == NOT_FITTING)
-    return Known(max(fitting, default=None), min(not_fitting, default=None))
+    return SearchHints(max(fitting, default=None), min(not_fitting, default=None))
 
 
-def find_capacity(case: Case, plan: TimingPlan, setting: Setting, most: int) -> list[str]:
+def find_capacity(case: Case, plan: TimingPlan, setting: SweepContext, most: int) -> list[str]:
     """Probe a case at growing batch sizes, then measure the largest that fits with all passes.
 
     Args:
@@ -111,13 +111,13 @@ def find_capacity(case: Case, plan: TimingPlan, setting: Setting, most: int) -> 
     # Never that of an ordinary sweep, which would go on with it: it plans no case yet.
     sweep = setting.new_sweep((), probe_plan(plan, case))
     with setting.holding(sweep):
-        probing = Probing(case, Run(sweep, setting, Options(prunes=False)))
+        probing = CapacitySearch(case, SweepExecution(sweep, setting, SweepOptions(prunes=False)))
         largest = find_largest(probing.fits, most, known)
     sweep_ids = [sweep.sweep_id]
 
     def fits_in_full(batch_size: int) -> bool:
         whole = case.model_copy(update={"batch_size": batch_size})
-        sweep_id = run_sweep([whole], plan, setting, Options(is_fresh=True, prunes=False))
+        sweep_id = run_sweep([whole], plan, setting, SweepOptions(is_fresh=True, prunes=False))
         sweep_ids.append(sweep_id)
         (record,) = store.read(sweep_id).records
         return record.status != NOT_FITTING
@@ -133,7 +133,7 @@ def probe_plan(plan: TimingPlan, case: Case) -> TimingPlan:
     return plan.model_copy(update={**QUICK, "passes": ("latency", "memory", *energy)})
 
 
-class Probing:
+class CapacitySearch:
     """One search: a sweep whose cases are planned as they are needed.
 
     Args:
@@ -141,7 +141,7 @@ class Probing:
         run: Of the sweep.
     """
 
-    def __init__(self, case: Case, run: Run) -> None:
+    def __init__(self, case: Case, run: SweepExecution) -> None:
         self.case, self.run = case, run
         run.watcher.begin(run.sweep, [])
 

@@ -15,8 +15,8 @@ from itertools import pairwise
 import numpy as np
 from scipy import stats
 
-from results.answers.limits import LAUNCH_BOUND, launch_share, makers_roof
-from results.hardware.specs import Peak, find_peak
+from results.answers.limits import LAUNCH_BOUND, launch_share, spec_roof
+from results.hardware.specs import Spec, find_spec
 from results.records.measurement import ENCODER, Measurement, Work
 from results.records.schema import Check, Record, Verdict
 from results.records.telemetry import Telemetry
@@ -54,7 +54,7 @@ class Evidence:
 
     record: Record
     smaller: Sequence[Record] = ()
-    peaks: Mapping[str, Peak] = field(default_factory=dict)
+    peaks: Mapping[str, Spec] = field(default_factory=dict)
 
     @property
     def measurement(self) -> Measurement:
@@ -288,9 +288,9 @@ def check_physics(evidence: Evidence) -> Finding | None:
     gpu, works = evidence.record.gpu, timed_works(evidence)
     if gpu is None or not works:
         return None
-    if find_peak(gpu.name, evidence.peaks) is None:
+    if find_spec(gpu.name, evidence.peaks) is None:
         return Finding(None, "unknown", f"results/hardware/specs.py has no row for '{gpu.name}'")
-    roof = makers_roof(evidence.record, evidence.peaks)
+    roof = spec_roof(evidence.record, evidence.peaks)
     if roof is None:
         precision = evidence.record.case.precision
         return Finding(None, "unknown", f"no peak of '{gpu.name}' in {precision} is known")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from results.hardware.specs import find_peak
+from results.hardware.specs import find_spec
 from results.records.case import Case
 from results.records.plan import TimingPlan
 from results.records.schema import Record
@@ -48,7 +48,7 @@ def rate_key(case: Case) -> tuple[str, ...]:
 
 def guessed_rate(case: Case) -> float:
     """FLOP/s of a case that no record tells of: a share of its GPU's peak, where that is known."""
-    peak = find_peak(case.gpu) if case.gpu is not None else None
+    peak = find_spec(case.gpu) if case.gpu is not None else None
     if peak is None:
         return GUESSED_FLOPS_PER_S[case.device.partition(":")[0]]
     return GUESSED_SHARE * peak.flops_per_s.get(case.precision, peak.flops_per_s["fp32"])

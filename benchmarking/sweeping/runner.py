@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from results.answers.limits import with_roofs
-from results.hardware.specs import store_peaks
+from results.hardware.specs import store_specs
 from results.records.case import Case
 from results.records.environment import Environment
 from results.records.measurement import ENCODER
@@ -21,9 +21,9 @@ from results.records.store import Store
 from results.records.telemetry import Telemetry
 
 from ..choices.sweep import unsupported_reason
-from ..machine.telemetry import Watch, slowdowns
+from ..machine.telemetry import TelemetryWatch, slowdowns
+from .case_runner import CaseRunner, OnStage
 from .checks import Evidence, judge, judge_accounting, judge_drift
-from .launchers import Launcher, OnStage
 from .planning import new_sweep, resumed_sweep, utc_now
 from .protocol import Outcome
 
@@ -51,7 +51,7 @@ class Watcher(Protocol):
 
 
 @dataclass(frozen=True)
-class Setting:
+class SweepContext:
     """Where a sweep runs, and who takes part.
 
     environment: Of this machine.
@@ -63,7 +63,7 @@ class Setting:
 
     environment: Environment
     store: Store
-    launcher: Launcher | None
+    launcher: CaseRunner | None
     watcher: Watcher
     command: str
 
@@ -94,7 +94,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Options:
+class SweepOptions:
     """How to treat what is there, and what can't be.
 
     is_fresh: Begin a new sweep, also where an equal one can be resumed.
@@ -110,8 +110,8 @@ class Options:
 def run_sweep(
     cases: list[Case],
     plan: TimingPlan,
-    setting: Setting,
-    options: Options = Options(),
+    setting: SweepContext,
+    options: SweepOptions = SweepOptions(),
 ) -> str:
     """Measure the cases that are not measured yet; return the sweep's id.
 
@@ -122,11 +122,11 @@ def run_sweep(
     """
     sweep = setting.sweep_for(cases, plan, options.is_fresh)
     with setting.holding(sweep):
-        Run(sweep, setting, options).measure_all(cases)
+        SweepExecution(sweep, setting, options).measure_all(cases)
     return sweep.sweep_id
 
 
-class Run:
+class SweepExecution:
     """One run of a sweep: the cases that are left, and what is known of those that are done.
 
     Args:
@@ -137,15 +137,15 @@ class Run:
     def __init__(
         self,
         sweep: SweepFile,
-        setting: Setting,
-        options: Options,
+        setting: SweepContext,
+        options: SweepOptions,
         done: Iterable[Record] | None = None,
     ) -> None:
         assert setting.launcher is not None
         self.sweep, self.options = sweep, options
         self.store, self.launcher = setting.store, setting.launcher
         self.watcher, self.stage = setting.watcher, StageKeeper(setting.watcher)
-        self.peaks = store_peaks(self.store.path)
+        self.peaks = store_specs(self.store.path)
         self.roofs = self.store.read_roofs()
         if done is None:
             done = self.store.known(sweep.sweep_id)
@@ -215,7 +215,7 @@ class Run:
         if gpu is None:
             return Attempt(self.launcher.measure(case, plan, on_stage))
         for count in range(1, ATTEMPTS + 1):
-            with Watch(gpu.uuid) as watch:
+            with TelemetryWatch(gpu.uuid) as watch:
                 outcome = self.launcher.measure(case, plan, on_stage)
             attempt = Attempt(outcome, watch.telemetry(), count)
             slow = slowdowns(watch.telemetry())
@@ -371,7 +371,7 @@ def smallest_oom(records: Iterable[Record]) -> dict[tuple[str, ...], int]:
     return smallest
 
 
-def retried(options: Options) -> tuple[Status, ...]:
+def retried(options: SweepOptions) -> tuple[Status, ...]:
     """Statuses of cases that a resumed sweep offers again."""
     return RETRIED if options.prunes else (*RETRIED, "skipped")
 

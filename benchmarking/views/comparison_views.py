@@ -24,7 +24,7 @@ from results.records.schema import Record
 from results.tables.frames import case_frame
 from results.tables.metrics import METRICS
 
-from .printing import View, harmless
+from .printing import TextTable, harmless
 
 Change = tuple[str, str, str]  # what differs, before, after
 SHOWN = ("before_s", "after_s", "ratio")
@@ -81,12 +81,12 @@ def compared(before: Sequence[Record], after: Sequence[Record]) -> Comparison:
     )
 
 
-def comparison_view(both: Comparison) -> View:
+def comparison_view(both: Comparison) -> TextTable:
     """A row a case that both have, the largest change first; what else there is, below."""
     rows = both.matched.sort_values("ratio", ascending=False, kind="stable")
     axes = [axis for axis in AXES if axis == "batch_size" or rows[axis].nunique() > 1]
     headings = [METRICS[name].heading.replace(" [", "\n[") for name in SHOWN]
-    view = View("After against before", [*axes, *headings, "95 % interval", "verdict"])
+    view = TextTable("After against before", [*axes, *headings, "95 % interval", "verdict"])
     for row in rows.to_dict("records"):
         interval = (METRICS["ratio"].show(row[name]) for name in ("ratio_low", "ratio_high"))
         shown = [METRICS[name].show(row[name]) for name in SHOWN]

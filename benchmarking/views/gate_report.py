@@ -13,7 +13,7 @@ from results.verdicts.decision import Verdict
 from results.verdicts.gates import Cell, GateFile, ModuleChange, Side
 
 from ..gate.gate import EXIT_CODES
-from .printing import View, harmless
+from .printing import TextTable, harmless
 
 MOST_COMMENT_BYTES = 60_000  # GitHub refuses a comment of more than 65,536 characters
 HEADINGS = ["verdict", "case", "base [ms]", "head [ms]", "change [%]", "95 % [%]", "pairs", "sees"]
@@ -31,10 +31,10 @@ MEANING: dict[Verdict, str] = {
 }
 
 
-def gate_view(gate: GateFile) -> View:
+def gate_view(gate: GateFile) -> TextTable:
     """A row a cell, what needs a look first."""
     worst = sorted(gate.cells, key=lambda cell: ORDER[cell.verdict])
-    view = View(
+    view = TextTable(
         f"{gate.base.label} against {gate.head.label}: {headline(gate)}",
         two_line_headings(HEADINGS),
         [row(cell) for cell in worst],

@@ -10,7 +10,7 @@ from results.records.case import AXES
 from results.records.measurement import ENCODER
 from results.tables.metrics import METRICS
 
-from .printing import View, two_lines, varying_axes
+from .printing import TextTable, two_lines, varying_axes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ Row = dict[Hashable, Any]
 # How far from the limit
 
 
-def limits_views(frame: pd.DataFrame) -> list[View]:
+def limits_views(frame: pd.DataFrame) -> list[TextTable]:
     """How far each case is from its limits, and of the best ones which part holds them back."""
     cases = frame[(frame["module"] == ENCODER) & frame["image_s"].notna()]
     if cases.empty:
@@ -38,7 +38,7 @@ def limits_views(frame: pd.DataFrame) -> list[View]:
     axes, caption = varying_axes(cases)
     shown = [name for name in LIMIT_METRICS if cases[name].notna().any()]
     headings = [two_lines(METRICS[name].heading) for name in shown]
-    view = View(
+    view = TextTable(
         "How far from the limit",
         [*axes, *headings, "floor\n[ms/image]", "times the\nfloor", "bound by"],
         caption=caption,
@@ -91,11 +91,11 @@ def modules_of(frame: pd.DataFrame, case: Row) -> pd.DataFrame:
     return modules[~modules["module"].isin(outer)]
 
 
-def kind_view(modules: pd.DataFrame, case: Row) -> View:
+def kind_view(modules: pd.DataFrame, case: Row) -> TextTable:
     """A row a kind of module of one case."""
     names = ("model", "image_size", "precision", "attention", "execution", "batch_size")
     own = ", ".join(str(case[name]) for name in names)
-    view = View(f"By part: {own} on {device_of(case)}", list(KIND_HEADINGS))
+    view = TextTable(f"By part: {own} on {device_of(case)}", list(KIND_HEADINGS))
     mfu_name = "mfu_measured" if is_number(case["mfu_measured"]) else "mfu"
     for kind, group in modules.groupby("kind", sort=False):
         total_s, flops = group["total_s"].sum(), group["flops"].sum(min_count=1)
@@ -160,7 +160,7 @@ BOUND_SENTENCES = {
 # What a larger batch changed
 
 
-def batching_views(frame: pd.DataFrame) -> list[View]:
+def batching_views(frame: pd.DataFrame) -> list[TextTable]:
     """A table for each set of cases that differ in the batch size alone, a row a step."""
     axes = ["sweep_id", *(axis for axis in AXES if axis != "batch_size")]
     varying = [axis for axis in axes if frame[axis].nunique() > 1]
@@ -171,9 +171,9 @@ def batching_views(frame: pd.DataFrame) -> list[View]:
     return views
 
 
-def batching_view(family: pd.DataFrame, own: str) -> View:
+def batching_view(family: pd.DataFrame, own: str) -> TextTable:
     parts, causes = (list(dict.fromkeys(family[name])) for name in ("part", "cause"))
-    view = View(
+    view = TextTable(
         "What a larger batch changed" + (f": {own}" if own else ""),
         [
             *("batch", "before\n[ms/image]", "after\n[ms/image]", "change\n[%]"),
@@ -276,15 +276,15 @@ HELD_BY = {
 # Which batch size is best
 
 
-def capacity_views(frame: pd.DataFrame) -> list[View]:
+def capacity_views(frame: pd.DataFrame) -> list[TextTable]:
     """A card for each set of cases that differ in the batch size alone."""
     return [capacity_view(row) for row in frame.to_dict("records")]
 
 
-def capacity_view(row: Row) -> View:
+def capacity_view(row: Row) -> TextTable:
     names = ("model", "image_size", "precision", "attention", "execution")
     own = ", ".join(str(row[name]) for name in names)
-    view = View(
+    view = TextTable(
         f"Capacity: {own} on {device_of(row)}",
         ["what", "batch", "figure"],
     )

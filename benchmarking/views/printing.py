@@ -26,7 +26,7 @@ TEXT_HEADINGS = (
 
 
 @dataclass
-class View:
+class TextTable:
     """A table ready to be shown: text cells, what is the same in every row, and what it says.
 
     faint: Row and column of cells that are no more than noise; in parentheses too.
@@ -41,7 +41,7 @@ class View:
     sentences: list[str] = field(default_factory=list)
 
 
-def print_view(view: View, console: Console) -> None:
+def print_table(view: TextTable, console: Console) -> None:
     table = Table(
         title=escape(harmless(view.title)),
         title_justify="left",
@@ -70,7 +70,7 @@ def harmless(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
-def markdown(view: View) -> str:
+def markdown(view: TextTable) -> str:
     """The view as a Markdown table, whoever wrote what it shows."""
     below = "\n\n".join(md.cell(text) for text in (view.caption, *view.sentences) if text)
     return f"**{md.cell(view.title)}**\n\n{md.table(view.headings, view.rows)}\n{below}".strip()

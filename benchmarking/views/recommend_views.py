@@ -11,12 +11,12 @@ from sam.sam1.configs import MODELS
 
 from ..choices.execution import EXECUTIONS
 from ..choices.precision import PRECISIONS, why_no_attention
-from .printing import View
+from .printing import TextTable
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from results.answers.recommend import Recommendation, Row, Wanted
+    from results.answers.recommend import Recommendation, Requirements, Row
 
 SHOWN = (
     "batch_size", "precision", "attention", "execution", "image_s", "images_per_s", "median_s",
@@ -25,7 +25,9 @@ SHOWN = (
 )  # fmt: skip
 
 
-def recommendation_view(found: Recommendation, wanted: Wanted, cases: pd.DataFrame) -> View:
+def recommendation_view(
+    found: Recommendation, wanted: Requirements, cases: pd.DataFrame
+) -> TextTable:
     """What is recommended beside its runner-up.
 
     Args:
@@ -38,7 +40,7 @@ def recommendation_view(found: Recommendation, wanted: Wanted, cases: pd.DataFra
     row, other = found.row, found.runner_up
     device: str = row["gpu"] if pd.notna(row["gpu"]) else row["cpu"]
     headings = ["what", "recommended"] + ["runner-up"] * (other is not None)
-    view = View(f"{wanted.model} at {wanted.image_size} px on {device}", headings)
+    view = TextTable(f"{wanted.model} at {wanted.image_size} px on {device}", headings)
     for name in SHOWN:
         cells = [cell(name, each) for each in (row, other) if each is not None]
         if any(text not in ("-", "nan") for text in cells):
@@ -55,7 +57,7 @@ def cell(name: str, row: Row) -> str:
     return METRICS[name].show(row[name]) if name in METRICS else str(row[name])
 
 
-def sentences(found: Recommendation, wanted: Wanted) -> Iterator[str]:
+def sentences(found: Recommendation, wanted: Requirements) -> Iterator[str]:
     row, fastest, other = found.row, found.fastest, found.runner_up
     if not found.keeps_latency and wanted.latency_s is not None:
         yield (
@@ -77,7 +79,7 @@ def sentences(found: Recommendation, wanted: Wanted) -> Iterator[str]:
     yield f"Evidence: {', '.join(dict.fromkeys(records))}."
 
 
-def not_measured(row: Row, wanted: Wanted, cases: pd.DataFrame) -> list[str]:
+def not_measured(row: Row, wanted: Requirements, cases: pd.DataFrame) -> list[str]:
     """Precisions, attentions and executions that could run there, and that no record is of."""
     import pandas as pd
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from results.verdicts.selftest import EFFECTS, SelfTest
 
-from .printing import View
+from .printing import TextTable
 
 
-def selftest_view(test: SelfTest) -> View:
+def selftest_view(test: SelfTest) -> TextTable:
     """A row a cell: what it can see, and how often what was injected is found."""
     headings = ["case", "can't see less than"]
     if test.injected is not None:
         headings.append(f"{test.injected:.1%} found in")
-    view = View("The gate on this machine", headings)
+    view = TextTable("The gate on this machine", headings)
     for label, least in test.sees.items():
         seen = f"{least:.1%}" if least is not None else f"more than {EFFECTS[-1]:.0%}"
         found = [f"{test.found[label]:.0%}"] if test.injected is not None else []

@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from .printing import harmless, markdown, print_view
-from .views import SHOWS
+from .printing import harmless, markdown, print_table
+from .views import VIEWS
 
 if TYPE_CHECKING:
-    from results.hardware.specs import Peak
+    from results.hardware.specs import Spec
     from results.records.schema import Record
 
 
 def show_views(
     records: list[Record],
-    peaks: dict[str, Peak],
+    peaks: dict[str, Spec],
     names: tuple[str, ...],
     form: str,
     console: Console,
 ) -> None:
     for name in names:
-        frame = SHOWS[name].frame(records, peaks)
+        frame = VIEWS[name].frame(records, peaks)
         if form == "csv":
             click.echo(frame.to_csv(index=False), nl=False)
         elif form == "json":
@@ -34,17 +34,17 @@ def show_views(
                 )
             )
         elif form == "md":
-            click.echo("\n\n".join(markdown(view) for view in SHOWS[name].views(frame)))
+            click.echo("\n\n".join(markdown(view) for view in VIEWS[name].views(frame)))
         elif len(frame):
-            for view in SHOWS[name].views(frame):
-                print_view(view, console)
+            for view in VIEWS[name].views(frame):
+                print_table(view, console)
 
 
 def show_sentences(
-    records: list[Record], peaks: dict[str, Peak], names: tuple[str, ...], console: Console
+    records: list[Record], peaks: dict[str, Spec], names: tuple[str, ...], console: Console
 ) -> None:
     """What views say in words, without their tables."""
     for name in names:
-        for view in SHOWS[name].views(SHOWS[name].frame(records, peaks)):
+        for view in VIEWS[name].views(VIEWS[name].frame(records, peaks)):
             for sentence in view.sentences:
                 console.print(harmless(sentence), markup=False, highlight=False, soft_wrap=True)

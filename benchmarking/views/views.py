@@ -24,7 +24,7 @@ from results.tables.frames import (
 from results.tables.metrics import METRICS
 
 from .limit_views import batching_views, capacity_views, limits_views
-from .printing import View, two_lines, varying_axes
+from .printing import TextTable, two_lines, varying_axes
 
 CASE_METRICS = (
     "image_s", "images_per_s", "flops_per_s", "mfu", "mfu_measured", "peak_bytes",
@@ -41,12 +41,12 @@ CHECK_HEADINGS = ("check", "value", "limit", "verdict", "reason")
 IN_PARENTHESES = "in parentheses: too short for the timer to tell"
 
 
-def case_views(frame: pd.DataFrame) -> list[View]:
+def case_views(frame: pd.DataFrame) -> list[TextTable]:
     """A row a case: latency, throughput and memory, or why there is none."""
     axes, caption = varying_axes(frame)
     shown = [name for name in CASE_METRICS if name not in IF_THERE or frame[name].notna().any()]
     metrics = [two_lines(METRICS[name].heading) for name in shown]
-    view = View(
+    view = TextTable(
         "Image encoder, median time of a forward",
         [*axes, "status", "forward\n[ms]", "95 % interval\n[ms]", *metrics],
         caption=caption,
@@ -64,7 +64,7 @@ def interval(low_s: float, high_s: float) -> str:
     return "-" if low_s != low_s else f"{metric.show(low_s)} .. {metric.show(high_s)}"
 
 
-def component_views(frame: pd.DataFrame) -> list[View]:
+def component_views(frame: pd.DataFrame) -> list[TextTable]:
     """A table a pipeline: a row a case, a column a component."""
     axes, caption = varying_axes(frame)
     views = []
@@ -75,7 +75,7 @@ def component_views(frame: pd.DataFrame) -> list[View]:
         components = list(dict.fromkeys(in_order))
         titles = [name.replace("_", " ") for name in components]
         title = f"{PIPELINES[str(pipeline)]}, median time of a batch [ms]"
-        view = View(title, [*axes, *titles, "image encoder\nshare [%]"], caption=caption)
+        view = TextTable(title, [*axes, *titles, "image encoder\nshare [%]"], caption=caption)
         for _, case in group.groupby(["sweep_id", "case_id"], sort=False):
             by_name = case.drop_duplicates("component", keep="last").set_index("component")
             own = [str(case.iloc[0][axis]) for axis in axes]
@@ -86,7 +86,7 @@ def component_views(frame: pd.DataFrame) -> list[View]:
     return views
 
 
-def module_views(frame: pd.DataFrame) -> list[View]:
+def module_views(frame: pd.DataFrame) -> list[TextTable]:
     """A table for each set of cases that differ in the batch size alone, a row a module."""
     if frame.empty:
         return []
@@ -98,12 +98,12 @@ def module_views(frame: pd.DataFrame) -> list[View]:
 
 def module_view(
     group: pd.DataFrame, axes: list[str], values: tuple[object, ...], caption: str
-) -> View:
+) -> TextTable:
     """A row a module, a column a batch size, and each module's share at the largest."""
     batches = sorted(group["batch_size"].unique())
     own = ", ".join(f"{axis} {value}" for axis, value in zip(axes, values, strict=True))
     batch_headings = [f"batch {batch}\n[ms/image]" for batch in batches]
-    view = View(
+    view = TextTable(
         "Time by module" + (f": {own}" if own else ""),
         ["module", "kind", *batch_headings, f"share at {batches[-1]}\n[%]"],
         caption=caption,
@@ -123,12 +123,12 @@ def module_view(
     return view
 
 
-def check_views(frame: pd.DataFrame) -> list[View]:
+def check_views(frame: pd.DataFrame) -> list[TextTable]:
     """What the self-checks found, where they did not pass."""
     if frame.empty:
         return []
     axes, caption = varying_axes(frame)
-    view = View("Self-checks that did not pass", [*axes, *CHECK_HEADINGS], caption=caption)
+    view = TextTable("Self-checks that did not pass", [*axes, *CHECK_HEADINGS], caption=caption)
     for row in frame[frame["verdict"] != "pass"].to_dict("records"):
         own = [str(row[axis]) for axis in axes]
         value = METRICS["value"].show(row["value"])
@@ -137,14 +137,14 @@ def check_views(frame: pd.DataFrame) -> list[View]:
     return [view]
 
 
-def kernel_views(frame: pd.DataFrame) -> list[View]:
+def kernel_views(frame: pd.DataFrame) -> list[TextTable]:
     """A table a case: the kernels that take most, by kind of module."""
     axes, shared = varying_axes(frame)
     views = []
     for _, case in frame.groupby(["sweep_id", "case_id"], sort=False):
         first = case.iloc[0]
         own = ", ".join(f"{axis} {first[axis]}" for axis in axes)
-        view = View(f"Kernels of a forward: {own}", list(KERNEL_HEADINGS))
+        view = TextTable(f"Kernels of a forward: {own}", list(KERNEL_HEADINGS))
         kinds = case.groupby(["kind", "kernel"], sort=False)[["calls", "total_s", "share"]].sum()
         longest = kinds.sort_values("total_s", ascending=False)
         for row in longest.head(MOST_KERNELS).reset_index().to_dict("records"):
@@ -168,7 +168,7 @@ def shortened(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Show:
+class View:
     """A way to look at records.
 
     frame: Of records and a person's own peaks of GPUs.
@@ -176,35 +176,35 @@ class Show:
     """
 
     frame: Callable[..., pd.DataFrame]
-    views: Callable[[pd.DataFrame], list[View]]
+    views: Callable[[pd.DataFrame], list[TextTable]]
     summary: str
 
 
-SHOWS: dict[str, Show] = {
-    "cases": Show(case_frame, case_views, "latency, throughput and memory of each case"),
-    "components": Show(
+VIEWS: dict[str, View] = {
+    "cases": View(case_frame, case_views, "latency, throughput and memory of each case"),
+    "components": View(
         lambda records, peaks: component_frame(records),
         component_views,
         "the pipeline's components",
     ),
-    "modules": Show(module_frame, module_views, "the encoder's modules"),
-    "checks": Show(
+    "modules": View(module_frame, module_views, "the encoder's modules"),
+    "checks": View(
         lambda records, peaks: check_frame(records), check_views, "self-checks that did not pass"
     ),
-    "kernels": Show(
+    "kernels": View(
         lambda records, peaks: kernel_frame(records), kernel_views, "kernels of traced cases"
     ),
-    "capacity": Show(
+    "capacity": View(
         lambda records, peaks: capacity_frame(records), capacity_views, "which batch size is best"
     ),
-    "limits": Show(limits_frame, limits_views, "how far from what the hardware can do, and why"),
-    "batching": Show(batching_frame, batching_views, "what a larger batch changed, and why"),
+    "limits": View(limits_frame, limits_views, "how far from what the hardware can do, and why"),
+    "batching": View(batching_frame, batching_views, "what a larger batch changed, and why"),
 }
 
 
 def plan_view(
     cases: Sequence[Case], environment: Environment, there: Sequence[str | None] | None = None
-) -> View:
+) -> TextTable:
     """A row a case, with where it can run, or why it can't.
 
     Args:
@@ -228,15 +228,15 @@ def plan_view(
         lacks = "no CPU to measure on" if need_of(case) == CPU else "no such GPU"
         status = reason or ("planned" if places(case) else lacks)
         rows.append([*own, counted(places(case)), status])
-    return View("Cases of the sweep", headings, rows)
+    return TextTable("Cases of the sweep", headings, rows)
 
 
-def choices_views() -> list[View]:
+def choices_views() -> list[TextTable]:
     """A table an axis that has a vocabulary."""
     from ..choices.sweep import VOCABULARY
 
     return [
-        View(
+        TextTable(
             f"--{axis}",
             ["name", "what it is"],
             [[name, getattr(entry, "summary", str(entry))] for name, entry in entries.items()],

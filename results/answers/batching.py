@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..hardware.specs import Peak
+from ..hardware.specs import Spec
 from ..records.measurement import ENCODER, ModuleTiming, Work
 from ..records.schema import Record
 from ..tables.frames import AXES_OF_A_FAMILY, UNATTRIBUTED, frame
@@ -39,7 +39,7 @@ BATCHING_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Part:
+class ModuleShare:
     """A part's share of an image's time, and what holds it back."""
 
     kind: str
@@ -48,7 +48,7 @@ class Part:
 
 
 def batching_frame(
-    records: Iterable[Record], peaks: Mapping[str, Peak] | None = None
+    records: Iterable[Record], peaks: Mapping[str, Spec] | None = None
 ) -> pd.DataFrame:
     """A row a step to the next batch size, part of the encoder and cause; seconds of an image."""
     rows = (
@@ -72,7 +72,7 @@ def families(records: Iterable[Record]) -> dict[tuple[Any, ...], list[Record]]:
 
 
 def step_rows(
-    smaller: Record, larger: Record, peaks: Mapping[str, Peak] | None
+    smaller: Record, larger: Record, peaks: Mapping[str, Spec] | None
 ) -> Iterator[dict[str, Any]]:
     """The change of each part, split by cause."""
     before, after = parts(smaller, peaks), parts(larger, peaks)
@@ -105,14 +105,14 @@ def step_rows(
         }
 
 
-def clock_change_s(later: Part, before_hz: float | None, after_hz: float | None) -> float:
+def clock_change_s(later: ModuleShare, before_hz: float | None, after_hz: float | None) -> float:
     """Seconds that a part which computes would not have taken at the clock of before."""
     if later.cause != "compute" or not before_hz or not after_hz:
         return 0.0
     return later.image_s * (1 - after_hz / before_hz)
 
 
-def parts(record: Record, peaks: Mapping[str, Peak] | None) -> dict[str, Part]:
+def parts(record: Record, peaks: Mapping[str, Spec] | None) -> dict[str, ModuleShare]:
     """The modules by name: their own times, scaled so that they add up to the plain forward."""
     measurement = record.measurement
     modules = measurement.modules if measurement is not None else None
@@ -124,7 +124,7 @@ def parts(record: Record, peaks: Mapping[str, Peak] | None) -> dict[str, Part]:
     limits = limits_of(record, peaks)
     has_parts = any(timing.kind.endswith("attention") for timing in modules.values())
     return {
-        name: Part(
+        name: ModuleShare(
             kind=UNATTRIBUTED if name == ENCODER else kind_of_part(timing.kind, has_parts),
             image_s=own_s[name] * scale,
             cause=cause(own_work(name, modules), limits),
@@ -165,9 +165,9 @@ def kind_of_part(kind: str, has_parts: bool) -> str:
     return REST if has_parts and kind in ("window", "global", "block") else kind
 
 
-def whole(record: Record, peaks: Mapping[str, Peak] | None) -> dict[str, Part]:
+def whole(record: Record, peaks: Mapping[str, Spec] | None) -> dict[str, ModuleShare]:
     work = record.measurement.work if record.measurement is not None else None
-    return {WHOLE: Part(WHOLE, image_s(record), cause(work, limits_of(record, peaks)))}
+    return {WHOLE: ModuleShare(WHOLE, image_s(record), cause(work, limits_of(record, peaks)))}
 
 
 def cause(work: Work | None, limits: Limits) -> str:

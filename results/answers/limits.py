@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..hardware.specs import Peak, find_peak
-from ..records.measurement import Latency, Roofs, Work
+from ..hardware.specs import Spec, find_spec
+from ..records.measurement import Latency, MeasuredRoofs, Work
 from ..records.schema import Record
 
 Bound = Literal["launch", "compute", "memory"]
@@ -42,7 +42,7 @@ class Roof:
         return max(self.compute_s(flops), self.memory_s(uncached))
 
 
-def makers_roof(record: Record, peaks: Mapping[str, Peak] | None = None) -> Roof | None:
+def spec_roof(record: Record, peaks: Mapping[str, Spec] | None = None) -> Roof | None:
     """What the GPU's maker says of it; None where nobody does.
 
     Args:
@@ -50,7 +50,7 @@ def makers_roof(record: Record, peaks: Mapping[str, Peak] | None = None) -> Roof
         peaks: More rows than the table's own.
     """
     gpu = record.gpu
-    peak = find_peak(gpu.name, peaks or {}) if gpu is not None else None
+    peak = find_spec(gpu.name, peaks or {}) if gpu is not None else None
     flops_per_s = peak.flops_per_s.get(record.case.precision) if peak is not None else None
     if peak is None or flops_per_s is None:
         return None
@@ -125,8 +125,8 @@ class Limits:
     launches: bool
 
 
-def limits_of(record: Record, peaks: Mapping[str, Peak] | None = None) -> Limits:
-    return Limits(makers_roof(record, peaks), measured_roof(record), is_launch_bound(record))
+def limits_of(record: Record, peaks: Mapping[str, Spec] | None = None) -> Limits:
+    return Limits(spec_roof(record, peaks), measured_roof(record), is_launch_bound(record))
 
 
 def roof_columns(limits: Limits) -> dict[str, float]:
@@ -165,7 +165,7 @@ def limit_columns(work: Work | None, time_s: float, limits: Limits) -> dict[str,
     return columns
 
 
-def with_roofs(records: Iterable[Record], roofs: Iterable[Roofs]) -> list[Record]:
+def with_roofs(records: Iterable[Record], roofs: Iterable[MeasuredRoofs]) -> list[Record]:
     """Records with what their device reached when it was calibrated, also if that was later."""
     newest = sorted(roofs, key=lambda each: each.measured_at)
     return [
@@ -176,7 +176,7 @@ def with_roofs(records: Iterable[Record], roofs: Iterable[Roofs]) -> list[Record
     ]
 
 
-def roofs_of(record: Record, newest_last: Iterable[Roofs]) -> Roofs | None:
+def roofs_of(record: Record, newest_last: Iterable[MeasuredRoofs]) -> MeasuredRoofs | None:
     """The last of the same device, with the same torch and threads."""
     measurement = record.measurement
     threads = measurement.flags.get("threads") if measurement is not None else None

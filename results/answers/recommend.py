@@ -27,7 +27,7 @@ class NoRecordError(ValueError):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Requirements:
     """What a person wants to run.
 
     gpu: Words of its name, or "cpu"; None where the records are of one device.
@@ -67,7 +67,7 @@ class Recommendation:
         return "medium" if self.slight else "high"
 
 
-def recommend(cases: pd.DataFrame, wanted: Wanted) -> Recommendation:
+def recommend(cases: pd.DataFrame, wanted: Requirements) -> Recommendation:
     """The fastest measured way, at the smallest batch size that is within 5 % of its best.
 
     Args:
@@ -109,7 +109,7 @@ def recommend(cases: pd.DataFrame, wanted: Wanted) -> Recommendation:
     )
 
 
-def find_candidates(cases: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
+def find_candidates(cases: pd.DataFrame, wanted: Requirements) -> pd.DataFrame:
     """Cases of the model on the wanted device, in precisions that may be chosen.
 
     What ran out of memory is among them, since it may have fitted before; and what was made up only
@@ -127,7 +127,7 @@ def find_candidates(cases: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
     return cases[cases.index.isin(chosen.index) | is_full]
 
 
-def find_device(good: pd.DataFrame, wanted: Wanted) -> tuple[pd.DataFrame, str]:
+def find_device(good: pd.DataFrame, wanted: Requirements) -> tuple[pd.DataFrame, str]:
     """Cases of the one device that is meant, and its name."""
     names = good["gpu"].fillna(good["cpu"])
     is_there = is_named(good, names, wanted.gpu)
@@ -142,7 +142,7 @@ def find_device(good: pd.DataFrame, wanted: Wanted) -> tuple[pd.DataFrame, str]:
     return good[is_there], devices[0]
 
 
-def find_model(of_device: pd.DataFrame, device: str, wanted: Wanted) -> pd.DataFrame:
+def find_model(of_device: pd.DataFrame, device: str, wanted: Requirements) -> pd.DataFrame:
     """Cases of the model that is meant, in precisions that may be chosen."""
     of_model = of_device[is_of(of_device, wanted)]
     if of_model.empty:
@@ -162,7 +162,7 @@ def find_model(of_device: pd.DataFrame, device: str, wanted: Wanted) -> pd.DataF
     return chosen
 
 
-def is_of(cases: pd.DataFrame, wanted: Wanted) -> pd.Series[bool]:
+def is_of(cases: pd.DataFrame, wanted: Requirements) -> pd.Series[bool]:
     return (cases["model"] == wanted.model) & (cases["image_size"] == wanted.image_size)
 
 

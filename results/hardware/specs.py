@@ -53,7 +53,7 @@ class RowError(ValueError):
 
 
 @dataclass(frozen=True)
-class Peak:
+class Spec:
     """A GPU's limits.
 
     flops_per_s: By precision, where the GPU has it; fp32 without tensor cores.
@@ -86,10 +86,10 @@ class Row(Strict):
     cache: Figure = Field(0, description=number_of("MiB"))
     source: str = "hardware.toml"
 
-    def peak(self) -> Peak:
+    def peak(self) -> Spec:
         rates = self.model_dump(exclude={"memory", "cache", "source"}, exclude_none=True)
         flops_per_s = {name: rate * TERA for name, rate in rates.items()}
-        return Peak(flops_per_s, self.memory * GIGA, round(self.cache * MEBI), self.source)
+        return Spec(flops_per_s, self.memory * GIGA, round(self.cache * MEBI), self.source)
 
 
 def peak(
@@ -102,7 +102,7 @@ def peak(
     *,
     has_fp8: bool = False,
     int8: float | None = None,
-) -> Peak:
+) -> Spec:
     """A row in TFLOP/s, GB/s and MiB.
 
     Args:
@@ -120,19 +120,19 @@ def peak(
     ).peak()  # fmt: skip
 
 
-def find_peak(gpu_name: str, more: Mapping[str, Peak] = {}) -> Peak | None:
+def find_spec(gpu_name: str, more: Mapping[str, Spec] = {}) -> Spec | None:
     """The row of a GPU by the name that its driver gives it; None where there is none.
 
     Args:
         more: A person's own rows, which win over the table's.
     """
-    return find_row(gpu_name, more, PEAKS)
+    return find_row(gpu_name, more, SPECS)
 
 
 @lru_cache
 def kind_of(gpu_name: str) -> str | None:
     """The most particular row of the table that a GPU has; None where there is none."""
-    return find_row(gpu_name, {row: row for row in PEAKS})
+    return find_row(gpu_name, {row: row for row in SPECS})
 
 
 def find_row(gpu_name: str, *tables: Mapping[str, Found]) -> Found | None:
@@ -159,19 +159,19 @@ def words(name: str) -> frozenset[str]:
 def find_kind(text: str) -> str | None:
     """A person's word for a GPU as the table spells it; None where the table has none such."""
     asked = words(text) - {"nvidia"}
-    return next((row for row in PEAKS if words(row) == asked), None)
+    return next((row for row in SPECS if words(row) == asked), None)
 
 
-def store_peaks(store: Path) -> dict[str, Peak]:
+def store_specs(store: Path) -> dict[str, Spec]:
     """A person's own rows, from `hardware.toml` in their store.
 
     Raises:
         HardwareError: Where the file can't be used.
     """
-    return read_peaks(store / "hardware.toml")
+    return read_specs(store / "hardware.toml")
 
 
-def read_peaks(path: Path) -> dict[str, Peak]:
+def read_specs(path: Path) -> dict[str, Spec]:
     """A person's own rows; none where there is no file.
 
     Raises:
@@ -257,7 +257,7 @@ def shown(value: object) -> str:
 # Left out: the L40, whose data sheet (2023) gives it half the rates of an L40S on the same chip,
 # without a reason.
 # fmt: off
-PEAKS: dict[str, Peak] = {
+SPECS: dict[str, Spec] = {
     "T4": peak(8.1, None, 65, 320, 4, "NVIDIA T4 data sheet, 2019, dense; cache by CUDA"),
     "A10": peak(31.2, 62.5, 125, 600, 6,
         "NVIDIA A10 data sheet, 2021, dense; cache: GA102 whitepaper, 2021"),

@@ -200,14 +200,14 @@ def sync_folder(folder: Path) -> None:
 
 
 @dataclass
-class Held:
+class AddressLock:
     """A lock that is held; `is_lost` once another has taken it, who heard nothing for long."""
 
     is_lost: bool = False
 
 
 @contextmanager
-def holding(path: Path) -> Iterator[Held]:
+def holding(path: Path) -> Iterator[AddressLock]:
     """Hold a lock.
 
     Raises:
@@ -220,17 +220,17 @@ def holding(path: Path) -> Iterator[Held]:
         return
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield Held()
+        yield AddressLock()
 
 
 @contextmanager
-def holding_object(path: Path) -> Iterator[Held]:
+def holding_object(path: Path) -> Iterator[AddressLock]:
     """Hold a lock that is an object: it is put only where there is none."""
     token = secrets.token_hex(8)
     if not puts_whole(file_system(path)):
         file_system(path).makedirs(key(path.parent), exist_ok=True)
     take(path, token)
-    held, is_over = Held(), threading.Event()
+    held, is_over = AddressLock(), threading.Event()
 
     def renew() -> None:
         while not held.is_lost and not is_over.wait(RENEW_S):

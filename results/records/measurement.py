@@ -138,14 +138,14 @@ class Measurement(Strict):
     flags: dict[str, bool | int | str] = {}  # torch's, as they were set
 
 
-class Products(Strict):
+class MatrixProducts(Strict):
     """Large matrix products of one precision, all alike."""
 
     side: Annotated[Count, Field(gt=0)]  # of the square matrices
     product_s: PositiveSamples
 
 
-class Roofs(Strict):
+class MeasuredRoofs(Strict):
     """What a device reached when it was asked for the most, by `doctor --calibrate`."""
 
     schema_version: int = SCHEMA_VERSION
@@ -153,7 +153,7 @@ class Roofs(Strict):
     threads: Count  # of torch on the CPU
     torch: str
     measured_at: str  # UTC, ISO 8601
-    products: dict[str, Products]  # by precision
+    products: dict[str, MatrixProducts]  # by precision
     copied_bytes: Annotated[Bytes, Field(gt=0)]  # in one copy: read once and written once
     copy_s: PositiveSamples
     cache_bytes: Bytes  # of the last cache before memory; 0 where it is not known

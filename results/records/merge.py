@@ -23,14 +23,14 @@ from .store import Store, StoreError, write_whole
 CONFLICTS = "conflicts"  # a folder beside those of the sweeps
 
 
-class Worth(IntEnum):
+class FileRank(IntEnum):
     """Of two files that differ the better one is kept: a sweep that goes on replaces the others."""
 
     BROKEN, REBUILT, RETRIED, NOT_TRIED, ANSWER = range(5)
 
 
 @dataclass
-class Merged:
+class MergeResult:
     """What became of the files of all stores.
 
     copied: That the target lacked.
@@ -46,7 +46,7 @@ class Merged:
     conflicts: list[str] = field(default_factory=list)
 
 
-def merge(sources: Sequence[Store], target: Store) -> Merged:
+def merge(sources: Sequence[Store], target: Store) -> MergeResult:
     """Copy all that the sources hold to the target, which may hold something already.
 
     Of two answers that differ the first is kept, and the other lies in the target's folder
@@ -59,7 +59,7 @@ def merge(sources: Sequence[Store], target: Store) -> Merged:
     """
     for source in sources:
         check_source(source, target)
-    merged = Merged()
+    merged = MergeResult()
     for source in sources:
         sweep_ids = source.sweep_ids()
         for name, places in groupby(files_of(source.path), lambda place: place.split("/")[0]):
@@ -120,7 +120,7 @@ def walked(folder: Path, below: str = "") -> Iterator[str]:
             yield place
 
 
-def add(source: Path, target: Path, place: str, merged: Merged) -> None:
+def add(source: Path, target: Path, place: str, merged: MergeResult) -> None:
     """One file of a source."""
     new = read(source / place)
     if not exists(target / place):
@@ -157,7 +157,7 @@ def read(path: Path) -> bytes:
         raise StoreError(f"'{path}' can't be read: {one_line(error)}.") from error
 
 
-def rank(path: Path) -> tuple[Worth, str]:
+def rank(path: Path) -> tuple[FileRank, str]:
     """Of two files at one place the higher is kept; of what two runs of a sweep said at their end,
     the later.
     """
@@ -166,14 +166,16 @@ def rank(path: Path) -> tuple[Worth, str]:
             return worth(read_file(path, Record)), ""
         if path.name == "sweep.json":
             is_whole = len(read_file(path, SweepFile).definition_sha256) == DIGITS
-            return (Worth.ANSWER if is_whole else Worth.REBUILT), ""
-        return Worth.ANSWER, read_file(path, SweepEnd).ended_at if path.name == "end.json" else ""
+            return (FileRank.ANSWER if is_whole else FileRank.REBUILT), ""
+        return FileRank.ANSWER, read_file(
+            path, SweepEnd
+        ).ended_at if path.name == "end.json" else ""
     except BrokenFileError:
-        return Worth.BROKEN, ""
+        return FileRank.BROKEN, ""
 
 
-def worth(record: Record) -> Worth:
+def worth(record: Record) -> FileRank:
     """Of a record what it tells."""
     if record.status in RETRIED:
-        return Worth.RETRIED
-    return Worth.NOT_TRIED if record.status in ("skipped", "unsupported") else Worth.ANSWER
+        return FileRank.RETRIED
+    return FileRank.NOT_TRIED if record.status in ("skipped", "unsupported") else FileRank.ANSWER

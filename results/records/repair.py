@@ -25,7 +25,7 @@ DIGITS = 64  # of a definition; a rebuilt plan knows those in the sweep's id alo
 
 
 @dataclass
-class Look:
+class SweepReport:
     """What was found in one sweep's folder.
 
     is_running: Whether another process holds its lock; what is missing then may still come.
@@ -87,18 +87,18 @@ class Look:
         return not list(faults(self))
 
 
-def look_over(store: Store) -> list[Look]:
+def look_over(store: Store) -> list[SweepReport]:
     """Look at every sweep of a store; nothing is changed."""
     return [look_at(store, sweep_id) for sweep_id in store.sweep_ids()]
 
 
-def look_at(store: Store, sweep_id: str, is_ours: bool = False) -> Look:
+def look_at(store: Store, sweep_id: str, is_ours: bool = False) -> SweepReport:
     """Look at one sweep.
 
     Args:
         is_ours: Whether this process holds the sweep's lock.
     """
-    look = Look(store.path / sweep_id)
+    look = SweepReport(store.path / sweep_id)
     # Before the rest, since it may end meanwhile.
     look.is_running = not is_ours and is_held(look.folder / ".lock")
     try:
@@ -114,7 +114,7 @@ def look_at(store: Store, sweep_id: str, is_ours: bool = False) -> Look:
     return look
 
 
-def read_record(look: Look, path: Path) -> None:
+def read_record(look: SweepReport, path: Path) -> None:
     try:
         look.records[path] = read_file(path, Record)
     except OtherVersionError as error:
@@ -123,7 +123,7 @@ def read_record(look: Look, path: Path) -> None:
         look.unusable.append(Problem(path, str(error)))
 
 
-def look_at_end(look: Look) -> None:
+def look_at_end(look: SweepReport) -> None:
     """A sweep that was stopped has no end.json; one that is there must be of use."""
     path = look.folder / "end.json"
     try:
@@ -135,7 +135,7 @@ def look_at_end(look: Look) -> None:
         look.unusable.append(Problem(path, str(error)))
 
 
-def describe(look: Look) -> list[str]:
+def describe(look: SweepReport) -> list[str]:
     """What was found, a line each; the counts first."""
     planned = str(len(look.planned)) if look.sweep else "unknown"
     lines = [f"{planned} planned cases, {len(look.records)} good records"]
@@ -146,7 +146,7 @@ def describe(look: Look) -> list[str]:
     return [f"{look.sweep_id}: {line}" for line in (*lines, *faults(look))]
 
 
-def faults(look: Look) -> Iterator[str]:
+def faults(look: SweepReport) -> Iterator[str]:
     """What is not as it should be, a line each."""
     if look.sweep_problem is not None:
         yield f"can't be used: {look.folder / 'sweep.json'}: {look.sweep_problem}"
@@ -165,7 +165,7 @@ def faults(look: Look) -> Iterator[str]:
         )
 
 
-def oddities(look: Look) -> Iterator[str]:
+def oddities(look: SweepReport) -> Iterator[str]:
     """What nothing but a person can judge."""
     if look.sweep is not None and look.sweep.sweep_id != look.sweep_id:
         yield f"a copy, or renamed: its sweep.json is that of sweep {look.sweep.sweep_id}"
@@ -209,7 +209,7 @@ def mend(store: Store, sweep_id: str) -> Iterator[str]:
     yield from (f"left alone: {line}" for line in oddities(look))
 
 
-def rename(store: Store, look: Look, path: Path) -> str:
+def rename(store: Store, look: SweepReport, path: Path) -> str:
     """Give a record the name that readers and writers look for, where no other has it."""
     target = store.case_path(look.sweep_id, look.records[path].case_id)
     if exists(target):
@@ -219,7 +219,7 @@ def rename(store: Store, look: Look, path: Path) -> str:
     return f"renamed {path} to {target}: its case_id"
 
 
-def mend_plan(store: Store, look: Look) -> Iterator[str]:
+def mend_plan(store: Store, look: SweepReport) -> Iterator[str]:
     """Make a sweep.json that can be used, of what the records tell."""
     path = look.folder / "sweep.json"
     if exists(path):

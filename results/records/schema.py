@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 
 from .case import Case
 from .environment import Environment, Gpu
-from .measurement import Measurement, Roofs
+from .measurement import MeasuredRoofs, Measurement
 from .plan import TimingPlan
 from .quantities import FILE_NAME, SCHEMA_VERSION, Count, Finite, Samples, Seconds, Strict
 from .telemetry import CoTenant, Telemetry
@@ -68,7 +68,7 @@ class Record(Strict):
     measurement: Measurement | None = None
     telemetry: Telemetry | None = None  # None on a CPU
     co_tenants: tuple[CoTenant, ...] | None = None  # None where nobody looked
-    roofs: Roofs | None = None  # of the device, where it was calibrated before
+    roofs: MeasuredRoofs | None = None  # of the device, where it was calibrated before
     checks: dict[str, Check] = {}
     attempts: Annotated[int, Field(ge=1)] = 1  # more where the GPU was throttled
     is_synthetic: bool = False  # made up for a demonstration: nothing was measured

@@ -24,7 +24,7 @@ from pydantic_core import PydanticSerializationError
 
 from .addresses import (
     TEMPORARY,
-    Held,
+    AddressLock,
     UnreachableError,
     exists,
     failures,
@@ -35,7 +35,7 @@ from .addresses import (
     read_many,
     write_file,
 )
-from .measurement import Roofs
+from .measurement import MeasuredRoofs
 from .reading import BrokenFileError, Problem, read_file, read_into
 from .schema import Record, SweepEnd, SweepFile
 
@@ -70,7 +70,7 @@ class Store:
     def __init__(self, path: str | Path) -> None:
         self.path = open_address(path) if isinstance(path, str) else path
         self._sweeps: dict[str, SweepFile] = {}
-        self._held: dict[str, Held] = {}
+        self._held: dict[str, AddressLock] = {}
 
     def case_path(self, sweep_id: str, case_id: str) -> Path:
         return self.path / sweep_id / "cases" / f"{case_id}.json"
@@ -121,7 +121,7 @@ class Store:
         except (BrokenFileError, UnreachableError):
             return None
 
-    def write_roofs(self, roofs: Roofs) -> Path:
+    def write_roofs(self, roofs: MeasuredRoofs) -> Path:
         """Store what a device reached; an older record of the same device is replaced."""
         identity = f"{roofs.device} {roofs.torch} {roofs.threads}"
         name = hashlib.sha256(identity.encode()).hexdigest()[:16]
@@ -129,11 +129,11 @@ class Store:
         write_whole(path, to_json(roofs))
         return path
 
-    def read_roofs(self) -> list[Roofs]:
+    def read_roofs(self) -> list[MeasuredRoofs]:
         """What devices reached; files that can't be used are passed over."""
-        found: list[Roofs] = []
+        found: list[MeasuredRoofs] = []
         for path in case_files(self.path / ROOFS, []):
-            read_into(found, path, Roofs, [])
+            read_into(found, path, MeasuredRoofs, [])
         return found
 
     def sweep_ids(self) -> list[str]:

@@ -23,7 +23,7 @@ from ..answers.limits import (
     limits_of,
     roof_columns,
 )
-from ..hardware.specs import Peak
+from ..hardware.specs import Spec
 from ..records.case import AXES
 from ..records.measurement import ENCODER, Energy, Measurement, ModuleTiming
 from ..records.plan import MASK_GENERATOR, PROMPTS
@@ -31,7 +31,7 @@ from ..records.schema import Record
 from .stats import RESOLUTION_S, describe, summary
 
 UNATTRIBUTED = "unattributed"
-Peaks = Mapping[str, Peak]  # a person's own rows of what GPUs can do
+Specs = Mapping[str, Spec]  # a person's own rows of what GPUs can do
 
 IDENTITY = (
     "record_id", "sweep_id", "case_id", *AXES, "cpu", "status", "is_synthetic", "checks",
@@ -74,7 +74,7 @@ KERNEL_COLUMNS = (
 )  # fmt: skip
 
 
-def case_frame(records: Iterable[Record], peaks: Peaks | None = None) -> pd.DataFrame:
+def case_frame(records: Iterable[Record], peaks: Specs | None = None) -> pd.DataFrame:
     """A row a case: its axes, status, latency, throughput, limits and memory."""
     return frame((case_row(record, peaks) for record in records), CASE_COLUMNS)
 
@@ -85,13 +85,13 @@ def component_frame(records: Iterable[Record]) -> pd.DataFrame:
     return frame(rows, COMPONENT_COLUMNS)
 
 
-def module_frame(records: Iterable[Record], peaks: Peaks | None = None) -> pd.DataFrame:
+def module_frame(records: Iterable[Record], peaks: Specs | None = None) -> pd.DataFrame:
     """A row a case and module of the image encoder, and one for what no module accounts for."""
     rows = (row for record in records for row in module_rows(record, peaks))
     return frame(rows, MODULE_COLUMNS)
 
 
-def limits_frame(records: Iterable[Record], peaks: Peaks | None = None) -> pd.DataFrame:
+def limits_frame(records: Iterable[Record], peaks: Specs | None = None) -> pd.DataFrame:
     """A row a case and module, the whole encoder first, with how far it is from its limits."""
     records = list(records)
     return limits_of_frames(case_frame(records, peaks), module_frame(records, peaks))
@@ -176,7 +176,7 @@ def identity(record: Record) -> dict[str, Any]:
     }
 
 
-def case_row(record: Record, peaks: Peaks | None) -> dict[str, Any]:
+def case_row(record: Record, peaks: Specs | None) -> dict[str, Any]:
     environment = record.environment
     row = identity(record) | {
         "stage": record.stage,
@@ -281,7 +281,7 @@ def described_parts(samples_s: dict[str, tuple[float, ...]]) -> list[dict[str, A
     ]
 
 
-def module_rows(record: Record, peaks: Peaks | None) -> list[dict[str, Any]]:
+def module_rows(record: Record, peaks: Specs | None) -> list[dict[str, Any]]:
     """The modules in their order, and last what none of them accounts for."""
     measurement = record.measurement
     if measurement is None or not measurement.modules:

@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..answers.limits import with_roofs
-from ..hardware.specs import Peak, store_peaks
+from ..hardware.specs import Spec, store_specs
 from ..records.addresses import (
     UnreachableError,
     failures,
@@ -39,7 +39,7 @@ from ..records.addresses import (
     one_line,
     read_many,
 )
-from ..records.measurement import Roofs
+from ..records.measurement import MeasuredRoofs
 from ..records.quantities import SCHEMA_VERSION
 from ..records.reading import BrokenFileError, Problem, read_file
 from ..records.schema import Record
@@ -94,7 +94,7 @@ class File(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Indexed:
+class StoreIndex:
     """A store at a moment.
 
     version: Of all that frames follow from besides the records.
@@ -120,8 +120,8 @@ class Indexed:
 
 
 def refresh(
-    store: Store, old: Indexed | None = None, keep: bool = True, processes: int = 1
-) -> Indexed:
+    store: Store, old: StoreIndex | None = None, keep: bool = True, processes: int = 1
+) -> StoreIndex:
     """A store as it is now; reads what has changed.
 
     Args:
@@ -142,7 +142,7 @@ def refresh(
         )
     version = version_of(store)
     if old is None or old.version != version:
-        old = load(store.path / FOLDER, version) or Indexed(version)
+        old = load(store.path / FOLDER, version) or StoreIndex(version)
     now = dict(scan(store))
     changed = {
         path: file
@@ -151,10 +151,10 @@ def refresh(
     }
     if not changed and len(now) == len(old.files) and old.frames:
         return old
-    read = read_all(store, changed, processes) if changed else Indexed("")
+    read = read_all(store, changed, processes) if changed else StoreIndex("")
     files = {path: old.files[path] for path in now if path not in read.files} | dict(read.files)
     unsaved = old.unsaved + len(changed) + len(old.files.keys() - now.keys())
-    new = Indexed(version, files, merged(old, read, files), unsaved)
+    new = StoreIndex(version, files, merged(old, read, files), unsaved)
     if not keep or unsaved <= WORTH_WRITING * len(files):
         return new
     with suppress(StoreError, pa.ArrowException):  # what can't be written can still be shown
@@ -172,7 +172,7 @@ def is_there(store: Store) -> bool:
 def version_of(store: Store) -> str:
     """Of our code, and of what the store says of its devices."""
     roofs = sorted(each.model_dump_json() for each in store.read_roofs())
-    peaks = sorted((name, str(peak)) for name, peak in store_peaks(store.path).items())
+    peaks = sorted((name, str(peak)) for name, peak in store_specs(store.path).items())
     content = json.dumps([SCHEMA_VERSION, code_sha256(), roofs, peaks])
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -215,10 +215,10 @@ def file_of(status: os.stat_result) -> File:
     return File(status.st_mtime_ns, status.st_size, status.st_ino)
 
 
-def read_all(store: Store, files: Mapping[str, File], processes: int) -> Indexed:
+def read_all(store: Store, files: Mapping[str, File], processes: int) -> StoreIndex:
     """The frames of some files, which were listed so."""
     chunks = [dict(chunk) for chunk in batched(files.items(), CHUNK)]
-    read = partial(read_chunk, store.path, store.read_roofs(), store_peaks(store.path))
+    read = partial(read_chunk, store.path, store.read_roofs(), store_specs(store.path))
     if processes < 2 or len(files) < FEWEST_FOR_PROCESSES:
         parts = [read(chunk) for chunk in chunks]
     else:
@@ -226,14 +226,14 @@ def read_all(store: Store, files: Mapping[str, File], processes: int) -> Indexed
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
             parts = list(pool.map(read, chunks))
     found = {path: file for part in parts for path, file in part.files.items()}
-    return Indexed(
+    return StoreIndex(
         "", found, {name: joined(part.frames[name] for part in parts) for name in FRAMES}
     )
 
 
 def read_chunk(
-    store: Path, roofs: list[Roofs], peaks: Mapping[str, Peak], files: Mapping[str, File]
-) -> Indexed:
+    store: Path, roofs: list[MeasuredRoofs], peaks: Mapping[str, Spec], files: Mapping[str, File]
+) -> StoreIndex:
     """Read some records; those that can't be read are named."""
     if is_remote(store):
         read = read_address(store, files)
@@ -241,7 +241,7 @@ def read_chunk(
         read = {path: read_one(store / path) for path in files}
     records = with_roofs((record for _, record in read.values() if record is not None), roofs)
     frames = {name: own_columns(name, make(records, peaks)) for name, make in FRAMES.items()}
-    return Indexed("", {path: file for path, (file, _) in read.items()}, frames)
+    return StoreIndex("", {path: file for path, (file, _) in read.items()}, frames)
 
 
 def read_one(path: Path) -> tuple[File, Record | None]:
@@ -302,7 +302,7 @@ def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(list(frames), ignore_index=True)
 
 
-def merged(old: Indexed, read: Indexed, files: Mapping[str, File]) -> dict[str, pd.DataFrame]:
+def merged(old: StoreIndex, read: StoreIndex, files: Mapping[str, File]) -> dict[str, pd.DataFrame]:
     """The rows of all files that are there, by sweep and age; those read again replace theirs."""
     again = {file.record_id for file in read.files.values()}
     kept = {file.record_id for file in files.values()} - again
@@ -323,14 +323,14 @@ def merged(old: Indexed, read: Indexed, files: Mapping[str, File]) -> dict[str, 
     return frames
 
 
-def load(folder: Path, version: str) -> Indexed | None:
+def load(folder: Path, version: str) -> StoreIndex | None:
     """What was written down; None where it is of another version, or not whole."""
     try:
         kept = json.loads((folder / "files.json").read_text())
         files = {path: File(*file) for path, file in kept["files"].items()}
         if kept["version"] != version:
             return None
-        old = Indexed(version, files)
+        old = StoreIndex(version, files)
         tables = {
             name: pq.read_table(io.BytesIO((folder / f"{name}.parquet").read_bytes()))
             for name in FRAMES
@@ -340,14 +340,14 @@ def load(folder: Path, version: str) -> Indexed | None:
         frames = {name: typed(table.to_pandas()) for name, table in tables.items()}
     except UNREADABLE:
         return None
-    return Indexed(version, files, frames)
+    return StoreIndex(version, files, frames)
 
 
 def stamp_of(table: pa.Table) -> str:
     return ((table.schema.metadata or {}).get(b"stamp") or b"").decode(errors="replace")
 
 
-def save(folder: Path, indexed: Indexed) -> None:
+def save(folder: Path, indexed: StoreIndex) -> None:
     """Write it down: the list of files last, so that a half-written index is none."""
     stamp = indexed.stamp
     for name, frame in indexed.frames.items():

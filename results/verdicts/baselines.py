@@ -22,8 +22,8 @@ from ..records.reading import BrokenFileError, read_file
 from ..records.schema import Record
 from ..records.store import write_whole
 from .decision import Verdict
+from .gate_runs import short_label
 from .gates import Acceptance
-from .launches import short_label
 
 ACCEPTED = "accepted.json"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
@@ -67,7 +67,7 @@ class AcceptedFile(Strict):
 
 
 @dataclass(frozen=True)
-class Judged:
+class CaseVerdict:
     """A case of a new session beside a baseline."""
 
     label: str
@@ -183,7 +183,7 @@ def check_fingerprint(baseline: Baseline, found: dict[str, str]) -> None:
 
 def judge(
     baseline: Baseline, now: dict[str, float], before: dict[str, float] | None, smallest: float
-) -> list[Judged]:
+) -> list[CaseVerdict]:
     """Each case of the newest session, beside those that the baseline keeps.
 
     Args:
@@ -201,41 +201,41 @@ def judge(
     ]
 
 
-def judge_missing(baseline: Baseline, records: Iterable[Record]) -> list[Judged]:
+def judge_missing(baseline: Baseline, records: Iterable[Record]) -> list[CaseVerdict]:
     """Cases that the baseline keeps and that have no good time now: failed, or left out."""
     now = {label_of(record.case): record for record in records}
     told = []
     for label in baseline.cases:
         record = now.get(label)
         if record is None:
-            told.append(Judged(label, "NOT_COMPARABLE", None, None, "it was not measured now"))
+            told.append(CaseVerdict(label, "NOT_COMPARABLE", None, None, "it was not measured now"))
         elif label not in medians([record]):
             reason = f"{record.status}: {record.message or 'no reason was given'}"
-            told.append(Judged(label, "FAILED", None, None, reason))
+            told.append(CaseVerdict(label, "FAILED", None, None, reason))
     return told
 
 
 def judge_case(
     label: str, now_s: float, known_s: dict[str, float], before_s: float | None, smallest: float
-) -> Judged:
+) -> CaseVerdict:
     band = predict(list(known_s.values()))
     if band is None:
         reason = (
             f"not comparable yet: {len(known_s)} of {FEWEST_SESSIONS} sessions; until then: "
             "sam-bench compare --ab"
         )
-        return Judged(label, "NOT_COMPARABLE", now_s, None, reason)
+        return CaseVerdict(label, "NOT_COMPARABLE", now_s, None, reason)
     change = f"{(now_s / band.middle - 1):+.1%} of the median of {len(known_s)} sessions"
     if band.is_beyond(now_s, -1, smallest):
-        return Judged(label, "IMPROVED", now_s, band, change)
+        return CaseVerdict(label, "IMPROVED", now_s, band, change)
     if not band.is_beyond(now_s, 1, smallest):
-        return Judged(label, "OK", now_s, band, change)
+        return CaseVerdict(label, "OK", now_s, band, change)
     if before_s is None or not band.is_beyond(before_s, 1, smallest):
-        return Judged(
+        return CaseVerdict(
             label, "INCONCLUSIVE", now_s, band,
             f"{change}; a second session must confirm it: measure the same again",
         )  # fmt: skip
-    return Judged(label, "REGRESSED", now_s, band, f"{change}, in two sessions")
+    return CaseVerdict(label, "REGRESSED", now_s, band, f"{change}, in two sessions")
 
 
 def read_baseline(folder: Path, name: str) -> Baseline:

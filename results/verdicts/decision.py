@@ -189,7 +189,7 @@ def is_settled(told: Sequence[Verdict]) -> bool:
     return "INCONCLUSIVE" not in told
 
 
-class Looks:
+class InterimLooks:
     """Pairs that come one after another, judged at each look; what was decided stays decided.
 
     Args:
@@ -223,9 +223,9 @@ class Looks:
         return found
 
 
-def look_through(log_ratios: Array, rule: Rule) -> Looks:
+def look_through(log_ratios: Array, rule: Rule) -> InterimLooks:
     """Look after look at pairs that are all there, as far as a gate would have measured them."""
-    looks = Looks(len(log_ratios), rule)
+    looks = InterimLooks(len(log_ratios), rule)
     for pairs in rule.looks:
         looks.look(log_ratios[:, :pairs])
         if is_settled(looks.verdicts):

@@ -31,7 +31,7 @@ FOLDED_MULTIPLE = 16  # columns of the bias: for 14, GPUs' libraries pick a much
 
 
 @dataclass(frozen=True)
-class Queried:
+class AttentionInputs:
     """What attention is computed from.
 
     qkv: (B, H, W, 3 C), queries, keys and values of the grid; C is heads after heads.
@@ -53,10 +53,10 @@ class Queried:
         return self.rel_pos_h.shape[1]
 
 
-def in_windows(attend: AttendWindows) -> Callable[[Queried], Tensor]:
+def in_windows(attend: AttendWindows) -> Callable[[AttentionInputs], Tensor]:
     """The variant that cuts the grid into windows, and joins what it attended to."""
 
-    def attend_grid(queried: Queried) -> Tensor:
+    def attend_grid(queried: AttentionInputs) -> Tensor:
         from .windows import join_windows
 
         q, k, v = windowed(queried)
@@ -66,7 +66,7 @@ def in_windows(attend: AttendWindows) -> Callable[[Queried], Tensor]:
     return attend_grid
 
 
-def windowed(queried: Queried) -> tuple[Tensor, Tensor, Tensor]:
+def windowed(queried: AttentionInputs) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values of all windows, (B', N, L, D) each."""
     from .windows import partition_windows
 
@@ -83,12 +83,12 @@ def as_windows(attended: Tensor) -> Tensor:
     return attended.transpose(1, 2).reshape(windows, side, side, heads * head_dim)
 
 
-def grid_size(queried: Queried) -> tuple[int, int]:
+def grid_size(queried: AttentionInputs) -> tuple[int, int]:
     return queried.qkv.shape[1], queried.qkv.shape[2]
 
 
 def relative_bias(
-    queried: Queried, q: Tensor, columns: int, scale: float = 1.0
+    queried: AttentionInputs, q: Tensor, columns: int, scale: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """Bias of each query for every key row and for every key column, (B', N, L, columns) both.
 
@@ -206,7 +206,7 @@ def compiled_flex() -> Any:
     return torch.compile(flex_attention, dynamic=False, fullgraph=True)
 
 
-def attend_folded(queried: Queried) -> Tensor:
+def attend_folded(queried: AttentionInputs) -> Tensor:
     """The bias as part of the product of queries and keys: plain attention computes it.
 
     With q' = [q, sqrt(D) rel_h, sqrt(D) rel_w] and k' = [k, a one at its row, a one at its column],

@@ -18,7 +18,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from .attend import Queried
+from .attend import AttentionInputs
 from .windows import windows_along
 
 LOG2E = tl.constexpr(1.4426950408889634)
@@ -171,7 +171,7 @@ def attention_kernel(
         tl.store(written + rest[None, :], attended_rest, mask=is_query[:, None])
 
 
-def attend(queried: Queried) -> Tensor:
+def attend(queried: AttentionInputs) -> Tensor:
     """(B, H, W, C), the attention of all windows.
 
     Raises:

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 from .attend import (
-    Queried,
+    AttentionInputs,
     attend_flex,
     attend_folded,
     attend_reference,
@@ -42,7 +42,7 @@ class AttentionVariant:
     load: Called as an encoder is built; what it registers with torch, a counter must find there.
     """
 
-    attend: Callable[[Queried], Tensor]
+    attend: Callable[[AttentionInputs], Tensor]
     summary: str
     padding: Literal["tokens", "bias"] = "bias"
     is_folded: bool = False
@@ -58,7 +58,7 @@ def load_triton() -> None:
     from . import triton_kernel as triton_attention  # noqa: F401  it registers its operation and its FLOPs
 
 
-def attend_triton(queried: Queried) -> Tensor:
+def attend_triton(queried: AttentionInputs) -> Tensor:
     from .triton_kernel import attend
 
     return attend(queried)
@@ -120,7 +120,7 @@ def load_best() -> None:
         load_triton()
 
 
-def attend_best(queried: Queried) -> Tensor:
+def attend_best(queried: AttentionInputs) -> Tensor:
     qkv = queried.qkv
     best = best_attention(qkv.device.type, str(qkv.dtype).removeprefix("torch."))
     is_global = max(grid_size(queried)) <= queried.side

@@ -63,13 +63,13 @@ Point = tuple[Coordinate, Coordinate]
 Box = tuple[Coordinate, Coordinate, Coordinate, Coordinate]
 
 
-class Plain(BaseModel):
+class Sa1bModel(BaseModel):
     """Plain data that can't be changed; fields that other tools add are passed over."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class CocoRle(Plain):
+class CocoRle(Sa1bModel):
     """A mask in COCO's compressed run lengths."""
 
     size: tuple[Edge, Edge]  # (H, W)
@@ -96,7 +96,7 @@ class CocoRle(Plain):
         return runs
 
 
-class Annotation(Plain):
+class Annotation(Sa1bModel):
     """One mask, how good it is, and the prompt that it was found with."""
 
     id: Identity
@@ -133,7 +133,7 @@ class Annotation(Plain):
             return decode(self.segmentation.model_dump()).astype(bool)
 
 
-class ImageInfo(Plain):
+class ImageInfo(Sa1bModel):
     """The image that was annotated."""
 
     image_id: Identity
@@ -148,7 +148,7 @@ class ImageInfo(Plain):
         return self
 
 
-class AnnotatedImage(Plain):
+class AnnotatedImage(Sa1bModel):
     """What one file holds."""
 
     image: ImageInfo

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..attention.attend import Queried
+from ..attention.attend import AttentionInputs
 from ..attention.variants import ATTENTION, split_attention
 from ..attention.windows import pad_grid
 from .configs import (
@@ -169,7 +169,7 @@ class Attention(nn.Module):
         tokens = tokens.to(self.qkv.bias.dtype)
         if self.variant.padding == "tokens":
             tokens = pad_grid(tokens, self.window_side, fill=None)
-        queried = Queried(
+        queried = AttentionInputs(
             self.qkv(tokens), self.qkv.bias, self.rel_pos_h, self.rel_pos_w,
             self.heads, self.window_side,
         )  # fmt: skip

@@ -39,8 +39,8 @@ FILTERS = (
     "?batch_size=1&batch_size=8", "?device=NVIDIA+H200&attention=sdpa", "?attention=reference", "",
 )  # fmt: skip
 INDEXING = (
-    "import sys; from results.index import refresh; from results.store import Store; "
-    "refresh(Store(sys.argv[1]), processes=2)"
+    "import sys; from results.records.store import Store; "
+    "from results.tables.index import refresh; refresh(Store(sys.argv[1]), processes=2)"
 )
 PICTURES = ("throughput", "latency", "speedup", "efficiency")  # of one page, in its order
 CHANGES = 3  # of each filter

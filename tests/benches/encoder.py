@@ -25,9 +25,9 @@ from benchmarking.machine.environment import describe_environment
 from benchmarking.sweeping.checks import Evidence, judge
 from benchmarking.sweeping.planning import new_sweep, utc_now
 from benchmarking.sweeping.runner import Attempt, judged, make_record
-from benchmarking.views.printing import View, markdown
+from benchmarking.views.printing import TextTable, markdown
 from results.answers.limits import with_roofs
-from results.hardware.specs import store_peaks
+from results.hardware.specs import store_specs
 from results.records.case import OWN, Case
 from results.records.environment import Environment
 from results.records.plan import TimingPlan
@@ -175,16 +175,16 @@ def checked(record: Record, store: Store) -> Record:
     if record.measurement is None:
         return record
     (record,) = with_roofs([record], store.read_roofs())
-    return judged(record, judge(Evidence(record, peaks=store_peaks(store.path))))
+    return judged(record, judge(Evidence(record, peaks=store_specs(store.path))))
 
 
-def table(records: dict[Case, Record], entries: dict[Case, Entry], rounds: int) -> View:
+def table(records: dict[Case, Record], entries: dict[Case, Entry], rounds: int) -> TextTable:
     """All contenders; the speed-up is over upstream in the same rounds."""
     frame = case_frame(records.values()).set_index("case_id")
     shown = [name for name in SHOWN if frame[name].notna().any()]
     first, record = next(iter(records.items()))
     gpu = record.environment.find_gpu(first.device)
-    view = View(
+    view = TextTable(
         f"{gpu.name if gpu is not None else record.environment.cpu}, {first.image_size} px, torch "
         f"{record.environment.torch}, {rounds} rounds in turn",
         [

@@ -28,7 +28,7 @@ from benchmarking.fleet import driver
 from benchmarking.fleet.jobs import CaseBegan, CaseEnded, Event, JobEnded, Slot, Task
 from benchmarking.fleet.scheduler import need_of
 from benchmarking.sweeping.estimate import WORKER_START_S, case_seconds
-from benchmarking.sweeping.runner import Options, Setting
+from benchmarking.sweeping.runner import SweepContext, SweepOptions
 from results.records.case import ANY, Case
 from results.records.environment import Environment
 from results.records.plan import TimingPlan
@@ -42,7 +42,7 @@ SPREAD = 0.3  # of the logarithm of a case's true time over the estimated one
 TAIL = 0.05  # of the work, at whose begin the utilisation is taken
 WRITTEN = 1_000  # records, to see how fast a store takes them
 READING = (
-    "import sys, time, psutil; from results.store import Store; {imports}; began = "
+    "import sys, time, psutil; from results.records.store import Store; {imports}; began = "
     "time.perf_counter(); store = Store(sys.argv[1]); {work}; print(time.perf_counter() - began, "
     "psutil.Process().memory_info().rss)"
 )
@@ -51,8 +51,8 @@ READERS = {
         "pass",
         "sum(1 for s in store.sweep_ids() for _ in store.iterate(s, []))",
     ),
-    "index, first time": ("from results.index import refresh", "refresh(store)"),
-    "index, again": ("from results.index import refresh", "refresh(store)"),
+    "index, first time": ("from results.tables.index import refresh", "refresh(store)"),
+    "index, again": ("from results.tables.index import refresh", "refresh(store)"),
 }  # fmt: skip
 
 
@@ -184,9 +184,9 @@ def simulate(cases: list[Case], gpus: int, environment: Environment, template: R
     fleet = SimulatedFleet(slots, plan, template)
     process = psutil.Process()
     with tempfile.TemporaryDirectory() as folder:
-        setting = Setting(environment, Store(Path(folder)), None, Silent(), "make bench-fleet")
+        setting = SweepContext(environment, Store(Path(folder)), None, Silent(), "make bench-fleet")
         before_s, before_bytes = sum(process.cpu_times()[:2]), process.memory_info().rss
-        driver.run_on_fleet(cases, plan, setting, fleet, Options())
+        driver.run_on_fleet(cases, plan, setting, fleet, SweepOptions())
         cpu_s = sum(process.cpu_times()[:2]) - before_s
         grown = process.memory_info().rss - before_bytes
     headings = ("busy until the last 5 %", "of it in cases", "took [h]", "at best [h]")

@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarking.choices.settings import parse_sweep
-from benchmarking.gate.gate import Gate, Options, Source
+from benchmarking.gate.gate import Gate, GateOptions, SideSource
 from benchmarking.machine.environment import probe_environment
-from benchmarking.sweeping.launchers import LocalLauncher
+from benchmarking.sweeping.case_runner import LocalCaseRunner
 from benchmarking.sweeping.planning import new_sweep
 from benchmarking.sweeping.runner import Attempt, make_record
 from benchmarking.views.gate_progress import PlainGateWatcher
-from benchmarking.views.printing import View, markdown
+from benchmarking.views.printing import TextTable, markdown
 from results.records.store import Store
-from results.verdicts.decision import Looks, Rule, look_through
+from results.verdicts.decision import InterimLooks, Rule, look_through
+from results.verdicts.gate_runs import log_ratios
 from results.verdicts.gates import Side
-from results.verdicts.launches import log_ratios
 from results.verdicts.selftest import SUITES, draw_suites, regressed_cells
 
 from ..results.noises import NOISES, Noise
@@ -45,15 +45,15 @@ TRUE_SWEEP = {
 Array = NDArray[np.float64]
 
 
-def simulate(noise: Noise, suites: int, rule: Rule, effect: float, seed: int) -> list[Looks]:
+def simulate(noise: Noise, suites: int, rule: Rule, effect: float, seed: int) -> list[InterimLooks]:
     """Each suite as it was judged; its first cell is slower by the effect."""
     found = noisy_ratios(noise, suites, CELLS, rule.looks[-1], seed)
     found[:, 0] += math.log1p(effect)
     return [look_through(suite, rule) for suite in found]
 
 
-def simulated_view(suites: int) -> View:
-    view = View(
+def simulated_view(suites: int) -> TextTable:
+    view = TextTable(
         f"{suites} simulated suites of {CELLS} cells",
         ["noise", "any false REGRESSED\n[%]", "pairs", f"+{EFFECT:.0%} found\n[%]", "seed"],
     )
@@ -80,9 +80,9 @@ def true_ratios(pairs: int) -> tuple[Array, list[str]]:
     asked, plan, _ = parse_sweep(TRUE_SWEEP)
     cases = asked.cases(environment)
 
-    def launch(source: Source, path: Path) -> str:
+    def launch(source: SideSource, path: Path) -> str:
         """As `sam-bench sweep` does, but without asking about the machine each time."""
-        store, launcher = Store(path), LocalLauncher()
+        store, launcher = Store(path), LocalCaseRunner()
         sweep = new_sweep(cases, plan, environment, store, "make bench-gate")
         store.write_sweep(sweep)
         try:
@@ -94,15 +94,15 @@ def true_ratios(pairs: int) -> tuple[Array, list[str]]:
         return sweep.sweep_id
 
     with tempfile.TemporaryDirectory() as folder:
-        same = [Source(Side(label=name), (), Path(folder)) for name in ("base", "head")]
-        options = Options(Rule(looks=(pairs,)))
+        same = [SideSource(Side(label=name), (), Path(folder)) for name in ("base", "head")]
+        options = GateOptions(Rule(looks=(pairs,)))
         watcher = PlainGateWatcher(Console(stderr=True))
         gate = Gate(same, options, Store(folder), watcher, "make bench-gate", launch)
         gate.run()
         return log_ratios(gate.cells, gate.launches), [cell.label for cell in gate.cells]
 
 
-def true_view(pairs: int) -> View:
+def true_view(pairs: int) -> TextTable:
     ratios, labels = true_ratios(pairs)
     ratios = ratios[:, np.isfinite(ratios).all(axis=0)]
     shares, alarms = {}, []
@@ -111,7 +111,7 @@ def true_view(pairs: int) -> View:
         drawn = draw_suites(ratios, looks[-1], SUITES, np.random.default_rng(0))
         shares[looks] = regressed_cells(drawn + math.log1p(TRUE_EFFECT), rule).mean(axis=0)
         alarms.append(f"{regressed_cells(drawn, rule).any(axis=1).mean():.1%}")
-    view = View(
+    view = TextTable(
         f"The tiny model on this machine: {SUITES} suites drawn from {ratios.shape[1]} pairs",
         [
             "cell", "a pair differs by\n[%]",
@@ -132,7 +132,7 @@ def main(suites: int, pairs: int) -> None:
     """Print the gate's false alarms and finds beside their goals."""
     console = Console(width=200)
 
-    def show(view: View) -> None:
+    def show(view: TextTable) -> None:
         console.print(markdown(view), markup=False, highlight=False, soft_wrap=True)
         console.print()
 

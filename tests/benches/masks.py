@@ -22,7 +22,7 @@ from rich.console import Console
 from torch import nn
 
 from benchmarking.choices.inputs import SAMPLE_IMAGES, read_image
-from benchmarking.views.printing import View, markdown
+from benchmarking.views.printing import TextTable, markdown
 from hooks import Clock, ForwardTimer, clock_for, meter_for
 from sam.attention.variants import ATTENTION
 from sam.files.masks import coco_mask, decode_rle
@@ -93,7 +93,7 @@ def main(
         in_own_process(is_ours, model, attention, image, settings) for is_ours in (False, True)
     )
     stages = ", ".join(f"{name} {seconds:.2f}" for name, seconds in ours.stage_s.items())
-    view = View(
+    view = TextTable(
         f"{model}, {photograph}, {image.shape[1]} x {image.shape[0]} pixels, {DEVICE}, fp32, "
         f"{torch.get_num_threads()} CPU threads, torch {torch.__version__}, one run each",
         ["", "upstream", "ours", "speed-up"],

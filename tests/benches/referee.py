@@ -12,7 +12,7 @@ from rich.console import Console
 from benchmarking.choices.precision import apply_precision
 from benchmarking.measuring.reference_timer import GOAL, Agreement, agreement
 from benchmarking.measuring.timing import collected_garbage
-from benchmarking.views.printing import View, markdown
+from benchmarking.views.printing import TextTable, markdown
 from hooks import clock_for
 from sam.sam1.build import build_sam_model
 
@@ -41,7 +41,7 @@ def main(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     image_size = image_size or (1024 if device.type == "cuda" else 512)
-    view = View(
+    view = TextTable(
         f"{model}, {image_size} px, batch {batch_size}, {name}, {torch.get_num_threads()} CPU "
         f"threads, torch {torch.__version__}, median of {rounds} rounds in turn",
         HEADINGS,

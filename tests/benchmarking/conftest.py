@@ -29,7 +29,7 @@ from benchmarking.measuring import calibrate
 from benchmarking.measuring import rig as rig_file
 from benchmarking.measuring.measure import measure_case
 from benchmarking.measuring.rig import build_rig
-from benchmarking.sweeping.launchers import LocalLauncher
+from benchmarking.sweeping.case_runner import LocalCaseRunner
 from results.records.case import AXES, Case
 from results.records.environment import Environment, Gpu
 from results.records.measurement import Latency, Measurement, ModuleTiming
@@ -365,7 +365,7 @@ def launch(fakes):
     started = []
 
     def start(script):
-        launcher = LocalLauncher((sys.executable, "-I", "-c", fakes.WORDS + script))
+        launcher = LocalCaseRunner((sys.executable, "-I", "-c", fakes.WORDS + script))
         started.append(launcher)
         return launcher
 

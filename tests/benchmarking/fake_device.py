@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pynvml
 
-from benchmarking.machine.telemetry import Watch
+from benchmarking.machine.telemetry import TelemetryWatch
 from benchmarking.measuring.timing import time_forwards
 from benchmarking.sweeping.protocol import Outcome
 from results.records.measurement import (
@@ -205,7 +205,7 @@ class FakeNvml:
 
 def look_at(uuid="GPU-0", **settings):
     """What a watch sees of a GPU while nothing happens."""
-    with Watch(uuid, **settings) as watch:
+    with TelemetryWatch(uuid, **settings) as watch:
         pass
     return watch.telemetry()
 

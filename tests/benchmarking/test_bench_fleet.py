@@ -14,7 +14,7 @@ import pytest
 
 from benchmarking.fleet import driver
 from benchmarking.fleet.jobs import Slot
-from benchmarking.sweeping.runner import Options, Setting
+from benchmarking.sweeping.runner import SweepContext, SweepOptions
 from results.records.plan import TimingPlan
 from results.records.store import Store
 from tests.benches import fleet
@@ -28,8 +28,8 @@ def simulated(tmp_path, make_record):
     plan, template = TimingPlan(), make_record()
     slots = [Slot(kind, f"{kind} {number}") for kind in fleet.KINDS for number in range(2)]
     gpus = fleet.SimulatedFleet(slots, plan, template)
-    setting = Setting(template.environment, Store(tmp_path), None, fleet.Silent(), "bench")
-    driver.run_on_fleet(fleet.make_cases(300), plan, setting, gpus, Options())
+    setting = SweepContext(template.environment, Store(tmp_path), None, fleet.Silent(), "bench")
+    driver.run_on_fleet(fleet.make_cases(300), plan, setting, gpus, SweepOptions())
     return gpus
 
 

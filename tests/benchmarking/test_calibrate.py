@@ -12,7 +12,7 @@ from benchmarking.machine.environment import describe_environment
 from benchmarking.measuring import calibrate as calibrate_file
 from benchmarking.measuring.calibrate import cache_bytes, product_of, time_copies, time_products
 from hooks import WallClock
-from results.records.measurement import Roofs
+from results.records.measurement import MeasuredRoofs
 from results.records.store import Store
 from sam.quantise import EIGHT_BITS
 
@@ -53,7 +53,7 @@ def test_roofs_are_equal_after_they_were_written(roofs, tmp_path):
     store = Store(tmp_path)
     store.write_roofs(roofs)
 
-    assert store.read_roofs() == [Roofs.model_validate_json(roofs.model_dump_json())]
+    assert store.read_roofs() == [MeasuredRoofs.model_validate_json(roofs.model_dump_json())]
 
 
 @pytest.mark.parametrize(("product_s", "side"), [(0.0, 16), (1e9, 64)])

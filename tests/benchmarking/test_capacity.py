@@ -8,8 +8,13 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarking.choices.sweep import QUICK
-from benchmarking.sweeping.capacity import Known, ProbeFailedError, find_capacity, find_largest
-from benchmarking.sweeping.runner import Setting
+from benchmarking.sweeping.capacity import (
+    ProbeFailedError,
+    SearchHints,
+    find_capacity,
+    find_largest,
+)
+from benchmarking.sweeping.runner import SweepContext
 from results.answers.capacity import capacity_frame
 from results.records.addresses import is_held
 from results.records.measurement import Memory
@@ -19,7 +24,7 @@ from results.records.schema import FAILED
 from results.records.store import Store
 
 MOST = 100_000
-NOTHING = Known()
+NOTHING = SearchHints()
 SIZES = [*range(301), 511, 512, 513, 1000, 4095, 4096, 4097, 5000]
 HINTS = [None, *range(34), 100, 1000, MOST, 10 * MOST]
 FIXED, IMAGE = 2**30, 3 * 2**20  # bytes whatever the batch, and of each image
@@ -39,7 +44,7 @@ def search(largest, most=MOST, known=NOTHING):
 # The search itself
 
 
-@pytest.mark.parametrize("known", [Known(), Known(3, 9), Known(700)], ids=str)
+@pytest.mark.parametrize("known", [SearchHints(), SearchHints(3, 9), SearchHints(700)], ids=str)
 def test_the_largest_that_fits_is_found_whatever_it_is(known):
     found = {largest: search(largest, known=known)[0] for largest in SIZES}
 
@@ -56,7 +61,9 @@ def test_where_nothing_fits_one_try_tells_it():
     assert search(0) == (0, [1])
 
 
-@pytest.mark.parametrize("known", [Known(), Known(3, 9), Known(9, 3), Known(5, 5)], ids=str)
+@pytest.mark.parametrize(
+    "known", [SearchHints(), SearchHints(3, 9), SearchHints(9, 3), SearchHints(5, 5)], ids=str
+)
 @pytest.mark.parametrize("most", [1, 2, 7, 64, 100, MOST])
 def test_no_size_is_tried_twice_and_none_beyond_the_most(most, known):
     for largest in SIZES:
@@ -81,28 +88,33 @@ def test_the_most_itself_is_found_where_all_fit(most):
 
 @pytest.mark.parametrize("largest", [1, 2, 5, 64, 777])
 def test_two_tries_show_that_what_is_known_still_holds(largest):
-    assert search(largest, known=Known(largest, largest + 1)) == (largest, [largest, largest + 1])
+    assert search(largest, known=SearchHints(largest, largest + 1)) == (
+        largest,
+        [largest, largest + 1],
+    )
 
 
 def test_one_try_shows_that_the_most_still_fits():
-    assert search(MOST, most=64, known=Known(64)) == (64, [64])
+    assert search(MOST, most=64, known=SearchHints(64)) == (64, [64])
 
 
 def test_one_try_shows_that_still_nothing_fits():
-    assert search(0, known=Known(None, 1)) == (0, [1])
+    assert search(0, known=SearchHints(None, 1)) == (0, [1])
 
 
 @pytest.mark.parametrize("largest", [0, 1, 2, 3, 6, 15, 16, 17, 33, 100, 5000])
 def test_what_is_known_wrongly_changes_no_answer_and_costs_a_try_each(largest):
     unknown = len(search(largest)[1])
-    for known in (Known(fitting, not_fitting) for fitting in HINTS for not_fitting in HINTS):
+    for known in (SearchHints(fitting, not_fitting) for fitting in HINTS for not_fitting in HINTS):
         found, tried = search(largest, known=known)
 
         assert found == largest
         assert len(tried) <= unknown + 2, known
 
 
-@pytest.mark.parametrize("known", [Known(65), Known(10 * MOST), Known(70, 80), Known(3, 5000)])
+@pytest.mark.parametrize(
+    "known", [SearchHints(65), SearchHints(10 * MOST), SearchHints(70, 80), SearchHints(3, 5000)]
+)
 def test_whatever_is_known_nothing_above_the_most_is_tried(known):
     found, tried = search(50, most=64, known=known)
 
@@ -137,7 +149,7 @@ def device(tmp_path, make_case, make_plan, environment, fake_device):
         closed, locked, stores = [], [], Store(tmp_path / "runs")
         launcher.close = lambda: closed.append(len(launcher.measured))
         found = SimpleNamespace(launcher=launcher, store=stores, closed=closed, locked=locked)
-        setting = Setting(where, stores, launcher, watcher, "sam-bench capacity")
+        setting = SweepContext(where, stores, launcher, watcher, "sam-bench capacity")
         try:
             found.sweep_ids = find_capacity(make_case(**case), plan or make_plan(), setting, most)
         except (KeyboardInterrupt, ProbeFailedError) as error:

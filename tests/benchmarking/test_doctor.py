@@ -223,7 +223,7 @@ def test_a_true_referee_answers_all_that_the_finding_says():
 
 
 def test_the_doctor_leaves_torch_to_other_processes(tmp_path):
-    code = "import sys, pathlib; from benchmarking.doctor import examine; "
+    code = "import sys, pathlib; from benchmarking.machine.doctor import examine; "
     code += "examine(pathlib.Path('.')); print('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True

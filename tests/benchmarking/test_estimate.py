@@ -15,7 +15,7 @@ from benchmarking.sweeping.estimate import (
     measured_rates,
     rate_key,
 )
-from results.hardware.specs import PEAKS
+from results.hardware.specs import SPECS
 from results.records.case import OWN
 from results.records.plan import PASSES, TimingPlan
 from sam.attention.variants import ATTENTION
@@ -117,11 +117,11 @@ def test_every_choice_can_be_estimated(make_case, changes):
 # Kinds of GPU
 
 
-@pytest.mark.parametrize("name", PEAKS)
+@pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_kind_whose_peak_is_known_is_guessed_by_a_share_of_it(make_case, name, precision):
     rate = guessed_rate(make_case(device="cuda:0", gpu=name, precision=precision))
-    peaks = PEAKS[name].flops_per_s
+    peaks = SPECS[name].flops_per_s
 
     assert rate == GUESSED_SHARE * peaks.get(precision, peaks["fp32"])
 

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarking.views.limit_views import BOUND_SENTENCES, CAUSE_NAMES, HELD_BY, how_much
 from benchmarking.views.printing import markdown
-from benchmarking.views.views import SHOWS
+from benchmarking.views.views import VIEWS
 from results.answers.batching import CAUSES
 from results.records.measurement import Work
 from results.records.schema import Check
@@ -23,7 +23,7 @@ GHZ = 1_000_000_000
 
 
 def views(by, records, peaks=()):
-    show = SHOWS[by]
+    show = VIEWS[by]
     return show.views(show.frame(records, dict(peaks)))
 
 

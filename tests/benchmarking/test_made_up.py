@@ -19,7 +19,7 @@ from benchmarking.demo.synthetic_gpu import (
     peak_bytes,
     watch,
 )
-from results.hardware.specs import find_peak
+from results.hardware.specs import find_spec
 from results.records.measurement import ENCODER
 
 GPU = GPUS[0]
@@ -45,7 +45,7 @@ def measured():
 
 @pytest.mark.parametrize("gpu", GPUS, ids=lambda gpu: gpu.name)
 def test_what_a_gpus_maker_says_of_it_is_known(gpu):
-    assert set(PRECISIONS_SHOWN) <= find_peak(gpu.name).flops_per_s.keys()
+    assert set(PRECISIONS_SHOWN) <= find_spec(gpu.name).flops_per_s.keys()
 
 
 @pytest.mark.parametrize("precision", PRECISIONS_SHOWN)

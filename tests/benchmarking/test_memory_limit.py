@@ -10,7 +10,7 @@ import torch
 
 from benchmarking.measuring import rig as rig_file
 from benchmarking.measuring.rig import limit_memory
-from benchmarking.sweeping.launchers import LocalLauncher
+from benchmarking.sweeping.case_runner import LocalCaseRunner
 
 LIMIT = 150_000_000
 MANY = 320  # images of 128 pixels, of which two batches alone take more
@@ -22,7 +22,7 @@ MANY = 320  # images of 128 pixels, of which two batches alone take more
 @pytest.fixture
 def limited(make_case, make_plan):
     """Measure a batch size in a worker that may have so much memory, or as it likes."""
-    launcher = LocalLauncher()
+    launcher = LocalCaseRunner()
 
     def run(batch_size, limit_bytes=LIMIT):
         case = make_case(batch_size=batch_size, image_size=128)

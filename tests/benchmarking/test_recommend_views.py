@@ -11,7 +11,7 @@ from benchmarking.choices.precision import PRECISIONS
 from benchmarking.views import recommend_views
 from benchmarking.views.printing import markdown
 from benchmarking.views.recommend_views import recommendation_view
-from results.answers.recommend import Wanted, recommend
+from results.answers.recommend import Requirements, recommend
 from results.records.measurement import EmbeddingError, Memory
 from results.records.schema import Check
 from results.tables.frames import case_frame
@@ -53,7 +53,7 @@ def pair(timed):
 
 
 def view_of(records, precisions=("fp32",), **wanted):
-    asked = Wanted("tiny", image_size=64, precisions=precisions, **wanted)
+    asked = Requirements("tiny", image_size=64, precisions=precisions, **wanted)
     cases = case_frame(records)
     return recommendation_view(recommend(cases, asked), asked, cases)
 

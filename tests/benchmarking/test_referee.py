@@ -18,10 +18,10 @@ from benchmarking.measuring.reference_timer import (
     EXAMS,
     GOAL,
     LAUNCH_BOUND,
-    REFEREES,
+    REFERENCE_TIMERS,
     TIMER,
     Agreement,
-    Referee,
+    ReferenceTimer,
     agreement,
     device_seconds,
     examine,
@@ -75,7 +75,7 @@ def meet():
         referees = {}
         for name, seconds in answers.items():
             cycle = itertools.cycle(seconds)
-            referees[name] = Referee(lambda *_, it=cycle: next(it), devices, sees_gaps)
+            referees[name] = ReferenceTimer(lambda *_, it=cycle: next(it), devices, sees_gaps)
         return agreement(gpu.forward, gpu, rounds, device, referees, gpu.now)
 
     return run
@@ -117,7 +117,7 @@ def test_the_order_is_reversed_every_other_round(fake_clock):
         clock.now_s += 1.0
 
     def answer(name):
-        return Referee(lambda *_: order.append(name) or 1.0, ("cpu",))
+        return ReferenceTimer(lambda *_: order.append(name) or 1.0, ("cpu",))
 
     agreement(forward, clock, 3, CPU, {name: answer(name) for name in "ab"}, clock.now)
     turns = [turn for turn, _ in itertools.groupby(order)]
@@ -133,14 +133,16 @@ def test_a_steady_drift_cancels(fake_clock):
         clock.now_s += seconds
         return seconds
 
-    met = agreement(spend, clock, 40, CPU, {"a": Referee(lambda *_: spend(), ("cpu",))}, clock.now)
+    met = agreement(
+        spend, clock, 40, CPU, {"a": ReferenceTimer(lambda *_: spend(), ("cpu",))}, clock.now
+    )
 
     assert met["a"].ratio == pytest.approx(1.0, abs=2e-3)
 
 
 def test_referees_time_the_same_forward_on_the_same_device():
     gpu, seen = FakeGpu(0.125, 0.0), []
-    taking = Referee(lambda *given: seen.append(given) or 1.0, ("cpu",))
+    taking = ReferenceTimer(lambda *given: seen.append(given) or 1.0, ("cpu",))
     agreement(gpu.forward, gpu, 1, CPU, {"a": taking}, gpu.now)
 
     assert seen == [(gpu.forward, CPU)]
@@ -253,9 +255,9 @@ def event(duration_us, device_type=DeviceType.CUDA, **more):
     return FunctionEvent(1, "it", 0, 10.0, 10.0 + duration_us, device_type=device_type, **more)
 
 
-@pytest.mark.parametrize("name", REFEREES)
+@pytest.mark.parametrize("name", REFERENCE_TIMERS)
 def test_a_referee_serves_devices_that_torch_knows(name):
-    devices = REFEREES[name].devices
+    devices = REFERENCE_TIMERS[name].devices
 
     assert devices
     assert set(devices) <= {"cpu", "cuda"}
@@ -263,39 +265,43 @@ def test_a_referee_serves_devices_that_torch_knows(name):
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_every_device_has_a_referee(device):
-    assert any(device in each.devices for each in REFEREES.values())
+    assert any(device in each.devices for each in REFERENCE_TIMERS.values())
 
 
-@pytest.mark.parametrize("name", [name for name in REFEREES if "cpu" in REFEREES[name].devices])
+@pytest.mark.parametrize(
+    "name", [name for name in REFERENCE_TIMERS if "cpu" in REFERENCE_TIMERS[name].devices]
+)
 def test_a_referee_of_cpus_sees_about_what_we_see(product, name):
     def forward():
         time.sleep(0.02)  # a busy machine makes products several times slower, and this hardly
         return product()
 
-    met = agreement(forward, clock_for(CPU), 3, CPU, {name: REFEREES[name]})
+    met = agreement(forward, clock_for(CPU), 3, CPU, {name: REFERENCE_TIMERS[name]})
 
     assert 0.5 < met[name].ratio < 2
 
 
-@pytest.mark.parametrize("name", REFEREES)
+@pytest.mark.parametrize("name", REFERENCE_TIMERS)
 def test_a_referee_times_on_the_gpu_that_it_is_told(fake_cuda, product, name):
-    seconds = REFEREES[name].seconds(product, torch.device("cuda:1"))
+    seconds = REFERENCE_TIMERS[name].seconds(product, torch.device("cuda:1"))
 
     assert fake_cuda == ["cuda:1"]
     assert seconds > 0
 
 
-@pytest.mark.parametrize("name", [name for name in REFEREES if name != TIMER])
+@pytest.mark.parametrize("name", [name for name in REFERENCE_TIMERS if name != TIMER])
 def test_a_referee_that_answers_in_other_units_is_converted(fake_cuda, product, name):
-    assert REFEREES[name].seconds(product, CUDA) == pytest.approx(2e-3)
+    assert REFERENCE_TIMERS[name].seconds(product, CUDA) == pytest.approx(2e-3)
 
 
 @pytest.mark.gpu
 @needs_cuda
-@pytest.mark.parametrize("name", REFEREES)
+@pytest.mark.parametrize("name", REFERENCE_TIMERS)
 def test_a_referee_of_gpus_sees_about_what_we_see(name):
     matrix = torch.randn(2048, 2048, device="cuda")
-    met = agreement(lambda: matrix @ matrix, clock_for(CUDA), 3, CUDA, {name: REFEREES[name]})
+    met = agreement(
+        lambda: matrix @ matrix, clock_for(CUDA), 3, CUDA, {name: REFERENCE_TIMERS[name]}
+    )
 
     assert 0.5 < met[name].ratio < 2
 
@@ -310,13 +316,13 @@ def test_the_timer_computes_with_all_threads_of_the_process(monkeypatch, product
             super().__init__(*given, **{**more, "num_threads": 1})
 
     monkeypatch.setattr(referee.benchmark, "Timer", Timer)
-    REFEREES[TIMER].seconds(product, CPU)
+    REFERENCE_TIMERS[TIMER].seconds(product, CPU)
 
     assert timers == [3]
 
 
 def test_only_one_referee_sees_no_gaps():
-    assert [name for name, each in REFEREES.items() if not each.sees_gaps] == [GAPLESS]
+    assert [name for name, each in REFERENCE_TIMERS.items() if not each.sees_gaps] == [GAPLESS]
 
 
 def test_what_the_device_did_is_summed():

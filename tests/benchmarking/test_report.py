@@ -8,11 +8,11 @@ import pytest
 from rich.console import Console
 
 from benchmarking.views.printing import (
-    View,
+    TextTable,
     end_lines,
     failure_lines,
     markdown,
-    print_view,
+    print_table,
     status_line,
 )
 from results.records.schema import STATUSES, Check, SweepEnd
@@ -20,7 +20,7 @@ from results.records.schema import STATUSES, Check, SweepEnd
 
 def shown(view, width=200):
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    print_view(view, console)
+    print_table(view, console)
     return console.file.getvalue()
 
 
@@ -42,18 +42,18 @@ NASTY = {
 
 @pytest.mark.parametrize(("cell", "text"), NASTY.values(), ids=NASTY)
 def test_a_cell_can_not_drive_a_terminal(cell, text):
-    assert text in shown(View("title", ["weights"], [[cell]]))
+    assert text in shown(TextTable("title", ["weights"], [[cell]]))
 
 
 @pytest.mark.parametrize(
     ("cell", "text"), [("a|b", "a\\|b"), ("a\nb", "a b"), ("||", "\\|\\|"), ("a\\|b", "a\\\\\\|b")]
 )
 def test_a_cell_can_not_end_a_markdown_cell(cell, text):
-    assert markdown(View("title", ["weights"], [[cell]])).splitlines()[-1] == f"| {text} |"
+    assert markdown(TextTable("title", ["weights"], [[cell]])).splitlines()[-1] == f"| {text} |"
 
 
 def test_markdown_has_a_title_a_head_a_rule_rows_and_a_caption():
-    view = View("title", ["a", "b\n[ms]"], [["1", "2"]], caption="below")
+    view = TextTable("title", ["a", "b\n[ms]"], [["1", "2"]], caption="below")
 
     assert markdown(view).splitlines() == [
         "**title**", "", "| a | b [ms] |", "| --- | --- |", "| 1 | 2 |", "", "below"

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from benchmarking.errors import SweepError
-from benchmarking.sweeping.runner import Options, Run, Setting, run_sweep
+from benchmarking.sweeping.runner import SweepContext, SweepExecution, SweepOptions, run_sweep
 from results.records import store as store_file
 from results.records.schema import RETRIED, STATUSES
 from results.records.store import Store, StoreError, write_whole
@@ -54,8 +54,8 @@ def run(store, cases, environment, make_plan, scripted_launcher):
     def start(script=None, launcher=None, watcher=None, command="sam-bench sweep", **changes):
         launcher = launcher or scripted_launcher(script)
         where = changes.pop("environment", environment)
-        setting = Setting(where, store, launcher, watcher or Watcher(), command)
-        arguments = {"cases": cases, "plan": make_plan(), "options": Options()}
+        setting = SweepContext(where, store, launcher, watcher or Watcher(), command)
+        arguments = {"cases": cases, "plan": make_plan(), "options": SweepOptions()}
         launcher.sweep_id = run_sweep(setting=setting, **arguments | changes)
         return launcher
 
@@ -84,8 +84,10 @@ def test_what_a_smaller_gpu_could_not_hold_is_tried_on_a_larger_one(
     tried = {}
     for name, where in (("small", small), ("large", large)):
         sweep = store.read().sweeps[0].model_copy(update={"environment": where})
-        setting = Setting(where, store, scripted_launcher(), Watcher(), "sam-bench sweep")
-        tried[name] = Run(sweep, setting, Options(), [first]).known_outcome(cases[1])
+        setting = SweepContext(where, store, scripted_launcher(), Watcher(), "sam-bench sweep")
+        tried[name] = SweepExecution(sweep, setting, SweepOptions(), [first]).known_outcome(
+            cases[1]
+        )
 
     assert tried["small"].status == "skipped"
     assert tried["large"] is None
@@ -177,9 +179,9 @@ def test_a_finished_sweep_is_not_measured_again(run):
 
 @pytest.mark.parametrize("status", KEPT)
 def test_an_answer_is_kept(run, status):
-    run({2: status}, options=Options(prunes=False))
+    run({2: status}, options=SweepOptions(prunes=False))
 
-    assert run(options=Options(prunes=False)).batch_sizes == []
+    assert run(options=SweepOptions(prunes=False)).batch_sizes == []
 
 
 @pytest.mark.parametrize("status", [status for status in RETRIED if status != "not_run"])
@@ -253,7 +255,7 @@ def test_a_refusal_ends_the_sweep_without_a_record_of_its_case(run, statuses):
 
 
 def test_fresh_makes_a_new_sweep_of_all_cases(run, store):
-    first, second = run(), run(options=Options(is_fresh=True))
+    first, second = run(), run(options=SweepOptions(is_fresh=True))
 
     assert first.sweep_id != second.sweep_id
     assert second.batch_sizes == [1, 2, 4, 8]
@@ -261,7 +263,7 @@ def test_fresh_makes_a_new_sweep_of_all_cases(run, store):
 
 
 def test_sweeps_of_one_second_have_ids_of_their_own_in_order(run, store):
-    ids = [run(options=Options(is_fresh=True)).sweep_id for _ in range(3)]
+    ids = [run(options=SweepOptions(is_fresh=True)).sweep_id for _ in range(3)]
 
     assert store.sweep_ids() == ids
 
@@ -327,7 +329,7 @@ def test_another_command_for_the_same_cases_goes_on_with_the_sweep(run):
 
 def test_the_newest_of_equal_sweeps_goes_on(run):
     run()
-    second = run({2: "timeout"}, options=Options(is_fresh=True))
+    second = run({2: "timeout"}, options=SweepOptions(is_fresh=True))
     third = run()
 
     assert (third.sweep_id, third.batch_sizes) == (second.sweep_id, [2])
@@ -362,13 +364,13 @@ def test_pruning_lasts_across_a_resume(run, store, cases):
 
 
 def test_without_pruning_larger_batches_are_tried(run):
-    assert run({2: "oom"}, options=Options(prunes=False)).batch_sizes == [1, 2, 4, 8]
+    assert run({2: "oom"}, options=SweepOptions(prunes=False)).batch_sizes == [1, 2, 4, 8]
 
 
 def test_without_pruning_what_was_skipped_before_is_tried(run):
     run({2: "oom"})
 
-    assert run(options=Options(prunes=False)).batch_sizes == [4, 8]
+    assert run(options=SweepOptions(prunes=False)).batch_sizes == [4, 8]
 
 
 @pytest.mark.parametrize("axis", ["precision", "attention", "input", "weights", "execution"])

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from benchmarking.sweeping.runner import Options, Setting, run_sweep
+from benchmarking.sweeping.runner import SweepContext, SweepOptions, run_sweep
 from results.records.repair import look_over, repair
 from results.records.store import Store, StoreError
 
@@ -59,8 +59,8 @@ def run(store, cases, make_plan, environment):
     """Run a sweep of all batch sizes; give its id."""
 
     def start(launcher, **changes):
-        setting = Setting(environment, store, launcher, Silent(), "sam-bench sweep")
-        arguments = {"plan": make_plan(case_timeout_s=0.5), "options": Options(prunes=False)}
+        setting = SweepContext(environment, store, launcher, Silent(), "sam-bench sweep")
+        arguments = {"plan": make_plan(case_timeout_s=0.5), "options": SweepOptions(prunes=False)}
         return run_sweep(setting=setting, **{"cases": cases} | arguments | changes)
 
     return start

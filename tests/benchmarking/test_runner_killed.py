@@ -17,11 +17,14 @@ CASES = 12
 KILLER = """
 import collections, json, os, random, signal, sys, time
 from pathlib import Path
-from benchmarking.protocol import Outcome
-from benchmarking.runner import Setting, run_sweep
-from results.repair import look_over
-from results.schema import Environment, Case, Measurement, TimingPlan
-from results.store import Store
+from benchmarking.sweeping.protocol import Outcome
+from benchmarking.sweeping.runner import SweepContext, run_sweep
+from results.records.repair import look_over
+from results.records.environment import Environment
+from results.records.case import Case
+from results.records.measurement import Measurement
+from results.records.plan import TimingPlan
+from results.records.store import Store
 
 cases, environment, folder, kills_wanted = json.load(sys.stdin)
 cases = [Case(**case) for case in cases]
@@ -45,7 +48,7 @@ class Watcher:
         return lambda *arguments: None
 
 def run(store, pipe):
-    setting = Setting(environment, store, Launcher(), Watcher(pipe), "")
+    setting = SweepContext(environment, store, Launcher(), Watcher(pipe), "")
     run_sweep(cases, TimingPlan(), setting)
 
 def start(store, delay_s):

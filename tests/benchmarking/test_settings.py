@@ -6,7 +6,7 @@ import pytest
 
 from benchmarking.choices.settings import parse_kind, parse_sweep
 from benchmarking.choices.sweep import QUICK, VOCABULARY, Sweep
-from results.hardware.specs import PEAKS
+from results.hardware.specs import SPECS
 from results.records.plan import PASSES, TimingPlan
 
 
@@ -109,7 +109,7 @@ def test_a_kind_is_spelled_as_the_table_of_peaks_has_it(text, kind):
     assert parse_kind(text) == kind
 
 
-@pytest.mark.parametrize("name", PEAKS)
+@pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("write", [str, str.lower, str.upper, "NVIDIA {}".format])
 def test_every_row_of_the_table_of_peaks_is_a_kind(name, write):
     assert parse_kind(write(name)) == name

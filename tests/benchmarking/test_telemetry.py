@@ -10,7 +10,14 @@ import pynvml
 import pytest
 
 from benchmarking.machine import telemetry as telemetry_module
-from benchmarking.machine.telemetry import FACTS, REASONS, SERIES, SLOWDOWNS, Watch, slowdowns
+from benchmarking.machine.telemetry import (
+    FACTS,
+    REASONS,
+    SERIES,
+    SLOWDOWNS,
+    TelemetryWatch,
+    slowdowns,
+)
 from results.records.store import Store
 from results.records.telemetry import OtherProcess, Telemetry
 
@@ -65,7 +72,7 @@ def test_a_gpu_is_looked_at_before_and_after_the_work(nvml, fake_device):
 
 def test_a_gpu_is_looked_at_during_the_work_too(nvml, wait_until):
     nvml(GetTemperature=[40, 60, 60, 60, 50])
-    with Watch("GPU-0", interval_s=0.001) as watch:
+    with TelemetryWatch("GPU-0", interval_s=0.001) as watch:
         wait_for_looks(watch, 6, wait_until)
     telemetry = watch.telemetry()
 
@@ -74,7 +81,7 @@ def test_a_gpu_is_looked_at_during_the_work_too(nvml, wait_until):
 
 
 def test_every_series_has_a_value_a_look(nvml, wait_until):
-    with Watch("GPU-0", interval_s=0.001) as watch:
+    with TelemetryWatch("GPU-0", interval_s=0.001) as watch:
         wait_for_looks(watch, 3, wait_until)
     telemetry = watch.telemetry()
 
@@ -114,7 +121,7 @@ def test_a_counter_that_began_anew_gives_no_negative_energy(nvml, fake_device):
 
 
 def test_what_was_seen_can_be_asked_for_twice(nvml):
-    with Watch("GPU-0") as watch:
+    with TelemetryWatch("GPU-0") as watch:
         pass
 
     assert watch.telemetry() == watch.telemetry()
@@ -153,7 +160,7 @@ def test_a_call_that_fails_once_keeps_what_it_told_before(nvml, fake_device, nvm
 
 def test_a_call_that_failed_is_not_tried_again(nvml, nvml_error, wait_until):
     fake = nvml(GetPowerUsage=nvml_error)
-    with Watch("GPU-0", interval_s=0.001) as watch:
+    with TelemetryWatch("GPU-0", interval_s=0.001) as watch:
         wait_for_looks(watch, 5, wait_until)
 
     assert len([call for call in fake.calls if call[0] == "GetPowerUsage"]) == 1
@@ -286,7 +293,7 @@ def test_slowdowns_are_names_of_reasons():
 def test_no_thread_is_left_however_the_work_ends(nvml, error):
     before = threading.active_count()
     expected = nullcontext() if error is None else pytest.raises(type(error))
-    with expected, Watch("GPU-0", interval_s=0.001):
+    with expected, TelemetryWatch("GPU-0", interval_s=0.001):
         if error is not None:
             raise error
 

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from benchmarking.choices.sweep import VOCABULARY
 from benchmarking.commands import showing, sweeping
-from benchmarking.views.printing import markdown, print_view
-from benchmarking.views.views import IN_PARENTHESES, SHOWS, choices_views, plan_view
+from benchmarking.views.printing import markdown, print_table
+from benchmarking.views.views import IN_PARENTHESES, VIEWS, choices_views, plan_view
 from results.records.measurement import EmbeddingError, Kernels, KernelTime, ModuleTiming
 from results.records.schema import Check
 
@@ -21,13 +21,13 @@ WAITS = {"kind": "norm", "flops": 1e8, "image_bytes": 1e9, "weights_bytes": 2e9}
 
 
 def views(by, records):
-    show = SHOWS[by]
+    show = VIEWS[by]
     return show.views(show.frame(records, {}))
 
 
 def shown(view, width=200):
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    print_view(view, console)
+    print_table(view, console)
     return console.file.getvalue()
 
 
@@ -66,19 +66,19 @@ def full(measured):
 
 
 def test_the_command_line_names_every_view_and_no_other():
-    assert tuple(SHOWS) == showing.VIEW_NAMES
+    assert tuple(VIEWS) == showing.VIEW_NAMES
 
 
 def test_what_is_shown_after_a_sweep_are_views():
-    assert set(sweeping.SHOWN_AFTER_A_SWEEP) <= set(SHOWS)
+    assert set(sweeping.SHOWN_AFTER_A_SWEEP) <= set(VIEWS)
 
 
-@pytest.mark.parametrize("by", SHOWS)
+@pytest.mark.parametrize("by", VIEWS)
 def test_a_view_says_what_it_is(by):
-    assert SHOWS[by].summary
+    assert VIEWS[by].summary
 
 
-@pytest.mark.parametrize("by", SHOWS)
+@pytest.mark.parametrize("by", VIEWS)
 def test_rows_are_as_long_as_their_heads(full, by):
     found = views(by, full)
 
@@ -88,7 +88,7 @@ def test_rows_are_as_long_as_their_heads(full, by):
         assert {len(row) for row in view.rows} == {len(view.headings)}
 
 
-@pytest.mark.parametrize("by", SHOWS)
+@pytest.mark.parametrize("by", VIEWS)
 def test_markdown_holds_every_cell_and_sentence(full, by):
     for view in views(by, full):
         text = markdown(view)
@@ -97,7 +97,7 @@ def test_markdown_holds_every_cell_and_sentence(full, by):
         assert [part for part in (*cells, *view.sentences) if part not in text] == []
 
 
-@pytest.mark.parametrize("by", SHOWS)
+@pytest.mark.parametrize("by", VIEWS)
 def test_a_terminal_shows_every_sentence_in_one_line(full, by):
     for view in views(by, full):
         lines = shown(view, width=40).splitlines()
@@ -105,7 +105,7 @@ def test_a_terminal_shows_every_sentence_in_one_line(full, by):
         assert [sentence for sentence in view.sentences if sentence not in lines] == []
 
 
-@pytest.mark.parametrize("by", SHOWS)
+@pytest.mark.parametrize("by", VIEWS)
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_no_terminal_is_too_narrow_for_a_number(full, make_record, by, width):
     records = [*full, make_record(sweep_id="20250101-1", batch_size=1, checks=WARNED)]
@@ -113,7 +113,7 @@ def test_no_terminal_is_too_narrow_for_a_number(full, make_record, by, width):
     assert all("\u2026" not in shown(view, width) for view in views(by, records))  # three dots
 
 
-@pytest.mark.parametrize("by", SHOWS)
+@pytest.mark.parametrize("by", VIEWS)
 @pytest.mark.parametrize("statuses", [(), ("oom", "crashed")])
 def test_records_without_a_measurement_can_be_shown(make_record, by, statuses):
     records = [make_record(status, batch_size=index + 1) for index, status in enumerate(statuses)]
@@ -133,7 +133,7 @@ PASSES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("by", SHOWS)
+@pytest.mark.parametrize("by", VIEWS)
 @pytest.mark.parametrize("lacking", PASSES.values(), ids=PASSES)
 def test_records_of_which_some_lack_a_pass_can_be_shown(full, by, lacking):
     records = [full[0], with_changes(full[1], **lacking)]
@@ -325,7 +325,7 @@ def test_what_no_module_accounts_for_is_never_in_parentheses(make_record):
 
 def test_a_faint_cell_is_dim_on_a_terminal_that_can(make_record):
     console = Console(file=io.StringIO(), width=200, force_terminal=True, color_system="standard")
-    print_view(module_table(make_record(batch_size=1), short=1e-6), console)
+    print_table(module_table(make_record(batch_size=1), short=1e-6), console)
 
     assert re.search(r"\x1b\[2m\(0\.0010\)", console.file.getvalue())
 

@@ -13,7 +13,7 @@ from benchmarking.errors import SweepError
 from benchmarking.measuring import measure
 from benchmarking.measuring.failures import classify
 from benchmarking.measuring.rig import build_rig
-from benchmarking.measuring.worker import Voice, attempt
+from benchmarking.measuring.worker import AnswerWriter, attempt
 from benchmarking.sweeping.protocol import Answer, Beat, Outcome, Refusal, Request, Stage
 from sam.files.checkpoints import CheckpointError
 
@@ -154,7 +154,7 @@ def heard(pipe):
 
 def test_beats_come_while_something_else_is_done(wait_until):
     pipe = Pipe()
-    with Voice(pipe).beating(every_s=0.001):
+    with AnswerWriter(pipe).beating(every_s=0.001):
         wait_until(lambda: len(heard(pipe)) >= 3)
 
     assert set(heard(pipe)) == {Beat()}
@@ -163,7 +163,7 @@ def test_beats_come_while_something_else_is_done(wait_until):
 def test_no_beat_comes_after_the_end():
     pipe = Pipe()
     threads = threading.active_count()
-    with pytest.raises(KeyboardInterrupt), Voice(pipe).beating(every_s=0.001):
+    with pytest.raises(KeyboardInterrupt), AnswerWriter(pipe).beating(every_s=0.001):
         raise KeyboardInterrupt
 
     assert threading.active_count() == threads
@@ -171,7 +171,7 @@ def test_no_beat_comes_after_the_end():
 
 def test_beats_garble_no_answer():
     pipe = Pipe()
-    voice = Voice(pipe)
+    voice = AnswerWriter(pipe)
     said = [Stage(name=f"stage {number}" * 20) for number in range(300)]
     with voice.beating(every_s=0.0):
         for stage in said:
@@ -187,5 +187,5 @@ def test_a_listener_that_is_gone_ends_the_beats_without_a_word(wait_until):
             raise BrokenPipeError
 
     threads = threading.active_count()
-    with Voice(Gone()).beating(every_s=0.001):
+    with AnswerWriter(Gone()).beating(every_s=0.001):
         wait_until(lambda: threading.active_count() == threads)

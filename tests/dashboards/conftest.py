@@ -10,7 +10,7 @@ import pytest
 from benchmarking.demo import demo
 from dashboards.data import Data
 from dashboards.figures import FIGURES
-from dashboards.view import View
+from dashboards.view import ViewState
 from results.records.store import Store
 from results.tables.frames import SAMPLE_COLUMNS, TELEMETRY_COLUMNS, frame
 
@@ -21,7 +21,7 @@ def view_of(path, **options):
     """The frames of a view, as the pages and the report have them."""
     data = Data([path], keep=False)
     data.refresh()
-    return data.frames(View(options=options))
+    return data.frames(ViewState(options=options))
 
 
 def frames_of_store(path, run=None):

@@ -15,7 +15,7 @@ from dashboards.grid import ROWS
 from dashboards.layout import FROM_ADDRESS_ALONE
 from dashboards.pages import PAGES
 from dashboards.tables import TABLES
-from dashboards.view import FILTERS, OPTIONS, View
+from dashboards.view import FILTERS, OPTIONS, ViewState
 from results.records.store import Store
 
 from .serving import Browser, ids, parts, said, strings, written
@@ -41,7 +41,7 @@ def demo(tiny, tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(demo):
     """The query of a good record."""
-    cases = demo.data.frames(View())["cases"]
+    cases = demo.data.frames(ViewState())["cases"]
     return f"?run={cases[cases['status'] == 'ok']['record_id'].iloc[0]}"
 
 
@@ -208,7 +208,7 @@ def test_a_figure_keeps_its_zoom_while_it_means_the_same(demo):
 
 @pytest.mark.parametrize("name", FILTERS)
 def test_an_axis_in_which_cases_differ_has_a_filter(name, demo):
-    cases = demo.data.frames(View())["cases"]
+    cases = demo.data.frames(ViewState())["cases"]
     values = values_of(cases, FILTERS[name].column)
     offered = {
         each["id"]["name"]: each["data"] for each in of_type(demo.ask("filters"), "MultiSelect")
@@ -314,7 +314,7 @@ def test_the_table_of_a_figure_appears_at_a_click_and_goes_at_the_next(name, dem
 
 
 def test_a_long_table_says_how_much_of_it_is_shown(demo):
-    demo_modules = len(demo.data.frames(View())["modules"])
+    demo_modules = len(demo.data.frames(ViewState())["modules"])
     shown = demo.ask("table", "layers", n_clicks=1)["children"]
     (grid,) = of_type(shown, "AgGrid")
 
@@ -331,7 +331,7 @@ def test_no_two_rows_of_a_table_have_the_same_id(demo, run):
 
 @pytest.mark.parametrize("name", [*FIGURES, *(f"{name}-table" for name in TABLES)])
 def test_every_figure_and_table_can_be_saved(name, demo, run):
-    frames = demo.data.frames(View(options={"run": run.partition("=")[2]}))
+    frames = demo.data.frames(ViewState(options={"run": run.partition("=")[2]}))
     spec = TABLES[name.removesuffix("-table")] if name.endswith("-table") else FIGURES[name]
     table = demo.ask("file", name, changed='"csv"', search=run)["data"]
     text = demo.ask("file", name, changed='"md"', search=run)["data"]

@@ -13,7 +13,7 @@ from dashboards.figures import FIGURES
 from dashboards.pages import PAGES
 from dashboards.server import CALLBACK
 from dashboards.tables import TABLES
-from dashboards.view import FILTERS, OPTIONS, View
+from dashboards.view import FILTERS, OPTIONS, ViewState
 from results.records.store import Store, to_json, write_whole
 
 from .serving import HOSTILE, Browser, parts, read, strings
@@ -64,7 +64,7 @@ def hostile(tiny, tmp_path_factory):
     for sweep in contents.sweeps:
         write_whole(store.path / sweep.sweep_id / "sweep.json", to_json(sweep))
     pages = Browser(store.path)
-    assert len(pages.data.frames(View())["cases"]) == len(contents.records)
+    assert len(pages.data.frames(ViewState())["cases"]) == len(contents.records)
     return pages
 
 

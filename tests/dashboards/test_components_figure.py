@@ -7,7 +7,7 @@ import pytest
 
 from dashboards.data import Data
 from dashboards.figures.components import MOST_BARS
-from dashboards.view import View
+from dashboards.view import ViewState
 from results.records.plan import MASK_GENERATOR
 from results.records.store import Store
 
@@ -135,6 +135,6 @@ def test_of_equal_cases_the_last_that_was_measured_is_shown(
     stores[1].write_record(later)
     data = Data([store.path for store in stores[:: 1 if is_older_first else -1]], keep=False)
     data.refresh()
-    figure = draw("components", data.frames(View())["components"])
+    figure = draw("components", data.frames(ViewState())["components"])
 
     assert {told[0] for bar in figure.data for told in bar.customdata} == {later.record_id}

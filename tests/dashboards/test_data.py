@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from dashboards.data import MAKERS, MOST_NOTES, MOST_VIEWS, Data, UnknownRecordError
-from dashboards.view import FILTERS, View, parse_view
+from dashboards.view import FILTERS, ViewState, parse_view
 from results.records.store import Store, write_whole
 
 from .serving import cases_of, read, record_path
@@ -63,7 +63,7 @@ def empty(tmp_path):
 def test_a_filter_narrows_every_frame(name, shown):
     column = FILTERS[name].column
     value = cases_of(shown)[column].astype(str).iloc[0]
-    frames = shown.frames(View(filters={name: (value,)}))
+    frames = shown.frames(ViewState(filters={name: (value,)}))
     own = set(frames["cases"]["record_id"])
 
     assert set(frames["cases"][column].astype(str)) == {value}
@@ -81,7 +81,7 @@ def test_filters_of_two_axes_hold_both(shown):
 
 @pytest.mark.parametrize("name", FILTERS)
 def test_a_value_that_no_case_has_shows_none(name, shown):
-    frames = shown.frames(View(filters={name: ("</script>",)}))
+    frames = shown.frames(ViewState(filters={name: ("</script>",)}))
 
     assert not frames.is_empty  # the store has records
     for each in OF_ALL:
@@ -126,7 +126,7 @@ def test_a_price_that_can_not_be_used_changes_nothing(prices, shown):
 
 def test_the_record_of_an_address_is_read(shown, tiny):
     record = Store(tiny).read().records[0]
-    frames = shown.frames(View(options={"run": record.record_id}))
+    frames = shown.frames(ViewState(options={"run": record.record_id}))
 
     assert frames.record() == record
     assert len(frames["samples"]) == len(record.measurement.latency.forward_s)
@@ -134,7 +134,7 @@ def test_the_record_of_an_address_is_read(shown, tiny):
 
 @pytest.mark.parametrize("name", [*NOWHERE, *(quote(name, safe="") for name in NOWHERE)])
 def test_a_record_that_no_store_has_is_refused_and_nothing_is_opened(name, shown, opened):
-    frames = shown.frames(View(options={"run": name}))
+    frames = shown.frames(ViewState(options={"run": name}))
     for ask in (frames.record, lambda: frames["samples"], lambda: frames["telemetry"]):
         with pytest.raises(UnknownRecordError):
             ask()
@@ -145,7 +145,7 @@ def test_a_record_that_no_store_has_is_refused_and_nothing_is_opened(name, shown
 
 def test_a_view_without_a_record_says_how_to_choose_one(shown):
     with pytest.raises(UnknownRecordError, match="click a point"):
-        shown.frames(View()).record()
+        shown.frames(ViewState()).record()
 
 
 @pytest.mark.parametrize("becomes", [None, "", "{", "[" * 100_000, "null", '{"schema_version": 9}'])
@@ -158,13 +158,13 @@ def test_a_record_whose_file_is_gone_or_broken_is_refused(becomes, store):
         path.write_text(becomes)
 
     with pytest.raises(UnknownRecordError, match="can't be read any more"):
-        data.frames(View(options={"run": record_id})).record()
+        data.frames(ViewState(options={"run": record_id})).record()
 
 
 def test_a_trace_is_that_of_the_record(store):
     record = store.read().records[0]
     store.write_trace(record, b"trace")
-    frames = read(store.path).frames(View(options={"run": record.record_id}))
+    frames = read(store.path).frames(ViewState(options={"run": record.record_id}))
 
     assert frames.trace_path().read_bytes() == b"trace"
 
@@ -176,7 +176,9 @@ def test_a_trace_that_leads_out_of_the_store_is_none(store, tmp_path):
     path.parent.mkdir()
     path.symlink_to(tmp_path / "secret")
 
-    assert read(store.path).frames(View(options={"run": record.record_id})).trace_path() is None
+    assert (
+        read(store.path).frames(ViewState(options={"run": record.record_id})).trace_path() is None
+    )
 
 
 def test_a_record_that_is_added_is_shown_at_the_next_reading(store):
@@ -194,16 +196,16 @@ def test_a_record_that_is_added_is_shown_at_the_next_reading(store):
 
 def test_nothing_is_read_again_where_nothing_changed(store):
     data = read(store.path)
-    frames, stamp = data.frames(View()), data.snapshot.stamp
+    frames, stamp = data.frames(ViewState()), data.snapshot.stamp
     data.refresh()
 
     assert data.snapshot.stamp == stamp
-    assert data.frames(View()) is frames
+    assert data.frames(ViewState()) is frames
 
 
 def test_a_view_that_is_being_drawn_keeps_its_records_while_the_store_changes(store):
     data = read(store.path)
-    frames, count = data.frames(View()), len(data.snapshot.files)
+    frames, count = data.frames(ViewState()), len(data.snapshot.files)
     shutil.rmtree(store.path / store.sweep_ids()[0])
     data.refresh()
 
@@ -278,7 +280,7 @@ def test_what_is_no_store_is_an_error_and_stays_as_it_is(kind, tmp_path):
     data = read(path)
 
     assert len(data.snapshot.errors) == 1
-    assert data.frames(View()).is_empty
+    assert data.frames(ViewState()).is_empty
     assert os.listdir(tmp_path) == (["other"] if kind == "file" else [])
 
 
@@ -295,7 +297,7 @@ def test_rows_of_a_record_that_two_stores_have_count_once(name, store, tmp_path)
     shutil.copytree(store.path, tmp_path / "copy")
     one, both = read(store.path), read(store.path, tmp_path / "copy")
 
-    assert len(both.frames(View())[name]) == len(one.frames(View())[name])
+    assert len(both.frames(ViewState())[name]) == len(one.frames(ViewState())[name])
 
 
 def test_records_of_two_stores_are_shown_together(store, tmp_path):
@@ -317,7 +319,7 @@ def test_one_store_that_is_gone_hides_no_other(store, tmp_path):
 
 def test_a_store_without_records_is_empty_and_no_error(empty):
     assert empty.snapshot.errors == ()
-    assert empty.frames(View()).is_empty
+    assert empty.frames(ViewState()).is_empty
 
 
 def test_a_store_whose_last_record_is_removed_is_empty(store):
@@ -326,7 +328,7 @@ def test_a_store_whose_last_record_is_removed_is_empty(store):
         shutil.rmtree(store.path / sweep_id)
     data.refresh()
 
-    assert data.frames(View()).is_empty
+    assert data.frames(ViewState()).is_empty
     assert data.snapshot.errors == ()
 
 
@@ -342,7 +344,7 @@ def test_the_first_record_of_a_store_is_shown(empty, tiny):
 def test_every_frame_can_be_made_of_one_record(status, tmp_path, tiny):
     record = next(each for each in Store(tiny).read().records if each.status == status)
     Store(tmp_path / "one").write_record(record)
-    frames = read(tmp_path / "one").frames(View(options={"run": record.record_id}))
+    frames = read(tmp_path / "one").frames(ViewState(options={"run": record.record_id}))
 
     assert len(frames["cases"]) == 1
     for name in MAKERS:

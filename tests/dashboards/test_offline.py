@@ -12,7 +12,7 @@ from dashboards.data import Data
 from dashboards.figures import FIGURES
 from dashboards.offline import OPEN_ROWS, REPORTED, TABLED, report
 from dashboards.tables import TABLES
-from dashboards.view import View
+from dashboards.view import ViewState
 
 OF_ONE_RECORD = {"samples", "telemetry"}
 BREAKOUT = "</script><script>alert(1)</script>"
@@ -202,7 +202,7 @@ def test_the_same_records_make_the_same_page(written, demo_store):
     data = Data([demo_store.path], keep=False)
     data.refresh()
 
-    assert report(data.frames(View()), "A title", ["a note"]) == written
+    assert report(data.frames(ViewState()), "A title", ["a note"]) == written
 
 
 def test_a_report_has_every_figure_but_those_of_one_record():

@@ -13,7 +13,7 @@ from dashboards.data import Data
 from dashboards.details import overview_cards, regression_tables
 from dashboards.figures import FIGURES
 from dashboards.figures.series import current
-from dashboards.view import View
+from dashboards.view import ViewState
 from results.records.case import Case
 from results.records.store import to_json, write_whole
 from results.verdicts.decision import Rule
@@ -143,7 +143,7 @@ def test_a_gate_that_is_added_is_shown_at_the_next_reading(store):
     write_gate(store, make_gate(make_cell()))
 
     assert data.refresh().stamp != before
-    assert "REGRESSED" in told(data.frames(View()))
+    assert "REGRESSED" in told(data.frames(ViewState()))
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"schema_version": 999}'])

@@ -10,7 +10,7 @@ import pytest
 
 from dashboards.figures import MOST_SERIES
 from dashboards.figures.roofline import BOUNDS
-from results.hardware.specs import find_peak
+from results.hardware.specs import find_spec
 from results.records.measurement import ENCODER
 
 ROOF = {"roof_flops_per_s": 100e12, "roof_bytes_per_s": 1e12}
@@ -80,7 +80,7 @@ def test_a_roof_is_the_peak_of_the_device(draw, level):
     assert len(shown) == 12  # of three GPUs and four precisions
     for trace in shown:
         gpu, _, precision = trace.legendgroup.rpartition(" ")
-        peak = find_peak(gpu)
+        peak = find_spec(gpu)
         ceiling = peak.flops_per_s[precision]
         roof = np.minimum(trace.x * peak.bytes_per_s, ceiling) * 1e-12
         assert trace.y == pytest.approx(roof)
@@ -91,7 +91,7 @@ def test_a_roof_is_the_peak_of_the_device(draw, level):
 def test_nothing_is_above_its_roof(draw, level):
     for cloud in clouds(draw("roofline", level=level)):
         gpu, _, precision = cloud.legendgroup.rpartition(" ")
-        peak = find_peak(gpu)
+        peak = find_spec(gpu)
         roof = np.minimum(cloud.x * peak.bytes_per_s, peak.flops_per_s[precision]) * 1e-12
         assert (cloud.y <= roof).all()
 

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from dashboards.view import FILTERS, LONGEST_VALUE, MOST_FIELDS, OPTIONS, View, parse_view
+from dashboards.view import FILTERS, LONGEST_VALUE, MOST_FIELDS, OPTIONS, ViewState, parse_view
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>", "</script>", "javascript:alert(1)", "../../etc/passwd",
@@ -25,7 +25,7 @@ def address(**values):
 def test_values_of_a_filter_are_those_of_the_address(name):
     view = parse_view(address(**{name: ["one", "a value & two = more"]}))
 
-    assert view == View(filters={name: ("one", "a value & two = more")})
+    assert view == ViewState(filters={name: ("one", "a value & two = more")})
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from results.verdicts.launches import Launch
+from results.verdicts.gate_runs import GateRun
 
-FAILED = Launch(status="oom", message="CUDA out of memory")
+FAILED = GateRun(status="oom", message="CUDA out of memory")
 
 
 def ok(median_s, **changes):
-    return Launch("ok", median_s=median_s, **changes)
+    return GateRun("ok", median_s=median_s, **changes)
 
 
 def pairs_of(cell, *launches):

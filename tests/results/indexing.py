@@ -6,7 +6,7 @@ import os
 from collections import Counter
 
 from results.answers.limits import with_roofs
-from results.hardware.specs import store_peaks
+from results.hardware.specs import store_specs
 from results.records.addresses import file_system, is_remote, key
 from results.tables.frames import case_frame, component_frame, module_frame
 from results.tables.index import FRAMES
@@ -23,7 +23,7 @@ def rows(frame):
 def made_of(store):
     """The frames of a store's records, made without an index."""
     records = with_roofs(store.read().records, store.read_roofs())
-    peaks = store_peaks(store.path)
+    peaks = store_specs(store.path)
     return {
         "cases": case_frame(records, peaks),
         "components": component_frame(records),

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from results.records.measurement import (
     ENCODER,
     Latency,
+    MatrixProducts,
+    MeasuredRoofs,
     Measurement,
     ModuleTiming,
-    Products,
-    Roofs,
     Work,
 )
 from results.records.telemetry import Telemetry
@@ -57,7 +57,7 @@ class MadeUpGpu:
         moved = part.weights_bytes + part.image_bytes * batch_size
         return max(part.flops * batch_size / rate, moved / self.bytes_per_s)
 
-    def roofs(self, **changes) -> Roofs:
+    def roofs(self, **changes) -> MeasuredRoofs:
         """What calibrating it would find."""
         product_s = 2 * SIDE**3 / self.flops_per_s
         fields = {
@@ -65,12 +65,12 @@ class MadeUpGpu:
             "threads": 2,
             "torch": "2.15.0",
             "measured_at": "2025-01-01T00:00:00+00:00",
-            "products": {"bf16": Products(side=SIDE, product_s=(product_s,) * 3)},
+            "products": {"bf16": MatrixProducts(side=SIDE, product_s=(product_s,) * 3)},
             "copied_bytes": 10**9,
             "copy_s": (2 * 10**9 / self.bytes_per_s,) * 3,
             "cache_bytes": 0,
         }
-        return Roofs(**fields | changes)
+        return MeasuredRoofs(**fields | changes)
 
     def measure(self, parts: dict[str, MadeUpPart], batch_size: int) -> dict[str, object]:
         """The fields of a record that measuring would fill."""

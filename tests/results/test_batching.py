@@ -13,7 +13,7 @@ from results.answers.batching import (
     families,
     image_s,
 )
-from results.hardware.specs import Peak
+from results.hardware.specs import Spec
 from results.records.schema import STATUSES
 from results.records.telemetry import Telemetry
 from results.tables.frames import UNATTRIBUTED
@@ -209,7 +209,7 @@ def test_what_the_maker_says_stands_in_for_roofs_that_were_not_measured(measured
 
 def test_a_person_s_own_peaks_stand_in_for_roofs_too(measured, unknown_machine):
     records = measured([COMPUTES, WAITS], (1, 4), roofs=None, environment=unknown_machine)
-    own = {"a GPU": Peak({"bf16": 1e12}, bytes_per_s=1e12, cache_bytes=0, source="")}
+    own = {"a GPU": Spec({"bf16": 1e12}, bytes_per_s=1e12, cache_bytes=0, source="")}
 
     assert set(batching_frame(records, own)["cause"]) == {"compute", "memory"}
 

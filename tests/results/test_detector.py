@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 from results.verdicts.decision import Rule, estimate, look_through, verdicts
-from results.verdicts.launches import Launch, Matched, launch_of, log_ratios
+from results.verdicts.gate_runs import CasePair, GateRun, launch_of, log_ratios
 
 from .noises import NOISES
 from .noises import log_ratios as noisy
@@ -164,7 +164,7 @@ def test_the_order_of_pairs_within_a_look_is_nothing_to_it(seed):
 @pytest.fixture
 def cells(make_case):
     cases = [make_case(batch_size=size) for size in range(1, 9)]
-    return [Matched(case.label, case, case) for case in cases]
+    return [CasePair(case.label, case, case) for case in cases]
 
 
 def launches(cells, log_ratios, factor=1.0):
@@ -172,7 +172,7 @@ def launches(cells, log_ratios, factor=1.0):
     return [
         tuple(
             {
-                cell.base.case_id: Launch("ok", median_s=factor * 0.1 * math.exp(side * log))
+                cell.base.case_id: GateRun("ok", median_s=factor * 0.1 * math.exp(side * log))
                 for cell, log in zip(cells, column, strict=True)
             }
             for side in (0, 1)

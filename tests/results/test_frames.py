@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from results.answers.limits import LIMIT_COLUMNS
-from results.hardware.specs import Peak
+from results.hardware.specs import Spec
 from results.records.case import AXES
 from results.records.measurement import ENCODER, EmbeddingError, ModuleTiming, Work
 from results.records.schema import STATUSES, Check
@@ -390,7 +390,7 @@ def test_a_failed_case_has_a_row_of_limits_without_a_number(make_failure):
 @pytest.mark.parametrize("make", [case_frame, module_frame, limits_frame])
 def test_a_person_s_own_peaks_are_what_shares_are_of(make_record, make):
     """The record's GPU is an L4, and its precision bf16."""
-    own = {"L4": Peak({"bf16": 1e20}, bytes_per_s=1e20, cache_bytes=0, source="")}
+    own = {"L4": Spec({"bf16": 1e20}, bytes_per_s=1e20, cache_bytes=0, source="")}
     theirs, ours = (make([make_record()], peaks)["mfu"].dropna() for peaks in (None, own))
 
     assert list(ours) == pytest.approx([each * 121e12 / 1e20 for each in theirs])

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from results.verdicts.decision import Rule, estimate
-from results.verdicts.launches import (
+from results.verdicts.gate_runs import (
     MOST_MODULES,
-    Launch,
-    Matched,
+    CasePair,
+    GateRun,
     judged_cell,
     log_ratios,
     module_changes,
@@ -22,7 +22,7 @@ from .gate_launches import FAILED, ok, pairs_of
 
 @pytest.fixture
 def cell(make_case):
-    return Matched("a cell", make_case(), make_case())
+    return CasePair("a cell", make_case(), make_case())
 
 
 # Modules
@@ -129,11 +129,11 @@ NOT_COMPARED = {  # launches, the verdict, and why
     "the head never succeeds": ([(ok(0.1), FAILED)] * 3, "FAILED", "head is oom: CUDA out of"),
     "the head is never there": ([(ok(0.1), None)], "FAILED", "head is not_run: no reason"),
     "the head never succeeds, the base once not": (
-        [(Launch("timeout", "late"), FAILED), (ok(0.1), FAILED)], "FAILED", "head is oom: CUDA",
+        [(GateRun("timeout", "late"), FAILED), (ok(0.1), FAILED)], "FAILED", "head is oom: CUDA",
     ),
     "the base never succeeds": ([(FAILED, ok(0.1))], "NOT_COMPARABLE", "base is oom: CUDA out"),
     "the base never succeeds, the head once not": (
-        [(FAILED, Launch("timeout", "late")), (FAILED, ok(0.1))], "NOT_COMPARABLE", "base is oom",
+        [(FAILED, GateRun("timeout", "late")), (FAILED, ok(0.1))], "NOT_COMPARABLE", "base is oom",
     ),
     "neither succeeds": ([(FAILED, FAILED)], "NOT_COMPARABLE", "base is oom"),
     "never both": (

@@ -9,13 +9,13 @@ import pytest
 from results.hardware import specs as hardware
 from results.hardware.specs import (
     MAX_FILE_BYTES,
-    PEAKS,
+    SPECS,
     HardwareError,
     Row,
     find_kind,
-    find_peak,
+    find_spec,
     fits,
-    read_peaks,
+    read_specs,
     words,
 )
 
@@ -96,20 +96,20 @@ def write(tmp_path):
 
 @pytest.mark.parametrize(("gpu", "row"), NAMES.items())
 def test_a_peak_is_found_by_the_drivers_name(gpu, row):
-    assert find_peak(gpu) is PEAKS[row]
+    assert find_spec(gpu) is SPECS[row]
 
 
 @pytest.mark.parametrize("gpu", STRANGERS)
 def test_no_other_gpus_peak_is_taken_for_a_name(gpu):
-    assert find_peak(gpu) is None
+    assert find_spec(gpu) is None
 
 
 def test_every_row_is_found_by_a_drivers_name():
-    assert set(NAMES.values()) == set(PEAKS)
+    assert set(NAMES.values()) == set(SPECS)
 
 
 def test_a_peak_is_found_in_any_case():
-    assert find_peak("nvidia l4") is PEAKS["L4"]
+    assert find_spec("nvidia l4") is SPECS["L4"]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_row_fits_no_other_gpu(row, gpu):
     assert not fits(row, gpu)
 
 
-@pytest.mark.parametrize("kind", PEAKS)
+@pytest.mark.parametrize("kind", SPECS)
 def test_every_row_is_a_kind_that_can_be_asked_for_by_its_name(kind):
     assert find_kind(kind) == find_kind(f"nvidia-{kind.lower()}") == kind
 
@@ -172,44 +172,44 @@ def test_what_is_no_row_is_no_kind_of_the_table(text):
     assert find_kind(text) is None
 
 
-@pytest.mark.parametrize("peak", PEAKS.values(), ids=PEAKS)
+@pytest.mark.parametrize("peak", SPECS.values(), ids=SPECS)
 def test_tensor_cores_are_no_slower_than_the_others(peak):
     rates = peak.flops_per_s
 
     assert 5e12 < rates["fp32"] <= rates.get("tf32", rates["fp32"]) < rates["fp16"] < 5e15
 
 
-@pytest.mark.parametrize("peak", PEAKS.values(), ids=PEAKS)
+@pytest.mark.parametrize("peak", SPECS.values(), ids=SPECS)
 def test_a_half_is_twice_as_fast_as_tf32(peak):
     rates = peak.flops_per_s
 
     assert rates["fp16"] == pytest.approx(2 * rates.get("tf32", rates["fp16"] / 2), rel=0.02)
 
 
-@pytest.mark.parametrize("peak", PEAKS.values(), ids=PEAKS)
+@pytest.mark.parametrize("peak", SPECS.values(), ids=SPECS)
 def test_both_halves_are_as_fast(peak):
     assert peak.flops_per_s.get("bf16", peak.flops_per_s["fp16"]) == peak.flops_per_s["fp16"]
 
 
-@pytest.mark.parametrize("peak", PEAKS.values(), ids=PEAKS)
+@pytest.mark.parametrize("peak", SPECS.values(), ids=SPECS)
 def test_memory_and_cache_are_of_a_gpus_size(peak):
     assert 2e11 < peak.bytes_per_s < 1e13
     assert 2**22 <= peak.cache_bytes < 2**28
 
 
-@pytest.mark.parametrize("peak", PEAKS.values(), ids=PEAKS)
+@pytest.mark.parametrize("peak", SPECS.values(), ids=SPECS)
 def test_a_peak_names_its_source_and_the_year(peak):
     assert peak.source.startswith("NVIDIA ")
     assert ", 20" in peak.source
 
 
-@pytest.mark.parametrize("peak", PEAKS.values(), ids=PEAKS)
+@pytest.mark.parametrize("peak", SPECS.values(), ids=SPECS)
 def test_a_source_tells_whether_the_rates_were_printed_with_sparsity(peak):
     assert ("dense" in peak.source) or ("halved" in peak.source)
 
 
 def test_a_precision_that_a_gpu_lacks_is_absent():
-    assert set(PEAKS["T4"].flops_per_s) == {"fp32", "fp16", "int8"}
+    assert set(SPECS["T4"].flops_per_s) == {"fp32", "fp16", "int8"}
 
 
 # Dense, as NVIDIA's data sheets print them, halved where they print them with sparsity.
@@ -223,7 +223,7 @@ def test_a_precision_that_a_gpu_lacks_is_absent():
     ],
 )  # fmt: skip
 def test_rates_of_eight_bits_are_those_of_the_data_sheet(gpu, fp8, int8):
-    rates = {name: rate / 1e12 for name, rate in PEAKS[gpu].flops_per_s.items()}
+    rates = {name: rate / 1e12 for name, rate in SPECS[gpu].flops_per_s.items()}
 
     assert rates.get("fp8", 0) == pytest.approx(fp8, rel=1e-3)
     assert rates["int8"] == pytest.approx(int8, rel=1e-3)
@@ -233,10 +233,10 @@ def test_rates_of_eight_bits_are_those_of_the_data_sheet(gpu, fp8, int8):
     "gpu", ["T4", "A10", "A10G", "RTX A6000", "A100 40GB", "A100 80GB", "A100 80GB PCIe"]
 )
 def test_a_gpu_older_than_ada_has_no_fp8(gpu):
-    assert "fp8" not in PEAKS[gpu].flops_per_s
+    assert "fp8" not in SPECS[gpu].flops_per_s
 
 
-@pytest.mark.parametrize("peak", PEAKS.values(), ids=PEAKS)
+@pytest.mark.parametrize("peak", SPECS.values(), ids=SPECS)
 def test_eight_bits_are_at_least_twice_as_fast_as_a_half(peak):
     rates = peak.flops_per_s
 
@@ -245,14 +245,14 @@ def test_eight_bits_are_at_least_twice_as_fast_as_a_half(peak):
 
 
 def test_a_persons_row_takes_fp8_and_int8(write):
-    peak = read_peaks(write(L4 + "fp8 = 8\nint8 = 9"))[OURS]
+    peak = read_specs(write(L4 + "fp8 = 8\nint8 = 9"))[OURS]
 
     assert (peak.flops_per_s["fp8"], peak.flops_per_s["int8"]) == (8e12, 9e12)
 
 
 @pytest.mark.parametrize("key", ["fp8", "int8"])
 def test_a_persons_row_may_have_one_of_them_alone(write, key):
-    peak = read_peaks(write(L4 + f"{key} = 8"))[OURS]
+    peak = read_specs(write(L4 + f"{key} = 8"))[OURS]
 
     assert set(peak.flops_per_s) == {"fp32", "tf32", "bf16", "fp16", key}
 
@@ -261,62 +261,62 @@ def test_a_persons_row_may_have_one_of_them_alone(write, key):
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "true"])
 def test_a_wrong_rate_of_eight_bits_is_refused_with_its_unit(write, key, unit, value):
     with pytest.raises(HardwareError, match=f"{key}.*number of {unit}"):
-        read_peaks(write(L4 + f"{key} = {value}"))
+        read_specs(write(L4 + f"{key} = {value}"))
 
 
 def test_a_figure_is_stored_in_base_units(write):
-    peak = read_peaks(write(L4))[OURS]
+    peak = read_specs(write(L4))[OURS]
 
     assert peak.flops_per_s == {"fp32": 1e12, "tf32": 2e12, "bf16": 3e12, "fp16": 4.5e12}
     assert (peak.bytes_per_s, peak.cache_bytes, peak.source) == (6e9, 7 * 2**20, "mine")
 
 
 def test_what_may_be_left_out_is(write):
-    peak = read_peaks(write(f'["{OURS}"]\nfp32 = 1\nmemory = 6'))[OURS]
+    peak = read_specs(write(f'["{OURS}"]\nfp32 = 1\nmemory = 6'))[OURS]
 
     assert peak.flops_per_s == {"fp32": 1e12}
     assert (peak.cache_bytes, peak.source) == (0, "hardware.toml")
 
 
 def test_a_persons_row_wins_over_the_tables(write):
-    own = read_peaks(write(L4))
+    own = read_specs(write(L4))
 
-    assert find_peak(OURS, own) is own[OURS]
+    assert find_spec(OURS, own) is own[OURS]
 
 
 def test_a_persons_less_particular_row_wins_too(write):
-    own = read_peaks(write(L4.replace(OURS, "H100")))
+    own = read_specs(write(L4.replace(OURS, "H100")))
 
-    assert find_peak("NVIDIA H100 PCIe", own) is own["H100"]
+    assert find_spec("NVIDIA H100 PCIe", own) is own["H100"]
 
 
 def test_a_persons_most_particular_row_wins(write):
-    own = read_peaks(write(f'["NVIDIA"]\n{SECTION}\n["NVIDIA A40"]\n{SECTION}'))
+    own = read_specs(write(f'["NVIDIA"]\n{SECTION}\n["NVIDIA A40"]\n{SECTION}'))
 
-    assert find_peak("NVIDIA A40", own) is own["NVIDIA A40"]
+    assert find_spec("NVIDIA A40", own) is own["NVIDIA A40"]
 
 
 def test_a_persons_rows_leave_the_table_for_other_gpus(write):
-    assert find_peak("NVIDIA L40S", read_peaks(write(L4))) is PEAKS["L40S"]
+    assert find_spec("NVIDIA L40S", read_specs(write(L4))) is SPECS["L40S"]
 
 
 def test_a_person_can_give_a_row_for_a_slice(write):
-    own = read_peaks(write(L4.replace(OURS, "H100 MIG 1g.10gb")))
+    own = read_specs(write(L4.replace(OURS, "H100 MIG 1g.10gb")))
 
-    assert find_peak("NVIDIA H100 80GB HBM3 MIG 1g.10gb", own) is own["H100 MIG 1g.10gb"]
+    assert find_spec("NVIDIA H100 80GB HBM3 MIG 1g.10gb", own) is own["H100 MIG 1g.10gb"]
 
 
 @pytest.mark.parametrize("content", ["", "# nothing yet\n"])
 def test_an_empty_file_has_no_rows(write, content):
-    assert read_peaks(write(content)) == {}
+    assert read_specs(write(content)) == {}
 
 
 def test_no_file_has_no_rows(tmp_path):
-    assert read_peaks(tmp_path / "none" / "hardware.toml") == {}
+    assert read_specs(tmp_path / "none" / "hardware.toml") == {}
 
 
 def test_a_byte_order_mark_is_let_pass(write):
-    assert set(read_peaks(write(L4.encode("utf-8-sig")))) == {OURS}
+    assert set(read_specs(write(L4.encode("utf-8-sig")))) == {OURS}
 
 
 @pytest.mark.parametrize(("content", "told"), WRONG.values(), ids=WRONG)
@@ -324,7 +324,7 @@ def test_a_wrong_file_is_refused_with_what_is_wrong(write, content, told):
     path = write(content)
 
     with pytest.raises(HardwareError) as caught:
-        read_peaks(path)
+        read_specs(path)
 
     assert [part for part in (str(path), "Correct", *told) if part not in str(caught.value)] == []
 
@@ -334,7 +334,7 @@ def test_an_error_is_one_printable_line(write, content, told):
     path = write(content)
 
     with pytest.raises(HardwareError) as caught:
-        read_peaks(path)
+        read_specs(path)
 
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < len(str(path)) + 300
@@ -345,7 +345,7 @@ def test_a_path_that_is_no_file_is_refused(tmp_path, make):
     make(tmp_path / "hardware.toml")
 
     with pytest.raises(HardwareError, match="must be a file"):
-        read_peaks(tmp_path / "hardware.toml")
+        read_specs(tmp_path / "hardware.toml")
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path):
@@ -353,7 +353,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
     path.symlink_to(path)
 
     with pytest.raises(HardwareError, match="must be readable"):
-        read_peaks(path)
+        read_specs(path)
 
 
 def test_every_key_is_shown_in_the_docstring():

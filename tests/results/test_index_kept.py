@@ -11,7 +11,7 @@ import pytest
 from results.records.repair import look_over
 from results.records.schema import Check
 from results.tables import index
-from results.tables.index import FOLDER, FRAMES, Indexed, refresh
+from results.tables.index import FOLDER, FRAMES, StoreIndex, refresh
 
 from .indexing import (
     SIZES,
@@ -286,18 +286,18 @@ def test_an_index_changes_no_record(filled):
 def test_a_moment_is_told_by_its_files_and_its_version():
     file = index.File(1, 2, 3, "a")
     stamps = {
-        Indexed("v", {"p": file}).stamp,
-        Indexed("w", {"p": file}).stamp,
-        Indexed("v", {"q": file}).stamp,
-        Indexed("v", {"p": file._replace(changed_ns=3)}).stamp,
-        Indexed("v", {"p": file._replace(inode=4)}).stamp,
-        Indexed("v", {"p": file._replace(size=3)}).stamp,
-        Indexed("v", {"p": file._replace(reason="broken")}).stamp,
-        Indexed("v").stamp,
+        StoreIndex("v", {"p": file}).stamp,
+        StoreIndex("w", {"p": file}).stamp,
+        StoreIndex("v", {"q": file}).stamp,
+        StoreIndex("v", {"p": file._replace(changed_ns=3)}).stamp,
+        StoreIndex("v", {"p": file._replace(inode=4)}).stamp,
+        StoreIndex("v", {"p": file._replace(size=3)}).stamp,
+        StoreIndex("v", {"p": file._replace(reason="broken")}).stamp,
+        StoreIndex("v").stamp,
     }
 
     assert len(stamps) == 8
-    assert Indexed("v", {"p": file}).stamp in stamps
+    assert StoreIndex("v", {"p": file}).stamp in stamps
 
 
 @pytest.mark.parametrize("name", FRAMES)

@@ -12,9 +12,9 @@ from results.records.measurement import ModuleTiming
 from results.records.schema import STATUSES
 from results.records.store import StoreError
 from results.records.telemetry import Telemetry
-from results.verdicts.launches import (
-    Launch,
-    Matched,
+from results.verdicts.gate_runs import (
+    CasePair,
+    GateRun,
     axes_apart,
     cycles,
     launch_of,
@@ -45,7 +45,7 @@ def make_cases(make_case):
 
 @pytest.fixture
 def cell(make_case):
-    return Matched("a cell", make_case(), make_case())
+    return CasePair("a cell", make_case(), make_case())
 
 
 # What is compared
@@ -149,7 +149,7 @@ def test_a_launch_has_the_digest_of_its_output(make_record, make_measurement):
 def test_a_launch_that_is_not_good_has_no_time_and_says_why(make_record, status):
     launch = launch_of(make_record(status=status, message="why"))
 
-    assert launch == Launch(status=status, message="why")
+    assert launch == GateRun(status=status, message="why")
 
 
 def test_a_launch_without_a_latency_has_no_time(make_record, make_measurement):

@@ -15,19 +15,19 @@ from results.answers.limits import (
     launch_share,
     limit_columns,
     limits_of,
-    makers_roof,
     measured_roof,
     reached_s,
+    spec_roof,
     with_roofs,
 )
-from results.hardware.specs import PEAKS, Peak
-from results.records.measurement import Products, Work
+from results.hardware.specs import SPECS, Spec
+from results.records.measurement import MatrixProducts, Work
 
 ROOF = Roof(flops_per_s=100.0, bytes_per_s=10.0, cache_bytes=50)
 MAKERS = {"mfu", "floor_s"}
 MEASURED = {"mfu_measured", "floor_measured_s"}
 BY_WORK = {"flops", "least_flops", "least_bytes", "moved_bytes", "flops_per_s"}
-OWN_PEAK = {"L4": Peak({"bf16": 1e15}, bytes_per_s=1e15, cache_bytes=0, source="mine")}
+OWN_PEAK = {"L4": Spec({"bf16": 1e15}, bytes_per_s=1e15, cache_bytes=0, source="mine")}
 
 
 def make_work(**changes):
@@ -71,14 +71,14 @@ def test_a_floor_is_the_longer_of_computing_and_of_moving_what_the_cache_does_no
 
 
 def test_a_maker_s_roof_is_that_of_the_gpu_and_precision_of_the_case(make_record):
-    peak = PEAKS["L40S"]
-    roof = makers_roof(make_record(device="cuda:1", precision="tf32"))
+    peak = SPECS["L40S"]
+    roof = spec_roof(make_record(device="cuda:1", precision="tf32"))
 
     assert roof == Roof(peak.flops_per_s["tf32"], peak.bytes_per_s, peak.cache_bytes)
 
 
 def test_a_person_s_own_peak_wins_over_the_maker_s(make_record):
-    assert makers_roof(make_record(), OWN_PEAK) == Roof(1e15, 1e15, 0)
+    assert spec_roof(make_record(), OWN_PEAK) == Roof(1e15, 1e15, 0)
 
 
 def renamed(record, name):
@@ -99,12 +99,12 @@ def renamed(record, name):
     ids=["CPU", "absent GPU", "unknown GPU", "precision that the GPU lacks"],
 )
 def test_what_no_maker_says_is_no_roof(make_record, gpu, changes):
-    assert makers_roof(renamed(make_record(**changes), gpu)) is None
+    assert spec_roof(renamed(make_record(**changes), gpu)) is None
 
 
 def test_a_measured_roof_is_what_products_and_copies_reached(make_record, make_roofs):
     roofs = make_roofs(
-        products={"bf16": Products(side=10, product_s=(2.0,) * 5)},
+        products={"bf16": MatrixProducts(side=10, product_s=(2.0,) * 5)},
         copied_bytes=300, copy_s=(3.0,) * 5, cache_bytes=7,
     )  # fmt: skip
 

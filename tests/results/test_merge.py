@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from results.hardware.specs import store_peaks
+from results.hardware.specs import store_specs
 from results.records import merge as merge_file
 from results.records.addresses import holding
-from results.records.merge import Merged, merge
+from results.records.merge import MergeResult, merge
 from results.records.repair import look_over
 from results.records.schema import SweepEnd
 from results.records.store import LockedError, Store, StoreError
@@ -34,7 +34,7 @@ def test_records_of_shards_end_up_in_one_store(store_of, target, make_record):
         record.case.batch_size: record for shard in shards for record in shard
     }
     assert contents.problems == []
-    assert merged == Merged(copied=5, same=1)  # the plan, of both
+    assert merged == MergeResult(copied=5, same=1)  # the plan, of both
 
 
 def test_a_sweep_of_one_store_alone_comes_with_its_plan(new_store, store_of, target, sweep):
@@ -59,7 +59,7 @@ def test_a_record_that_is_the_same_in_all_stores_is_there_once(store_of, target,
     merged = merge([store_of(make_record()) for _ in range(3)], target)
 
     assert target.read().records == [make_record()]
-    assert merged == Merged(copied=2, same=4)
+    assert merged == MergeResult(copied=2, same=4)
     assert set_aside(target) == {}
 
 
@@ -88,7 +88,7 @@ def test_what_belongs_to_a_store_comes_along(store_of, target, sweep, make_recor
     assert files(target) == files(source)
     assert target.read_roofs() == [roofs]
     assert target.read_end(sweep.sweep_id) == end
-    assert store_peaks(target.path) == store_peaks(source.path) != {}
+    assert store_specs(target.path) == store_specs(source.path) != {}
     assert target.trace_path(sweep.sweep_id, make_record().case_id).read_bytes() == b"a trace"
 
 
@@ -133,7 +133,7 @@ def test_what_the_target_holds_already_stays(store_of, target, sweep, make_recor
 
     assert before.items() <= files(target).items()
     assert len(target.read().records) == 2
-    assert merged == Merged(copied=1, same=1)
+    assert merged == MergeResult(copied=1, same=1)
 
 
 def test_an_index_of_the_target_is_refreshed_by_what_comes(store_of, target, make_record):
@@ -153,7 +153,7 @@ def test_what_a_source_measures_later_comes_with_the_next_merge(store_of, target
     source.write_record(make_record(batch_size=2))
     merged = merge([source], target)
 
-    assert merged == Merged(copied=1, same=2)
+    assert merged == MergeResult(copied=1, same=2)
     assert len(target.read().records) == 2
 
 
@@ -173,7 +173,7 @@ def test_a_merge_that_was_stopped_goes_on_where_it_was(store_of, target, make_re
     monkeypatch.setattr(merge_file, "write_whole", write)
     merged = merge([source], target)
 
-    assert merged == Merged(copied=2, same=2)
+    assert merged == MergeResult(copied=2, same=2)
     assert files(target) == files(source)
 
 
@@ -308,4 +308,4 @@ def test_stores_at_addresses_are_merged_as_those_in_folders_are(
     assert files(at) == files(target)
     assert (there.copied, there.same, there.replaced) == (here.copied, here.same, here.replaced)
     assert len(there.conflicts) == len(here.conflicts) == 2
-    assert set(store_peaks(at.path)) == {"NVIDIA L4"}
+    assert set(store_specs(at.path)) == {"NVIDIA L4"}

@@ -9,7 +9,7 @@ from results.answers.recommend import (
     FEWEST_FOR_P90,
     WAY,
     NoRecordError,
-    Wanted,
+    Requirements,
     is_named,
     recommend,
 )
@@ -22,7 +22,7 @@ ANOTHER = {"precision": "fp16", "attention": "sdpa", "execution": "compile"}  # 
 
 
 def ask(records, model="vit_b", precisions=("bf16",), **wanted):
-    return recommend(case_frame(records), Wanted(model, precisions=precisions, **wanted))
+    return recommend(case_frame(records), Requirements(model, precisions=precisions, **wanted))
 
 
 def image_ms(row):

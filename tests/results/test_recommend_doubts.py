@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from results.answers.recommend import Wanted, recommend
+from results.answers.recommend import Requirements, recommend
 from results.records.schema import Check
 from results.tables.frames import case_frame
 
@@ -44,7 +44,7 @@ def judge(timed):
         assert set(changes) <= set(records)
         wanted = {name: changes.get(name, {}) for name in records}
         made = [timed(**records[name] | each) for name, each in wanted.items() if each is not None]
-        return recommend(case_frame(made), Wanted("vit_b", precisions=("bf16",)))
+        return recommend(case_frame(made), Requirements("vit_b", precisions=("bf16",)))
 
     return find
 
@@ -169,4 +169,6 @@ def test_of_one_sweep_two_records_are_once(timed):
     again = timed(10.1, started_at=EARLIER, size=2)
     records = [timed(10, 2), again, timed(20, 2, attention="sdpa"), timed(11, 4)]
 
-    assert ONCE in recommend(case_frame(records), Wanted("vit_b", precisions=("bf16",))).slight
+    assert (
+        ONCE in recommend(case_frame(records), Requirements("vit_b", precisions=("bf16",))).slight
+    )

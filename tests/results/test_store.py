@@ -240,8 +240,8 @@ WRITER = """
 import itertools
 import os
 import sys
-from results.schema import Record
-from results.store import Store
+from results.records.schema import Record
+from results.records.store import Store
 
 os.fsync = lambda descriptor: None
 record = Record.model_validate_json(sys.stdin.readline())

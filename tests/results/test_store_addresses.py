@@ -11,7 +11,7 @@ import pytest
 from s3fs import S3FileSystem
 
 from results.hardware.prices import store_prices
-from results.hardware.specs import HardwareError, store_peaks
+from results.hardware.specs import HardwareError, store_specs
 from results.records import addresses, reading
 from results.records import store as store_file
 from results.records.addresses import file_system, key, write_file
@@ -320,7 +320,7 @@ def test_roofs_come_back_from_the_store(store, made_up_gpu):
 
 
 def test_a_store_without_roofs_peaks_and_prices_has_none(empty):
-    assert (empty.read_roofs(), store_peaks(empty.path), store_prices(empty.path)) == ([], {}, {})
+    assert (empty.read_roofs(), store_specs(empty.path), store_prices(empty.path)) == ([], {}, {})
 
 
 def test_a_trace_comes_back_as_it_was(store, sweep, make_record):
@@ -334,7 +334,7 @@ def test_a_person_s_peaks_are_read_from_the_store(store):
     text = '\ufeff["NVIDIA L4"]\nfp32 = 1\nbf16 = 2\nmemory = 3\n'  # as some editors begin a file
     write_file(store.path / "hardware.toml", text.encode())
 
-    assert store_peaks(store.path)["NVIDIA L4"].flops_per_s["bf16"] == 2e12
+    assert store_specs(store.path)["NVIDIA L4"].flops_per_s["bf16"] == 2e12
 
 
 def test_a_person_s_prices_are_read_from_the_store(store):
@@ -347,7 +347,7 @@ def test_a_person_s_prices_are_read_from_the_store(store):
 def test_a_file_of_peaks_that_is_wrong_is_refused_with_its_address(store):
     write_file(store.path / "hardware.toml", b'["NVIDIA L4"]\nfp32 = "fast"\n')
     with pytest.raises(HardwareError, match=r"^'.*://.*/hardware\.toml' can't be used: fp32 "):
-        store_peaks(store.path)
+        store_specs(store.path)
 
 
 # Services that fail
@@ -400,4 +400,4 @@ def test_what_a_service_does_not_answer_is_as_good_as_not_there(no_service, swee
 
 def test_peaks_that_a_service_does_not_tell_are_refused_in_one_line(no_service):
     with pytest.raises(HardwareError, match=r"^'s3://bucket/runs/hardware\.toml' [^\n]*\.$"):
-        store_peaks(Store(no_service).path)
+        store_specs(Store(no_service).path)

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from results.hardware.specs import HardwareError, Peak, store_peaks
-from results.records.measurement import Roofs
+from results.hardware.specs import HardwareError, Spec, store_specs
+from results.records.measurement import MeasuredRoofs
 from results.records.repair import look_over
 from results.records.store import ROOFS, Store, StoreError, to_json
 
@@ -31,7 +31,7 @@ def test_roofs_come_back_from_the_store(store, roofs):
 def test_roofs_come_back_from_json_with_seven_digits_of_a_time(make_roofs):
     roofs = make_roofs(copy_s=(1 / 3,))
 
-    assert Roofs.model_validate_json(to_json(roofs)).copy_s == (0.3333333,)
+    assert MeasuredRoofs.model_validate_json(to_json(roofs)).copy_s == (0.3333333,)
 
 
 def test_a_store_without_roofs_has_none(tmp_path):
@@ -125,11 +125,11 @@ def test_roofs_come_back_with_the_record_that_was_made_with_them(store, make_rec
 def test_a_person_s_peaks_are_read_from_the_store(store):
     (store.path / "hardware.toml").write_text('["NVIDIA L4"]\nfp32 = 1\nmemory = 6\n')
 
-    assert store_peaks(store.path) == {"NVIDIA L4": Peak({"fp32": 1e12}, 6e9, 0, "hardware.toml")}
+    assert store_specs(store.path) == {"NVIDIA L4": Spec({"fp32": 1e12}, 6e9, 0, "hardware.toml")}
 
 
 def test_a_store_without_a_file_of_peaks_has_none(tmp_path):
-    assert store_peaks(Store(tmp_path / "none").path) == {}
+    assert store_specs(Store(tmp_path / "none").path) == {}
 
 
 def test_a_file_of_peaks_that_is_wrong_is_refused_with_its_path(store):
@@ -137,6 +137,6 @@ def test_a_file_of_peaks_that_is_wrong_is_refused_with_its_path(store):
     path.write_text('["NVIDIA L4"]\nfp32 = "fast"\n')
 
     with pytest.raises(HardwareError, match="fp32 of 'NVIDIA L4'") as caught:
-        store_peaks(store.path)
+        store_specs(store.path)
 
     assert str(path) in str(caught.value)

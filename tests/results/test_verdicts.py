@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from results.records.quantities import Strict
-from results.verdicts.decision import Looks, Rule, estimate, in_cycles, is_settled, verdicts
+from results.verdicts.decision import InterimLooks, Rule, estimate, in_cycles, is_settled, verdicts
 
 RULE = Rule()
 NAN = math.nan
@@ -142,7 +142,7 @@ def test_a_rule_is_plain_data():
 
 def looked(*looks, cells=1):
     """What each look tells; each is all of the cell's log ratios so far."""
-    kept, verdicts_of_looks = Looks(cells, RULE), []
+    kept, verdicts_of_looks = InterimLooks(cells, RULE), []
     for log_ratios in looks:
         kept.look(np.array(log_ratios).reshape(cells, -1))
         verdicts_of_looks.append(list(kept.verdicts))
@@ -150,7 +150,7 @@ def looked(*looks, cells=1):
 
 
 def test_before_the_first_look_nothing_is_told():
-    kept = Looks(2, RULE)
+    kept = InterimLooks(2, RULE)
 
     assert (kept.verdicts, kept.decided_at) == (["INCONCLUSIVE"] * 2, [None] * 2)
 
@@ -234,14 +234,14 @@ CYCLES = {
 
 @pytest.mark.parametrize(("cycles", "verdict"), CYCLES.values(), ids=CYCLES)
 def test_what_is_slower_must_take_more_cycles_where_they_are_known(cycles, verdict):
-    kept = Looks(1, RULE)
+    kept = InterimLooks(1, RULE)
     kept.look(np.array([[SLOWER] * 10]), np.array([cycles]))
 
     assert kept.verdicts == [verdict]
 
 
 def test_what_the_clock_did_stays_decided():
-    kept = Looks(1, RULE)
+    kept = InterimLooks(1, RULE)
     kept.look(np.array([[SLOWER] * 10]), np.array([[SAME] * 10]))
     kept.look(np.array([[SLOWER] * 20]), np.array([[SLOWER] * 20]))
 

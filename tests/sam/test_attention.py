@@ -8,7 +8,7 @@ from dataclasses import astuple, replace
 import pytest
 import torch
 
-from sam.attention.attend import Queried
+from sam.attention.attend import AttentionInputs
 from sam.attention.pieces import pieces
 from sam.attention.variants import (
     ATTENTION,
@@ -41,7 +41,7 @@ def make_queried(batch, height, width, heads, head_dim, side, dtype=torch.float6
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
     channels = 3 * heads * head_dim
-    made = Queried(
+    made = AttentionInputs(
         normal(batch, height, width, channels), 2 * normal(channels),
         normal(2 * side - 1, head_dim) / 2, normal(2 * side - 1, head_dim) / 2, heads, side,
     )  # fmt: skip

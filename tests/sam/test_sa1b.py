@@ -567,7 +567,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatc
 def test_a_file_is_read_without_torch_and_pycocotools(content, path):
     path.write_text(json.dumps(content))
     code = (
-        "import sys; from sam.sa1b import read_sa1b; read_sa1b(sys.argv[1]);"
+        "import sys; from sam.files.sa1b import read_sa1b; read_sa1b(sys.argv[1]);"
         "sys.exit(not {'torch', 'pycocotools'}.isdisjoint(sys.modules))"
     )
 

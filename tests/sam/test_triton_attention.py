@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from sam.attention.attend import Queried
+from sam.attention.attend import AttentionInputs
 from sam.attention.triton_kernel import attend, split_channels
 
 # Capability (80: A100, 89: L4 and L40S, 90: H100 and H200), channels of a head, and side: all on
@@ -29,7 +29,7 @@ import json, sys
 import torch, triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from sam import triton_attention as ours
+from sam.attention import triton_kernel as ours
 
 names = ours.attention_kernel.arg_names
 for capability, head_dim, side in json.loads(sys.argv[1]):
@@ -90,7 +90,7 @@ def test_the_operation_is_counted_on_the_meta_device():
     qkv = torch.empty(2, 16, 16, 3 * 128, device="meta")
     table = torch.empty(27, 64, device="meta")
     with FlopCounterMode(display=False) as counter:
-        attended = attend(Queried(qkv, qkv[0, 0, 0], table, table, heads=2, side=14))
+        attended = attend(AttentionInputs(qkv, qkv[0, 0, 0], table, table, heads=2, side=14))
 
     assert attended.shape == (2, 16, 16, 128)
     assert counter.get_total_flops() == 4 * 2 * (4 * 196) * (196 + 14) * 128
@@ -110,7 +110,7 @@ def test_the_operation_is_what_torch_takes_for_one():
 def test_a_gradient_is_refused_rather_than_lost():
     qkv = torch.randn(1, 4, 4, 3 * 16, requires_grad=True)
     table = torch.randn(7, 16)
-    attended = attend(Queried(qkv, torch.zeros(48), table, table, heads=1, side=4))
+    attended = attend(AttentionInputs(qkv, torch.zeros(48), table, table, heads=1, side=4))
 
     with pytest.raises(RuntimeError, match="no autograd formula was registered"):
         attended.sum().backward()
@@ -123,4 +123,4 @@ def test_on_a_cpu_the_kernel_is_refused(monkeypatch):
     qkv, table = torch.zeros(1, 4, 4, 48), torch.zeros(7, 16)
 
     with pytest.raises(ValueError, match="'triton' needs a CUDA GPU"):
-        attend(Queried(qkv, qkv[0, 0, 0], table, table, heads=1, side=4))
+        attend(AttentionInputs(qkv, qkv[0, 0, 0], table, table, heads=1, side=4))

@@ -258,7 +258,7 @@ def test_a_layer_in_eight_bits_has_a_byte_a_weight_a_scale_and_a_bias_a_row(laye
 
 def test_a_limit_can_be_told_without_torch():
     code = (
-        "import sys; from sam.configs import MODELS; from sam.work import encoder_work; "
+        "import sys; from sam.sam1.configs import MODELS; from sam.sam1.work import encoder_work; "
         "encoder_work(MODELS['vit_b'], 1024, 'reference'); sys.exit('torch' in sys.modules)"
     )
     folder = Path(sam.__file__).parents[1]

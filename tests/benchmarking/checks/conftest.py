@@ -6,10 +6,10 @@ from functools import partial
 
 import pytest
 
-from benchmarking.machine.telemetry import Watch
+from benchmarking.machine.telemetry import TelemetryWatch
 from benchmarking.sweeping import runner
 from benchmarking.sweeping.checks import Evidence
-from benchmarking.sweeping.runner import Options, Setting, run_sweep
+from benchmarking.sweeping.runner import SweepContext, SweepOptions, run_sweep
 from results.records.store import Store
 
 KNOWN_GPU = "NVIDIA H100 80GB HBM3"
@@ -85,7 +85,7 @@ def run_on_gpu(
         measure: (case, number of the call) -> a measurement, a status, or an error to raise.
     """
     # A look before and one after alone: scripts of NVML's answers count them.
-    monkeypatch.setattr(runner, "Watch", partial(Watch, interval_s=3600.0))
+    monkeypatch.setattr(runner, "Watch", partial(TelemetryWatch, interval_s=3600.0))
 
     def start(measure=None, sizes=(1, 2, 4), device="cuda:0", plan=None, **options):
         answer = measure or (lambda case, call: fake_device.measurement_of(case))
@@ -94,8 +94,8 @@ def run_on_gpu(
         launcher.sweep_id = run_sweep(
             [make_case(batch_size=size, device=device, model="tiny") for size in sizes],
             plan or make_plan(),
-            Setting(make_gpu_environment("9.0"), store, launcher, watcher, "sam-bench sweep"),
-            Options(**options),
+            SweepContext(make_gpu_environment("9.0"), store, launcher, watcher, "sam-bench sweep"),
+            SweepOptions(**options),
         )
         launcher.end = store.read_end(launcher.sweep_id)
         return launcher

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarking.choices.precision import PRECISIONS
 from benchmarking.sweeping.checks import Evidence, judge
-from results.hardware.specs import Peak
+from results.hardware.specs import Spec
 from results.records.measurement import Work
 
 KNOWN_GPU = "NVIDIA H100 80GB HBM3"
@@ -68,7 +68,7 @@ def test_the_value_of_physics_is_the_floor_over_the_time(make_evidence):
 def test_a_person_s_own_peaks_win(make_evidence, gpu, tera, verdict):
     """Of 2 GFLOP in 10 ms, which take 20 ms at 0.1 TFLOP/s."""
     evidence = make_evidence(gpu=gpu)
-    own = {gpu: Peak({"fp32": tera * 1e12}, bytes_per_s=1e12, cache_bytes=0, source="mine")}
+    own = {gpu: Spec({"fp32": tera * 1e12}, bytes_per_s=1e12, cache_bytes=0, source="mine")}
 
     assert judge(Evidence(evidence.record, peaks=own))["physics"].verdict == verdict
 

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from benchmarking.cli import main
 from benchmarking.machine import doctor
 from benchmarking.machine import environment as environment_file
-from benchmarking.sweeping import launchers
+from benchmarking.sweeping import case_runner
 from results.records.store import Store
 
 SAM_BENCH = Path(sys.executable).with_name("sam-bench")
@@ -51,7 +51,7 @@ def invoke(tmp_path, monkeypatch, here):
 def launcher(monkeypatch, scripted_launcher, make_record):
     """Let sweeps be run by a scripted launcher; its `script` can be changed."""
     scripted = scripted_launcher(measurement=make_record().measurement)
-    monkeypatch.setattr(launchers, "LocalLauncher", lambda: scripted)
+    monkeypatch.setattr(case_runner, "LocalCaseRunner", lambda: scripted)
     return scripted
 
 

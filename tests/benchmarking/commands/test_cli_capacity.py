@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from benchmarking.choices.precision import PRECISIONS
 from benchmarking.cli import main
 from benchmarking.machine import environment as environment_file
-from benchmarking.sweeping import launchers
+from benchmarking.sweeping import case_runner
 from results.records.measurement import Energy, Memory
 from results.records.repair import look_over
 from results.records.store import Store
@@ -162,7 +162,7 @@ def device(monkeypatch, fake_device):
             return found.model_copy(update={"memory": memory, "energy": energy})
 
         launcher = fake_device.DeviceLauncher(answer)
-        monkeypatch.setattr(launchers, "LocalLauncher", lambda: launcher)
+        monkeypatch.setattr(case_runner, "LocalCaseRunner", lambda: launcher)
         return launcher
 
     return start

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarking.gate import gate as gate_file
-from benchmarking.gate.gate import Gate, LaunchError
+from benchmarking.gate.gate import Gate, GateRunError
 from results.records.plan import TimingPlan
 from results.records.schema import SweepFile
 from results.records.store import Store
@@ -250,7 +250,7 @@ def test_a_summary_that_can_not_be_written_is_only_a_note(
 
 
 def test_a_first_launch_that_fails_is_one_line(invoke, launches, mistake):
-    launches.script = {"after.toml": LaunchError("after.toml can't be measured: why")}
+    launches.script = {"after.toml": GateRunError("after.toml can't be measured: why")}
 
     assert mistake(invoke(EIGHT)) == "Error: after.toml can't be measured: why"
 

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from benchmarking.gate import gate as gate_file
-from benchmarking.gate.gate import LaunchError
+from benchmarking.gate.gate import GateRunError
 
 from ..repository import git
 
@@ -25,7 +25,7 @@ def asked(monkeypatch):
             made.append((sources, options))
 
         def run(self):
-            raise LaunchError("it was not to be run")
+            raise GateRunError("it was not to be run")
 
     monkeypatch.setattr(gate_file, "Gate", Gate)
     return made

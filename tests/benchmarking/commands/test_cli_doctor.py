@@ -10,7 +10,7 @@ import pytest
 
 from benchmarking.choices.precision import PRECISIONS
 from benchmarking.machine import doctor, environment
-from results.records.measurement import Roofs
+from results.records.measurement import MeasuredRoofs
 from results.records.store import Store
 
 ON_A_CPU = [name for name, precision in PRECISIONS.items() if precision.on_cpu]
@@ -48,7 +48,7 @@ def test_the_doctor_keeps_the_roofs_in_the_store_and_says_each(invoke, asked, ro
 
     assert told == [f"ok  roof of cpu, {name}" for name in (*ON_A_CPU, "memory")]
     assert Store(tmp_path / "kept").read_roofs() == [
-        Roofs.model_validate_json(roofs.model_dump_json())
+        MeasuredRoofs.model_validate_json(roofs.model_dump_json())
     ]
 
 
@@ -78,7 +78,7 @@ def test_every_gpu_is_calibrated_and_not_the_cpu(
     tmp_path, monkeypatch, asked, make_gpu_environment
 ):
     monkeypatch.setattr(doctor, "probe_environment", lambda: make_gpu_environment("9.0", "9.0"))
-    monkeypatch.setattr(doctor, "check_referee", lambda device: doctor.Finding("x", True, ""))
+    monkeypatch.setattr(doctor, "check_referee", lambda device: doctor.Diagnosis("x", True, ""))
     doctor.examine(tmp_path, calibrates=True)
 
     assert asked == ["cuda:0", "cuda:1"]

@@ -22,14 +22,15 @@ from results.records.store import Store, to_json
 DELAYS_S = (0.0, 0.001, 0.004, 0.015, 0.06)  # from the first Ctrl-C to the second
 PROGRAM = """
 import json, sys, time
-from benchmarking import environment, launchers
+from benchmarking.machine import environment
+from benchmarking.sweeping import case_runner
 from benchmarking.cli import main
-from results.schema import Environment
+from results.records.environment import Environment
 
 machine, worker, words = json.load(sys.stdin)
 environment.probe_environment = lambda: Environment.model_validate(machine)
-true = launchers.LocalLauncher
-launchers.LocalLauncher = lambda: true((sys.executable, "-I", "-c", worker))
+true = case_runner.LocalCaseRunner
+case_runner.LocalCaseRunner = lambda: true((sys.executable, "-I", "-c", worker))
 main(words)
 """
 HANGING = """

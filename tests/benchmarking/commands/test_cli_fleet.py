@@ -60,7 +60,7 @@ def gpu_launchers(monkeypatch, scripted_launcher, make_record):
         made.append(launcher)
         return launcher
 
-    monkeypatch.setattr(local, "LocalLauncher", make)
+    monkeypatch.setattr(local, "LocalCaseRunner", make)
     return made
 
 
@@ -252,7 +252,7 @@ def test_a_failed_case_on_a_gpu_ends_with_exit_code_5(
     invoke, make_machine, gpu_launchers, monkeypatch, scripted_launcher
 ):
     make_machine("NVIDIA L4")
-    monkeypatch.setattr(local, "LocalLauncher", lambda gpu: scripted_launcher({2: "crashed"}))
+    monkeypatch.setattr(local, "LocalCaseRunner", lambda gpu: scripted_launcher({2: "crashed"}))
     result = invoke("sweep -m tiny -b 1,2 --input noise --gpu any")
 
     assert result.exit_code == 5

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarking.views.views import SHOWS
+from benchmarking.views.views import VIEWS
 from results.answers.batching import batching_frame, image_s
 from results.answers.limits import with_roofs
 from results.records.store import Store
 
 
 def sentences(by, records):
-    show = SHOWS[by]
+    show = VIEWS[by]
     return [sentence for view in show.views(show.frame(records, {})) for sentence in view.sentences]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from benchmarking.fleet.driver import run_on_fleet
-from benchmarking.fleet.jobs import Arrived, CaseBegan, CaseEnded, JobEnded, Slot
+from benchmarking.fleet.jobs import CaseBegan, CaseEnded, JobEnded, JobPlaced, Slot
 from benchmarking.fleet.local import LocalFleet
-from benchmarking.sweeping.runner import Options, Setting
+from benchmarking.sweeping.runner import SweepContext, SweepOptions
 from results.records.case import Case
 from results.records.measurement import Measurement
 from results.records.store import Store
@@ -139,7 +139,7 @@ def measures(machine, record_of):
     """Script of jobs that measure all their cases."""
 
     def script(task, slot):
-        yield Arrived(machine)
+        yield JobPlaced(machine)
         for case in task.sweep.cases:
             yield CaseBegan(case)
             yield CaseEnded(record_of(task, case, machine), is_stored=False)
@@ -170,7 +170,7 @@ def lost_at(machine, record_of):
     def make(batch_size, arrives=True):
         def script(task, slot):
             if arrives:
-                yield Arrived(machine)
+                yield JobPlaced(machine)
             for case in task.sweep.cases:
                 yield CaseBegan(case)
                 if case.batch_size == batch_size:
@@ -190,8 +190,8 @@ def run(store, cases, environment, make_plan, measures):
     def start(script=None, gpus=("NVIDIA L4",), watcher=None, fleet=None, **changes):
         fleet = fleet or ScriptedFleet(script or measures, gpus)
         where = changes.pop("environment", environment)
-        setting = Setting(where, store, None, watcher or Watcher(), "sam-bench sweep")
-        arguments = {"cases": cases, "plan": make_plan(), "options": Options()}
+        setting = SweepContext(where, store, None, watcher or Watcher(), "sam-bench sweep")
+        arguments = {"cases": cases, "plan": make_plan(), "options": SweepOptions()}
         fleet.sweep_id = run_on_fleet(setting=setting, fleet=fleet, **arguments | changes)
         return fleet
 
@@ -268,8 +268,8 @@ def run_local(store, make_plan):
 
     def start(cases, machine, make_launcher, lanes=None, watcher=None):
         fleet = LocalFleet(machine, lanes, make_launcher)
-        setting = Setting(machine, store, None, watcher or Watcher(), "sam-bench sweep")
-        run_on_fleet(cases, make_plan(), setting, fleet, Options())
+        setting = SweepContext(machine, store, None, watcher or Watcher(), "sam-bench sweep")
+        run_on_fleet(cases, make_plan(), setting, fleet, SweepOptions())
         return fleet
 
     return start

@@ -10,8 +10,8 @@ import pytest
 
 from benchmarking.errors import SweepError
 from benchmarking.fleet import driver
-from benchmarking.fleet.jobs import Arrived, CaseBegan, CaseEnded, JobEnded, Refused
-from benchmarking.sweeping.runner import Options
+from benchmarking.fleet.jobs import CaseBegan, CaseEnded, JobEnded, JobPlaced, JobRefused
+from benchmarking.sweeping.runner import SweepOptions
 from results.records.store import LockedError
 
 L4, H200 = "NVIDIA L4", "NVIDIA H200"
@@ -28,7 +28,7 @@ def test_every_case_becomes_a_record(run, statuses, gpus):
 
 
 def test_a_job_is_told_all_that_its_machine_needs(run, store, cases, make_plan):
-    options = Options(prunes=False)
+    options = SweepOptions(prunes=False)
     ((task, _),) = run(options=options).started
 
     assert task.sweep.cases == tuple(cases)
@@ -119,7 +119,7 @@ def test_a_word_that_comes_after_its_jobs_last_is_passed_over(
 
 ENDINGS = {
     "Ctrl-C": KeyboardInterrupt(),
-    "a refusal": Refused("the checkpoint is empty."),
+    "a refusal": JobRefused("the checkpoint is empty."),
     "a fleet that is gone": SweepError("the cluster is gone."),
     "a defect": ZeroDivisionError("ours"),
 }
@@ -134,7 +134,7 @@ def test_the_fleet_is_closed_and_the_watcher_told_however_it_ends(
     if ending is None:
         run(fleet=fleet, watcher=watcher)
     else:
-        with pytest.raises(SweepError if isinstance(ending, Refused) else type(ending)):
+        with pytest.raises(SweepError if isinstance(ending, JobRefused) else type(ending)):
             run(fleet=fleet, watcher=watcher)
 
     assert fleet.is_closed
@@ -200,7 +200,7 @@ def test_no_record_stays_in_memory(run, make_case, machine, record_of):
 
     def script(task, slot):
         made = []
-        yield Arrived(machine)
+        yield JobPlaced(machine)
         for case in task.sweep.cases:
             gc.collect()
             alive.append(sum(record() is not None for record in made))
@@ -226,7 +226,7 @@ def test_a_refusal_ends_the_sweep_with_its_line_and_keeps_what_was_measured(
     def script(task, slot):
         for event in measures(task, slot):
             if isinstance(event, CaseBegan) and event.case.batch_size == 4:
-                event = Refused("the checkpoint is empty.")
+                event = JobRefused("the checkpoint is empty.")
             yield event
 
     assert refused(script) == "the checkpoint is empty."
@@ -238,7 +238,7 @@ def test_another_commit_of_the_same_code_is_let_pass(run, measures, machine, sta
 
     def script(task, slot):
         for event in measures(task, slot):
-            yield Arrived(other) if isinstance(event, Arrived) else event
+            yield JobPlaced(other) if isinstance(event, JobPlaced) else event
 
     run(script)
 
@@ -302,7 +302,7 @@ def test_nobody_gives_up_while_a_job_runs(run, make_case, machine, measures, mon
     cases = [make_case(gpu="any", device="cuda:0", attention=str(n)) for n in range(2)]
 
     def script(task, slot):
-        yield from [Arrived(machine)] * 50
+        yield from [JobPlaced(machine)] * 50
         yield from measures(task, slot)
 
     run(script, cases=cases)
@@ -370,7 +370,7 @@ def test_the_measured_seconds_of_all_machines_are_added_up(
     measured = make_record().measurement
 
     def script(task, slot):
-        yield Arrived(machine)
+        yield JobPlaced(machine)
         for case in task.sweep.cases:
             yield CaseEnded(record_of(task, case, machine, measurement=measured), is_stored=False)
         yield JobEnded()

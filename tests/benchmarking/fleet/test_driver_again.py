@@ -6,9 +6,9 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from benchmarking.fleet.driver import MOST_LOSSES, run_on_fleet
-from benchmarking.fleet.jobs import Arrived, CaseBegan, JobEnded
+from benchmarking.fleet.jobs import CaseBegan, JobEnded, JobPlaced
 from benchmarking.sweeping.planning import definition_sha256
-from benchmarking.sweeping.runner import Options, Setting
+from benchmarking.sweeping.runner import SweepContext, SweepOptions
 from results.records.addresses import UnreachableError
 from results.records.store import Store
 
@@ -89,7 +89,7 @@ def test_a_job_that_is_lost_before_its_first_case_is_offered_again_without_blame
 
 
 def test_a_job_that_ends_well_too_early_is_offered_again(run, make_script, machine, statuses):
-    fleet = run(make_script(lambda task, slot: iter([Arrived(machine), JobEnded()])))
+    fleet = run(make_script(lambda task, slot: iter([JobPlaced(machine), JobEnded()])))
 
     assert fleet.offered == [[1, 2, 4, 8]] * 2
     assert statuses() == dict.fromkeys((1, 2, 4, 8), "ok")
@@ -197,7 +197,7 @@ def test_a_record_that_was_stored_but_not_told_before_the_machine_died_is_kept(
 ):
     def script(task, slot):
         case = task.sweep.cases[0]
-        yield Arrived(machine)
+        yield JobPlaced(machine)
         yield CaseBegan(case)
         store.write_record(record_of(task, case, machine))
         yield JobEnded(lost=POWER)
@@ -292,14 +292,14 @@ def test_a_sweep_that_can_not_be_read_just_now_is_not_begun_anew(
 ):
     """As where an object store does not answer for a moment."""
     store = Store(f"memory://{ending.strip('/')}-just-now")
-    setting = Setting(environment, store, None, make_watcher(), "sam-bench sweep")
-    run_on_fleet(cases, make_plan(), setting, scripted_fleet(measures, [L4]), Options())
+    setting = SweepContext(environment, store, None, make_watcher(), "sam-bench sweep")
+    run_on_fleet(cases, make_plan(), setting, scripted_fleet(measures, [L4]), SweepOptions())
     fleet = scripted_fleet(measures, [L4])
     with pytest.MonkeyPatch.context() as patch:
         for step in ("_open", "ls", "cat_file"):
             patch.setattr(MemoryFileSystem, step, failing(getattr(MemoryFileSystem, step), ending))
         with pytest.raises(UnreachableError, match="no answer"):
-            run_on_fleet(cases, make_plan(), setting, fleet, Options())
+            run_on_fleet(cases, make_plan(), setting, fleet, SweepOptions())
 
     assert fleet.started == []
     assert len(store.sweep_ids()) == 1
@@ -317,7 +317,7 @@ def failing(true, ending):
 
 
 def test_fresh_makes_a_new_sweep_of_all_cases(run):
-    first, second = run(), run(options=Options(is_fresh=True))
+    first, second = run(), run(options=SweepOptions(is_fresh=True))
 
     assert first.sweep_id != second.sweep_id
     assert second.offered == [[1, 2, 4, 8]]
@@ -331,4 +331,4 @@ def test_without_pruning_what_was_skipped_before_is_offered(
     (record,) = store.read_cases(sweep_id, [cases[2].case_id])
     store.write_record(record.model_copy(update={"status": "skipped", "measurement": None}))
 
-    assert run(options=Options(prunes=prunes)).offered == offered
+    assert run(options=SweepOptions(prunes=prunes)).offered == offered

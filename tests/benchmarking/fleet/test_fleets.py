@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from benchmarking.errors import SweepError
-from benchmarking.fleet.fleets import FLEETS, LOCAL, Asked, Sought, find_fleet
+from benchmarking.fleet.fleets import FLEETS, LOCAL, FleetOptions, FleetRequest, find_fleet
 
 
 @pytest.fixture
 def sought(environment, store, make_case, monkeypatch):
     """Cases for a CPU, on a machine that reaches neither Ray nor Slurm."""
     monkeypatch.setenv("PATH", "/nowhere")
-    return Sought([make_case()], environment, store, Asked(ray_address="127.0.0.1:1"))
+    return FleetRequest([make_case()], environment, store, FleetOptions(ray_address="127.0.0.1:1"))
 
 
 @pytest.mark.parametrize("name", FLEETS)

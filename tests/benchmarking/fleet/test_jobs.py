@@ -14,18 +14,18 @@ from benchmarking.errors import SweepError
 from benchmarking.fleet import jobs
 from benchmarking.fleet.jobs import (
     MISTAKES,
-    Arrived,
     CaseBegan,
     CaseEnded,
     JobEnded,
-    Refused,
+    JobPlaced,
+    JobRefused,
     Stoppable,
     Task,
     run_to_end,
 )
 from benchmarking.machine.environment import ProbeError
 from benchmarking.sweeping.protocol import Outcome
-from benchmarking.sweeping.runner import Options
+from benchmarking.sweeping.runner import SweepOptions
 from results.records.environment import Gpu
 from results.records.measurement import Measurement
 from results.records.schema import SweepFile
@@ -57,7 +57,7 @@ def shared(store, sweep):
 
 @pytest.fixture
 def task(sweep, store, machine):
-    return Task(1, sweep, (), str(store.path), Options(), environment=machine)
+    return Task(1, sweep, (), str(store.path), SweepOptions(), environment=machine)
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def ended(told):
 
 def test_a_job_tells_its_machine_then_each_case_then_its_end(run, shared, cases):
     told, _ = run()
-    words = [Arrived, *[CaseBegan, CaseEnded] * 4, JobEnded]
+    words = [JobPlaced, *[CaseBegan, CaseEnded] * 4, JobEnded]
 
     assert [type(event) for event in told] == words
     assert [event.case for event in told if isinstance(event, CaseBegan)] == cases
@@ -103,7 +103,7 @@ def test_a_machine_that_is_not_known_is_looked_at(run, shared, machine, monkeypa
     monkeypatch.setattr(jobs, "probe_environment", lambda: machine)
     told, _ = run(environment=None)
 
-    assert told[0] == Arrived(machine)
+    assert told[0] == JobPlaced(machine)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_machine_that_is_none_of_the_sweep_s_measures_nothing(
     own = sweep.model_copy(update={"cases": (make_case(gpu=need, device="cuda:0"),)})
     told, launcher = run(sweep=own, environment=machine.model_copy(update=here))
 
-    assert isinstance(told[-1], Refused)
+    assert isinstance(told[-1], JobRefused)
     assert told[-1].message.startswith(line)
     assert launcher.measured == []
     assert shared.read().records == []
@@ -272,7 +272,7 @@ SOME_MISTAKES = [kind("no.") for kind in MISTAKES]
 def test_what_a_person_must_mend_ends_the_sweep_with_its_line(run, shared, mistake):
     told, launcher = run({2: mistake})
 
-    assert told[-1] == Refused("no.")
+    assert told[-1] == JobRefused("no.")
     assert launcher.is_closed
 
 
@@ -283,7 +283,7 @@ def test_a_machine_that_can_not_be_looked_at_ends_the_sweep(run, shared, monkeyp
     monkeypatch.setattr(jobs, "probe_environment", fail)
     told, _ = run(environment=None)
 
-    assert told == [Refused("torch can't be loaded.")]
+    assert told == [JobRefused("torch can't be loaded.")]
 
 
 def test_a_defect_is_a_job_that_was_lost(run, shared):

@@ -13,7 +13,7 @@ from benchmarking.errors import SweepError
 from benchmarking.fleet.jobs import Slot, Task
 from benchmarking.fleet.local import LocalFleet
 from benchmarking.sweeping.planning import new_sweep
-from benchmarking.sweeping.runner import Options
+from benchmarking.sweeping.runner import SweepOptions
 from results.hardware.specs import fits
 from results.records import store as store_file
 from results.records.store import StoreError, write_whole
@@ -161,7 +161,7 @@ def busy(make_machine, until_closed, make_cases, store, make_plan):
     def start(place, kind):
         sweep = new_sweep(make_cases(1, kind), make_plan(), machine, store, "sam-bench sweep")
         slot = next(slot for slot in fleet.slots() if slot.place == place)
-        fleet.start(Task(0, sweep, (), str(store.path), Options()), slot)
+        fleet.start(Task(0, sweep, (), str(store.path), SweepOptions()), slot)
         return fleet
 
     yield start

@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from benchmarking.sweeping import launchers
-from benchmarking.sweeping.launchers import LocalLauncher
+from benchmarking.sweeping import case_runner
+from benchmarking.sweeping.case_runner import LocalCaseRunner
 
 L4, H200 = "NVIDIA L4", "NVIDIA H200"
 TOGETHER_S = 20.0  # for threads to meet; they do at once, or never
@@ -30,13 +30,13 @@ for case in cases():
 def side_by_side(run_local, fakes, make_cases, make_machine, tmp_path, monkeypatch):
     """Two worker processes that measure at once, of which none ends before both were looked at."""
     mark = f"SAM_BENCH_TEST_{secrets.token_hex(8)}"  # of whatever else runs here
-    monkeypatch.setattr(launchers, "MARK", mark)
+    monkeypatch.setattr(case_runner, "MARK", mark)
     folder = tmp_path / "workers"
     folder.mkdir()
     command = (sys.executable, "-I", "-c", f"FOLDER = {str(folder)!r}\n{fakes.WORDS}{MEETING}")
     both_looked = threading.Barrier(2)
 
-    class Patient(LocalLauncher):
+    class Patient(LocalCaseRunner):
         def measure(self, case, plan, on_stage):
             outcome = super().measure(case, plan, on_stage)
             both_looked.wait(TOGETHER_S)

@@ -25,7 +25,7 @@ from benchmarking.fleet.driver import run_on_fleet
 from benchmarking.fleet.jobs import JobEnded, Slot, Task
 from benchmarking.fleet.ray_fleet import UNLABELLED, RayFleet, slots_of
 from benchmarking.sweeping.planning import new_sweep
-from benchmarking.sweeping.runner import Options, Setting
+from benchmarking.sweeping.runner import SweepContext, SweepOptions
 from results.records.environment import Gpu
 from results.records.store import LockedError, Store
 
@@ -153,8 +153,8 @@ def sweep(environment, store, watcher, make_plan):
     """Run a sweep of cases over a fleet; give the sweep's id."""
 
     def run(cases, fleet, store=store):
-        setting = Setting(environment, store, None, watcher, "sam-bench sweep")
-        return run_on_fleet(cases, make_plan(), setting, fleet, Options())
+        setting = SweepContext(environment, store, None, watcher, "sam-bench sweep")
+        return run_on_fleet(cases, make_plan(), setting, fleet, SweepOptions())
 
     return run
 
@@ -221,10 +221,12 @@ import json, sys
 from dataclasses import replace
 from benchmarking.fleet import driver, ray_fleet
 from benchmarking.fleet.jobs import Task
-from benchmarking.runner import Options, Setting
-from benchmarking.progress import PlainWatcher
-from results.schema import Case, Environment, Gpu, TimingPlan
-from results.store import Store
+from benchmarking.sweeping.runner import SweepContext, SweepOptions
+from benchmarking.views.progress import PlainWatcher
+from results.records.case import Case
+from results.records.environment import Environment, Gpu
+from results.records.plan import TimingPlan
+from results.records.store import Store
 from rich.console import Console
 
 told = json.load(sys.stdin)
@@ -241,10 +243,11 @@ def adapt(task):
     here = task.sweep.environment.model_copy(update={"gpus": (gpu,)})
     return replace(task, environment=here, worker=(sys.executable, "-I", "-c", script))
 
-setting = Setting(environment, Store(told["store"]), None, PlainWatcher(Console()), "sam-bench")
+store, watcher = Store(told["store"]), PlainWatcher(Console())
+setting = SweepContext(environment, store, None, watcher, "sam-bench")
 try:
     fleet = ray_fleet.RayFleet(told["address"], adapt)
-    driver.run_on_fleet(cases, plan, setting, fleet, Options())
+    driver.run_on_fleet(cases, plan, setting, fleet, SweepOptions())
 except KeyboardInterrupt:
     print("stopped")
     sys.exit(130)
@@ -379,7 +382,9 @@ def test_a_job_whose_kind_has_left_the_cluster_before_it_began_is_lost(
     """Ray would wait for ever for another node of that kind."""
     monkeypatch.setattr(ray_fleet, "SILENT_S", 0.5)
     sweep = new_sweep(cases[:1], make_plan(), environment, store, "sam-bench sweep")
-    fleet.start(Task(7, sweep, (), str(store.path), Options()), Slot("T4", "a node that has left"))
+    fleet.start(
+        Task(7, sweep, (), str(store.path), SweepOptions()), Slot("T4", "a node that has left")
+    )
     deadline = time.monotonic() + 30
     told = []
     while not told and time.monotonic() < deadline:
@@ -391,7 +396,7 @@ def test_a_job_whose_kind_has_left_the_cluster_before_it_began_is_lost(
 
 def test_a_job_for_a_cpu_whose_node_has_left_is_lost(fleet, cases, environment, store, make_plan):
     sweep = new_sweep(cases[:1], make_plan(), environment, store, "sam-bench sweep")
-    fleet.start(Task(7, sweep, (), str(store.path), Options()), Slot(None, "a node"))
+    fleet.start(Task(7, sweep, (), str(store.path), SweepOptions()), Slot(None, "a node"))
 
     assert fleet.events(0.2) == [(7, JobEnded(lost="a node has left the cluster"))]
 

@@ -17,7 +17,7 @@ from benchmarking.fleet.scheduler import (
     need_of,
 )
 from benchmarking.sweeping.estimate import WORKER_START_S
-from results.hardware.specs import PEAKS
+from results.hardware.specs import SPECS
 from results.records.case import ANY
 from results.records.plan import TimingPlan
 
@@ -270,7 +270,7 @@ def test_a_kind_that_is_not_there_is_refused(make_needy, refusal, need, there, l
 def test_a_kind_like_none_is_refused_with_all_that_are_known(make_needy, refusal):
     line = refusal(check_needs, [make_needy("zzzz")], [L4], WHERE)
 
-    assert line.endswith(f" Known: {', '.join([*PEAKS, 'any', 'cpu'])}.")
+    assert line.endswith(f" Known: {', '.join([*SPECS, 'any', 'cpu'])}.")
 
 
 def test_one_kind_that_is_missing_is_enough(make_needy, refusal):

@@ -199,7 +199,8 @@ def test_the_largest_number_of_shards_is_found_at_once(make_needy):
 ELSEWHERE = """
 import json, sys
 from benchmarking.fleet.scheduler import shard
-from results.schema import Case, TimingPlan
+from results.records.case import Case
+from results.records.plan import TimingPlan
 
 cases = [Case(**fields) for fields in json.load(sys.stdin)]
 found = [shard(cases, TimingPlan(), number, 7) for number in range(1, 8)]

@@ -16,7 +16,7 @@ from benchmarking.fleet import slurm
 from benchmarking.fleet.driver import run_on_fleet
 from benchmarking.fleet.jobs import Slot
 from benchmarking.fleet.slurm import SlurmFleet, SlurmOptions
-from benchmarking.sweeping.runner import Options, Setting
+from benchmarking.sweeping.runner import SweepContext, SweepOptions
 from results.records.store import Store
 
 WORKER = """
@@ -94,8 +94,8 @@ def make_fleet(store, tmp_path, monkeypatch, environment):
 @pytest.fixture
 def sweep(environment, store, watcher, make_plan):
     def run(cases, fleet):
-        setting = Setting(environment, store, None, watcher, "sam-bench sweep")
-        return run_on_fleet(cases, make_plan(), setting, fleet, Options())
+        setting = SweepContext(environment, store, None, watcher, "sam-bench sweep")
+        return run_on_fleet(cases, make_plan(), setting, fleet, SweepOptions())
 
     return run
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarking.gate.gate import Gate, Options, Source
+from benchmarking.gate.gate import Gate, GateOptions, SideSource
 from results.records.measurement import ModuleTiming
 from results.records.plan import TimingPlan
 from results.records.schema import SweepFile
@@ -119,8 +119,8 @@ def make_gate(tmp_path, store, make_record):
         one_second = {2: 1.0}
         answers = dict(zip(SIDES, (base or one_second, head or one_second), strict=True))
         launches = ScriptedLaunches(make_record, answers, changes or {})
-        sources = [Source(Side(label=side), (), tmp_path) for side in SIDES]
-        asked = Options(**{"rule": RULE} | options)
+        sources = [SideSource(Side(label=side), (), tmp_path) for side in SIDES]
+        asked = GateOptions(**{"rule": RULE} | options)
         return Gate(
             sources, asked, store, watcher or Watcher(), "sam-bench compare --ab",
             wrap(launches) if wrap else launches,

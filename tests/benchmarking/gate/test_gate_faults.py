@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarking.gate.gate import GateError, LaunchError, exit_code
+from benchmarking.gate.gate import GateError, GateRunError, exit_code
 from results.records.reading import read_file
 from results.verdicts.decision import Rule
 from results.verdicts.gates import GateFile, read_gates
 
 FINE = {2: 1.0}
 EIGHT = Rule(alpha=0.05, looks=(8,))
-FAILURE = LaunchError("it can't be measured (exit code 1): why")
+FAILURE = GateRunError("it can't be measured (exit code 1): why")
 
 
 def failing(*numbers):
@@ -25,7 +25,7 @@ def failing(*numbers):
 @pytest.mark.parametrize("sides", [(FAILURE, FINE), (FINE, FAILURE)])
 def test_a_launch_that_fails_in_the_first_pair_is_told_at_once(make_gate, sides):
     gate = make_gate(*sides)
-    with pytest.raises(LaunchError, match="why"):
+    with pytest.raises(GateRunError, match="why"):
         gate.run()
 
     assert len(gate.launcher.made) <= 2
@@ -51,7 +51,7 @@ def test_a_pair_names_the_side_that_left_nothing(run_gate):
 
 def test_three_failures_one_after_another_end_the_gate(make_gate):
     gate = make_gate(failing(3, 4), failing(3, 4))
-    with pytest.raises(LaunchError, match="why"):
+    with pytest.raises(GateRunError, match="why"):
         gate.run()
 
     assert len(gate.launcher.made) == 2 * 3 + 3
@@ -59,7 +59,7 @@ def test_three_failures_one_after_another_end_the_gate(make_gate):
 
 def test_a_head_that_fails_ever_again_ends_the_gate(make_gate):
     gate = make_gate(head=failing(*range(2, 12)), rule=Rule(looks=(12,)))
-    with pytest.raises(LaunchError, match="why"):
+    with pytest.raises(GateRunError, match="why"):
         gate.run()
 
     assert gate.launcher.made.count("head") == 2 + 3
@@ -78,7 +78,7 @@ def test_failures_far_apart_do_not_end_the_gate(run_gate):
 
 
 def test_what_was_measured_before_launches_failed_is_kept(make_gate, store):
-    with pytest.raises(LaunchError):
+    with pytest.raises(GateRunError):
         make_gate(failing(3, 4), failing(3, 4)).run()
     (kept,) = read_gates(store, [])
 

@@ -13,7 +13,13 @@ from pathlib import Path
 import pytest
 
 from benchmarking.gate import gate
-from benchmarking.gate.gate import LONGEST_REASON, LaunchError, Source, last_words, launch
+from benchmarking.gate.gate import (
+    LONGEST_REASON,
+    GateRunError,
+    SideSource,
+    last_words,
+    measure_side,
+)
 from results.records.store import Store
 from results.verdicts.gates import Side
 
@@ -46,7 +52,7 @@ def make_source(tmp_path):
         python.chmod(python.stat().st_mode | stat.S_IXUSR)
         folder = tmp_path / "a folder"
         folder.mkdir(exist_ok=True)
-        return Source(Side(label="main"), words, folder, str(python))
+        return SideSource(Side(label="main"), words, folder, str(python))
 
     return make
 
@@ -57,7 +63,7 @@ def told(make_source, store):
 
     def look(*words):
         source = make_source('sweep("first")', *words)
-        launch(source, store.path)
+        measure_side(source, store.path)
         return json.loads((source.folder / TOLD).read_text())
 
     return look
@@ -68,8 +74,8 @@ def failure(make_source, store):
     """The message of a launch whose script leaves no sweep."""
 
     def look(script):
-        with pytest.raises(LaunchError) as caught:
-            launch(make_source(script), store.path)
+        with pytest.raises(GateRunError) as caught:
+            measure_side(make_source(script), store.path)
         return str(caught.value)
 
     return look
@@ -109,13 +115,13 @@ def test_a_launch_imports_from_its_own_folder_first(told, tmp_path, monkeypatch,
 
 
 def test_a_launch_reads_nothing_of_the_keyboard(make_source, store):
-    launch(make_source('assert sys.stdin.read() == ""\nsweep("first")'), store.path)
+    measure_side(make_source('assert sys.stdin.read() == ""\nsweep("first")'), store.path)
 
     assert store.sweep_ids() == ["first"]
 
 
 def test_a_launch_prints_nothing_on_the_gates_terminal(make_source, store, capfd):
-    launch(
+    measure_side(
         make_source('print("a table")\nprint("a note", file=sys.stderr)\nsweep("a")'), store.path
     )
 
@@ -126,8 +132,8 @@ def test_a_launch_prints_nothing_on_the_gates_terminal(make_source, store, capfd
 
 
 def test_a_launch_gives_the_sweep_that_it_left(make_source, store):
-    first = launch(make_source('sweep("20260102-first")'), store.path)
-    second = launch(make_source('sweep("20260103-second")'), store.path)
+    first = measure_side(make_source('sweep("20260102-first")'), store.path)
+    second = measure_side(make_source('sweep("20260103-second")'), store.path)
 
     assert (first, second) == ("20260102-first", "20260103-second")
 
@@ -135,11 +141,11 @@ def test_a_launch_gives_the_sweep_that_it_left(make_source, store):
 def test_a_sweep_older_than_the_launch_is_not_taken_for_its_own(make_source, store):
     (store.path / "29990102-of-the-future" / "cases").mkdir(parents=True)
 
-    assert launch(make_source('sweep("20260102-now")'), store.path) == "20260102-now"
+    assert measure_side(make_source('sweep("20260102-now")'), store.path) == "20260102-now"
 
 
 def test_a_sweep_of_which_some_cases_failed_counts(make_source, store):
-    assert launch(make_source('sweep("first")\nsys.exit(5)'), store.path) == "first"
+    assert measure_side(make_source('sweep("first")\nsys.exit(5)'), store.path) == "first"
 
 
 @pytest.mark.parametrize("code", [1, 2, 3, 4, 130])
@@ -183,10 +189,10 @@ def test_a_megabyte_of_complaint_does_not_stop_a_launch(failure):
 
 
 def test_a_python_that_is_not_there_is_a_launch_that_failed(tmp_path, store):
-    source = Source(Side(label="main"), (), tmp_path, str(tmp_path / "nowhere" / "python"))
+    source = SideSource(Side(label="main"), (), tmp_path, str(tmp_path / "nowhere" / "python"))
 
-    with pytest.raises(LaunchError, match="main can't be measured"):
-        launch(source, store.path)
+    with pytest.raises(GateRunError, match="main can't be measured"):
+        measure_side(source, store.path)
 
 
 WORDS = {
@@ -210,11 +216,12 @@ def test_last_words_are_the_last_line_that_says_something(complaint, last):
 INTERRUPTED = """
 import sys
 from pathlib import Path
-from benchmarking import gate
-from results.gates import (Side)
+from benchmarking.gate import gate
+from results.verdicts.gates import Side
 
 gate.GRACE_S = 0.1
-gate.launch(gate.Source(Side(label="main"), (), Path.cwd(), sys.argv[1]), Path(sys.argv[2]))
+side = gate.SideSource(Side(label="main"), (), Path.cwd(), sys.argv[1])
+gate.measure_side(side, Path(sys.argv[2]))
 """
 PATIENT = """
 try:

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarking.sweeping import launchers
-from benchmarking.sweeping.launchers import VISIBLE, Company, LocalLauncher
+from benchmarking.sweeping import case_runner
+from benchmarking.sweeping.case_runner import VISIBLE, CoTenantWatch, LocalCaseRunner
 
 TOGETHER_S = 20.0
 SERVING = "stage('ready')\nfor case in cases(): stage(os.getpid()); outcome()"
@@ -23,7 +23,7 @@ FAMILY = "stage('ready')\nfor case in cases(): grandchild(); stage(os.getpid());
 def own_mark(monkeypatch):
     """Workers of other tests, and of whatever else runs here, are marked otherwise."""
     mark = f"SAM_BENCH_TEST_{secrets.token_hex(8)}"
-    monkeypatch.setattr(launchers, "MARK", mark)
+    monkeypatch.setattr(case_runner, "MARK", mark)
     return mark
 
 
@@ -144,8 +144,8 @@ def test_a_process_that_no_worker_started_is_no_company(start):
 def test_a_neighbour_that_comes_and_goes_is_seen_where_there_is_time_to_look(
     start, monkeypatch, own_mark
 ):
-    monkeypatch.setattr(launchers, "LOOK_S", 0.0)
-    company = Company("ours")
+    monkeypatch.setattr(case_runner, "LOOK_S", 0.0)
+    company = CoTenantWatch("ours")
     with subprocess.Popen(
         [sys.executable, "-c", "input()"],
         stdin=subprocess.PIPE,
@@ -170,7 +170,7 @@ def test_a_neighbour_that_comes_meanwhile_is_seen_at_the_end(start, launch, make
 
 
 def test_it_is_looked_seldom(monkeypatch):
-    company = Company("ours")
+    company = CoTenantWatch("ours")
     looked = []
     monkeypatch.setattr(company, "look", lambda: looked.append(1))
     for _ in range(100):
@@ -209,7 +209,7 @@ def test_a_worker_sees_its_gpu_or_what_this_process_sees(
 ):
     if outer is not None:
         monkeypatch.setenv(VISIBLE, outer)
-    launcher = LocalLauncher((sys.executable, "-I", "-c", fakes.WORDS + SEEN), gpu)
+    launcher = LocalCaseRunner((sys.executable, "-I", "-c", fakes.WORDS + SEEN), gpu)
     outcome = launcher.measure(make_case(), make_plan(), lambda stage: None)
     launcher.close()
 

@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from benchmarking.errors import SweepError
-from benchmarking.sweeping import launchers
-from benchmarking.sweeping.launchers import STDERR_TAIL_CHARS, LocalLauncher
+from benchmarking.sweeping import case_runner
+from benchmarking.sweeping.case_runner import STDERR_TAIL_CHARS, LocalCaseRunner
 
 READY = "stage('ready')\n"
 
@@ -96,7 +96,7 @@ def test_a_worker_that_never_answers_is_a_timeout(measure):
 
 
 def test_a_worker_that_is_never_ready_is_a_timeout(measure, monkeypatch):
-    monkeypatch.setattr(launchers, "START_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(case_runner, "START_TIMEOUT_S", 0.5)
     outcome, _ = measure("time.sleep(600)")
 
     assert (outcome.status, outcome.stage) == ("timeout", "start")
@@ -133,7 +133,7 @@ def test_a_worker_that_answers_garbage_has_crashed(measure, script):
 
 
 def test_a_line_without_an_end_is_cut(measure, monkeypatch):
-    monkeypatch.setattr(launchers, "MAX_ANSWER_CHARS", 1000)
+    monkeypatch.setattr(case_runner, "MAX_ANSWER_CHARS", 1000)
     outcome, _ = measure(READY + "while True: os.write(1, b'x' * 100)")
 
     assert outcome.message == "the worker's answer can't be understood"
@@ -244,7 +244,7 @@ def test_a_closed_launcher_starts_again(launch, measure_batches):
 
 def test_a_worker_killed_for_want_of_memory_is_oom(measure, monkeypatch):
     kills = iter([7, 8])  # the kernel's counter, at the worker's start and end
-    monkeypatch.setattr(launchers, "oom_kills", lambda: next(kills))
+    monkeypatch.setattr(case_runner, "oom_kills", lambda: next(kills))
     outcome, _ = measure(READY + "os.kill(os.getpid(), signal.SIGKILL); time.sleep(600)")
 
     assert outcome.status == "oom"
@@ -254,7 +254,7 @@ def test_a_worker_killed_for_want_of_memory_is_oom(measure, monkeypatch):
 
 NOISY = """
 import os
-from benchmarking import measure, worker
+from benchmarking.measuring import measure, worker
 
 true = measure.measure_case
 
@@ -269,7 +269,7 @@ worker.main()
 
 
 def test_the_worker_measures_and_what_prints_inside_disturbs_nothing(make_case, make_plan):
-    launcher = LocalLauncher((sys.executable, "-P", "-c", NOISY))
+    launcher = LocalCaseRunner((sys.executable, "-P", "-c", NOISY))
     stages = []
     try:
         outcome = launcher.measure(make_case(), make_plan(passes=("latency",)), stages.append)
@@ -283,11 +283,11 @@ def test_the_worker_measures_and_what_prints_inside_disturbs_nothing(make_case, 
 
 PARENT = """
 import sys
-from benchmarking.launchers import LocalLauncher
-from benchmarking.protocol import Request
+from benchmarking.sweeping.case_runner import LocalCaseRunner
+from benchmarking.sweeping.protocol import Request
 
 request = Request.model_validate_json(sys.stdin.readline())
-launcher = LocalLauncher()
+launcher = LocalCaseRunner()
 launcher.measure(
     request.case,
     request.plan,
@@ -300,7 +300,7 @@ def test_the_worker_dies_with_its_parent_however_that_dies(
     make_case, make_plan, wait_until, is_gone
 ):
     plan = make_plan(min_timed_s=3000, max_timed_s=3000, max_forwards=100_000, passes=("latency",))
-    request = launchers.Request(case=make_case(), plan=plan)
+    request = case_runner.Request(case=make_case(), plan=plan)
     with subprocess.Popen(
         [sys.executable, "-P", "-c", PARENT],
         stdin=subprocess.PIPE,

@@ -12,8 +12,8 @@ import time
 import psutil
 import pytest
 
-from benchmarking.sweeping import launchers
-from benchmarking.sweeping.launchers import STDERR_TAIL_CHARS
+from benchmarking.sweeping import case_runner
+from benchmarking.sweeping.case_runner import STDERR_TAIL_CHARS
 from results.records.plan import PASSES
 
 READY = "stage('ready')\n"
@@ -30,7 +30,7 @@ def beat(seconds, every=0.1):
 @pytest.fixture
 def quick_silence(monkeypatch):
     """Workers that say nothing for half a second are thought to hang."""
-    monkeypatch.setattr(launchers, "SILENCE_LIMIT_S", 0.5)
+    monkeypatch.setattr(case_runner, "SILENCE_LIMIT_S", 0.5)
 
 
 # Beats
@@ -94,10 +94,10 @@ def test_a_worker_that_is_stopped_is_ended(measure, quick_silence, is_gone):
 
 STOPPED = """
 import sys
-from benchmarking import launchers
-launchers.SILENCE_LIMIT_S = 0.5
-worker, request = sys.argv[1], launchers.Request.model_validate_json(sys.stdin.readline())
-launcher = launchers.LocalLauncher((sys.executable, "-I", "-c", worker))
+from benchmarking.sweeping import case_runner
+case_runner.SILENCE_LIMIT_S = 0.5
+worker, request = sys.argv[1], case_runner.Request.model_validate_json(sys.stdin.readline())
+launcher = case_runner.LocalCaseRunner((sys.executable, "-I", "-c", worker))
 outcome = launcher.measure(request.case, request.plan, lambda stage: print(stage, flush=True))
 launcher.close()
 print(outcome.status, flush=True)
@@ -116,7 +116,7 @@ time.sleep(600)
 
 
 def test_an_outcome_that_came_while_the_sweep_was_stopped_counts(make_case, make_plan):
-    request = launchers.Request(case=make_case(), plan=make_plan(case_timeout_s=1))
+    request = case_runner.Request(case=make_case(), plan=make_plan(case_timeout_s=1))
     with subprocess.Popen(
         [sys.executable, "-P", "-c", STOPPED, ANSWERS_SOON],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

@@ -25,7 +25,7 @@ MOST_MODULES = 20  # that are named below a cell
 
 
 @dataclass(frozen=True)
-class Launch:
+class GateRun:
     """What one process measured of one case.
 
     median_s: None where it is not valid, which `status` and `message` explain.
@@ -41,12 +41,12 @@ class Launch:
     output_sha256: str | None = None
 
 
-NOTHING = Launch()
-Launches = dict[str, Launch]  # by case id
+NOTHING = GateRun()
+Launches = dict[str, GateRun]  # by case id
 
 
 @dataclass(frozen=True)
-class Matched:
+class CasePair:
     """A case of each side that is compared: equal, but for what sets the sides apart."""
 
     label: str
@@ -54,15 +54,15 @@ class Matched:
     head: Case
 
 
-def launch_of(record: Record) -> Launch:
+def launch_of(record: Record) -> GateRun:
     """Medians of a record; none where it is not valid."""
     measurement = record.measurement
-    told = Launch(status=record.status, message=record.message)
+    told = GateRun(status=record.status, message=record.message)
     if record.status != "ok" or measurement is None or measurement.latency is None:
         return told
     median_s = statistics.median(measurement.latency.forward_s)
     output = measurement.output
-    return Launch(
+    return GateRun(
         status="ok",
         message=None,
         median_s=median_s if median_s > 0 else None,
@@ -91,7 +91,7 @@ def axes_apart(base: Sequence[Case], head: Sequence[Case]) -> tuple[str, ...]:
     return compared_axes(*sides)
 
 
-def match_cases(base: Sequence[Case], head: Sequence[Case]) -> list[Matched]:
+def match_cases(base: Sequence[Case], head: Sequence[Case]) -> list[CasePair]:
     """Cases that both sides have, in the order of the base."""
     apart = axes_apart(base, head)
     shared = [axis for axis in AXES if axis not in apart]
@@ -102,7 +102,7 @@ def match_cases(base: Sequence[Case], head: Sequence[Case]) -> list[Matched]:
     others = {key(case): case for case in head}
     varying = [axis for axis in shared if len({getattr(case, axis) for case in base}) > 1]
     return [
-        Matched(short_label(case, varying), case, others[key(case)])
+        CasePair(short_label(case, varying), case, others[key(case)])
         for case in base
         if key(case) in others
     ]
@@ -125,9 +125,9 @@ def log_ratio(base: float | None, head: float | None) -> float:
 
 
 def log_ratios(
-    cells: Sequence[Matched],
+    cells: Sequence[CasePair],
     pairs: Sequence[tuple[Launches, Launches]],
-    value: Callable[[Launch], float | None] = lambda launch: launch.median_s,
+    value: Callable[[GateRun], float | None] = lambda launch: launch.median_s,
 ) -> Array:
     """(cells, pairs): NaN where either launch is not valid.
 
@@ -149,7 +149,7 @@ def log_ratios(
     return np.array(found).reshape(len(cells), len(pairs))
 
 
-def cycles(launch: Launch) -> float | None:
+def cycles(launch: GateRun) -> float | None:
     """Of the GPU's clock in a forward; None where it is not known."""
     if launch.median_s is None or launch.clock_hz is None:
         return None
@@ -157,7 +157,7 @@ def cycles(launch: Launch) -> float | None:
 
 
 def module_changes(
-    cell: Matched, pairs: Sequence[tuple[Launches, Launches]], kinds: dict[str, str]
+    cell: CasePair, pairs: Sequence[tuple[Launches, Launches]], kinds: dict[str, str]
 ) -> tuple[ModuleChange, ...]:
     """The modules that became slower, those that lost most first; none where none can be named."""
     sides = [
@@ -196,7 +196,7 @@ def middle(launches: Iterable[dict[str, float]], name: str) -> float:
 
 
 def judged_cell(
-    cell: Matched,
+    cell: CasePair,
     verdict: Verdict,
     decided_at: int | None,
     found: Estimates,
@@ -229,7 +229,7 @@ def judged_cell(
     )
 
 
-def why_not(sides: Sequence[Sequence[Launch]]) -> str:
+def why_not(sides: Sequence[Sequence[GateRun]]) -> str:
     """Why a cell has no valid pair: by the side that was never valid, where there is one."""
     named = zip(("base", "head"), sides, strict=True)
     for name, launches in sorted(named, key=lambda side: any(each.median_s for each in side[1])):

@@ -45,7 +45,7 @@ MARK = "SAM_BENCH_WORKER"  # an environment variable that everything a worker st
 OnStage = Callable[[str], None]
 
 
-class Launcher(Protocol):
+class CaseRunner(Protocol):
     """Measures cases somewhere."""
 
     def measure(self, case: Case, plan: TimingPlan, on_stage: OnStage) -> Outcome:
@@ -55,7 +55,7 @@ class Launcher(Protocol):
         """End whatever still runs."""
 
 
-class LocalLauncher:
+class LocalCaseRunner:
     """One worker process on this machine, kept while cases share a model and end well.
 
     Args:
@@ -129,16 +129,18 @@ class Worker:
 
     def measure(self, request: Request, on_stage: OnStage) -> Outcome:
         """What becomes of a request, and who else measured on this machine meanwhile."""
-        company = Company(self._mark)
+        company = CoTenantWatch(self._mark)
         outcome = self._await_outcome(request, on_stage, company)
         company.look()
         return outcome.model_copy(update={"co_tenants": company.seen()})
 
-    def _await_outcome(self, request: Request, on_stage: OnStage, company: Company) -> Outcome:
+    def _await_outcome(
+        self, request: Request, on_stage: OnStage, company: CoTenantWatch
+    ) -> Outcome:
         """Send a request and wait for its outcome, its end, or the deadline."""
         began = time.monotonic()
         stage = "start"
-        patience = Patience()
+        patience = WaitClock()
         self._send(request)
         while True:
             has_ended = self.process.poll() is not None  # before its last line is waited for
@@ -158,7 +160,7 @@ class Worker:
                 stage = said.name
                 if stage == "ready":
                     self._is_ready = True
-                    began, patience = time.monotonic(), Patience()
+                    began, patience = time.monotonic(), WaitClock()
                 on_stage(stage)
             failure = self._end() if has_ended and line is None else None
             failure = failure or self._impatience(request.plan, patience)
@@ -171,7 +173,7 @@ class Worker:
             self.process.stdin.write(request.model_dump_json() + "\n")
             self.process.stdin.flush()
 
-    def _impatience(self, plan: TimingPlan, patience: Patience) -> Failure | None:
+    def _impatience(self, plan: TimingPlan, patience: WaitClock) -> Failure | None:
         """Why a worker is not waited for any longer."""
         limit_s = plan.case_timeout_s if self._is_ready else START_TIMEOUT_S
         if patience.waited_s > limit_s:
@@ -225,7 +227,7 @@ class Worker:
             self._next_line(0.01)  # makes room for a reader that waits for it
 
 
-class Patience:
+class WaitClock:
     """How long a worker was waited for, and how long in silence, in seconds.
 
     By the monotonic clock, which nobody sets and which stands still while the machine sleeps. A
@@ -245,7 +247,7 @@ class Patience:
         self.silence_s = self.silence_s + step_s if is_quiet else 0.0
 
 
-class Company:
+class CoTenantWatch:
     """Other workers of ours on this machine, of this sweep or another, while a case is measured.
 
     Args:
