@@ -205,7 +205,7 @@ def plan(config: Path | None, quick: bool, store_path: Path, **flags: Any) -> No
     if not possible:
         click.echo("0 cases to measure: nothing of this can run there.")
         return
-    is_known = all(rate_key(case) in rates for case in possible)
+    is_known = all(rate_key(case) in rates.flops_per_s for case in possible)
     basis = "from earlier records" if is_known else "partly a guess: not all was measured here"
     jobs = make_jobs(possible, lambda case: case_seconds(case, timing, rates))
     whole_s = sum(job.seconds for job in jobs)

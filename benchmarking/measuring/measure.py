@@ -18,9 +18,9 @@ from hooks import ForwardTimer, PeakMemory
 from results.records.case import Case
 from results.records.measurement import ENCODER, Measurement, Memory, ModuleTiming, Output, Work
 from results.records.plan import TimingPlan
-from sam.sam1.configs import MODELS
 
 from ..choices.execution import EXECUTIONS, timed_modules
+from ..choices.families import family_of
 from ..choices.inputs import (
     BUFFERS,
     Photographs,
@@ -42,8 +42,6 @@ from .passes.pipeline import (
 from .rig import Rig
 from .timing import collected_garbage, limited, time_forwards
 from .work import case_work
-
-NEEDS_SAM = ("components", "mask_generator")
 
 Forward = Callable[[Tensor], Tensor]
 Report = Callable[[str], None]
@@ -106,10 +104,11 @@ def measure_case(case: Case, plan: TimingPlan, rig: Rig, report: Report) -> Meas
 
 def why_not(name: str, case: Case) -> str | None:
     """Why a pass can't be run on a case, or None where it can."""
-    execution = EXECUTIONS[case.execution]
-    if name in NEEDS_SAM and case.model not in MODELS:
-        return "only SAM has masks"
-    if name == "kernels" and execution.only_sam:
+    execution, family = EXECUTIONS[case.execution], family_of(case.model)
+    pipelines = {"components": family.prompts, "mask_generator": family.mask_generator}
+    if pipelines.get(name, family) is None:
+        return family.no_masks
+    if name == "kernels" and execution.needs_export:
         return "torch's profiler does not see what onnxruntime runs"
     if name == "energy" and not case.device.startswith("cuda"):
         return "NVML counts the energy of GPUs alone"
@@ -133,7 +132,7 @@ def make_batches(case: Case, plan: TimingPlan, rig: Rig, photographs: Photograph
         shape = (len(images), 3, case.image_size, case.image_size)
         batch = torch.empty(shape, device=rig.device, dtype=rig.dtype)
         for index, image in enumerate(images):
-            resized = resize_images([image], case.image_size)
+            resized = resize_images(rig, [image])
             batch[index] = normalise(rig, copy_to_device(rig, resized))[0]
         return batch
 
@@ -256,7 +255,7 @@ def try_work(case: Case, plan: TimingPlan, rig: Rig) -> tuple[dict[str, Work], d
             rig.works[key] = case_work(case, plan, rig.encoder, rig.dtype)
         return rig.works[key], {}
     except Exception as error:
-        if case.model in MODELS:
+        if rig.family.work is not None:
             raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         return {}, {"flops": f"this encoder does not run on the meta device: {reason}"}

@@ -25,7 +25,7 @@ from results.records.plan import TimingPlan
 from results.records.schema import Record, SweepFile
 from results.tables.metrics import METRICS
 
-from ..sweeping.estimate import case_seconds, measured_rates
+from ..sweeping.estimate import Rates, case_seconds, measured_rates
 from .printing import harmless
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Estimator:
 
     def __init__(self, plan: TimingPlan, lanes: int = 1) -> None:
         self.plan, self.lanes = plan, max(1, lanes)
-        self.rates: dict[tuple[str, ...], float] = {}
+        self.rates = Rates()
         self._case_s, self._again_s = 0.0, 0.0
 
     def learn(self, record: Record) -> None:

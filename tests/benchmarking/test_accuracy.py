@@ -10,10 +10,10 @@ from benchmarking.choices.precision import PRECISIONS, apply_precision
 from benchmarking.measuring.measure import make_batches, measure_case
 from benchmarking.measuring.passes import accuracy
 from benchmarking.measuring.passes.accuracy import find_reference, first_image
-from benchmarking.measuring.rig import build_rig
+from benchmarking.measuring.rig import build_model, build_rig
 from sam.attention.variants import ATTENTION
-from sam.sam1.build import build_sam_model
-from sam.sam1.configs import MODELS
+from sam.sam1.family import SAM1
+from sam.sam1.registry import build_sam_model
 
 FLAGS = (torch.backends.cuda.matmul, torch.backends.cudnn)
 APPROXIMATE = [name for name, precision in PRECISIONS.items() if precision.budget is not None]
@@ -57,13 +57,12 @@ def measure_error(run_case):
 def built(monkeypatch):
     """Models that were built for comparison."""
     found = []
-    allocate = accuracy.allocate_sam
 
-    def spying(*arguments):
-        found.append(arguments)
-        return allocate(*arguments)
+    def spying(case, plan, attention):
+        found.append((case.model, case.image_size, attention))
+        return build_model(case, plan, attention)
 
-    monkeypatch.setattr(accuracy, "allocate_sam", spying)
+    monkeypatch.setattr(accuracy, "build_model", spying)
     return found
 
 
@@ -150,16 +149,15 @@ def test_the_reference_is_exact_and_tf32_is_allowed_afterwards_as_before(
     rig = build_rig(case, plan)
     photographs = read_input(case.input, plan, case.image_size, 1)
     during = []
-    allocate = accuracy.allocate_sam
 
     def spying(*arguments):
-        model = allocate(*arguments)
-        model.image_encoder.register_forward_hook(
+        built = build_model(*arguments)
+        built.model.image_encoder.register_forward_hook(
             lambda *_: during.extend(backend.allow_tf32 for backend in FLAGS)
         )
-        return model
+        return built
 
-    monkeypatch.setattr(accuracy, "allocate_sam", spying)
+    monkeypatch.setattr(accuracy, "build_model", spying)
     with torch.inference_mode():
         expected = find_reference(case, plan, rig, photographs).embedding
 
@@ -172,7 +170,7 @@ def test_the_reference_is_exact_and_tf32_is_allowed_afterwards_as_before(
 def test_the_reference_has_the_reference_attention(measure_error, built, attention):
     measure_error(attention=attention)
 
-    assert built == [(MODELS["tiny"], 64, "reference")]
+    assert built == [("tiny", 64, "reference")]
 
 
 def test_one_reference_serves_all_batch_sizes_of_an_input(make_case, run_case, make_plan, built):
@@ -246,7 +244,7 @@ def test_bf16s_own_error_is_exactly_that_of_the_same_weights_and_image(
     with torch.inference_mode():
         reference = find_reference(case, plan, rig, photographs)
         expected = encoder(image)
-        rounded = encoder(image.to(apply_precision(encoder, "bf16"))).float()
+        rounded = encoder(image.to(apply_precision(encoder, "bf16", SAM1))).float()
 
     assert torch.equal(reference.embedding, expected)
     assert reference.bf16_error == float((rounded - expected).norm() / expected.norm())
@@ -266,7 +264,7 @@ def test_a_tiny_models_error_is_above_bf16s_and_within_the_budget(
 def test_one_model_tells_both_the_reference_and_bf16s_own_error(measure_error, built, precision):
     measure_error(precision=precision)
 
-    assert built == [(MODELS["tiny"], 64, "reference")]
+    assert built == [("tiny", 64, "reference")]
 
 
 @pytest.mark.parametrize("precision", APPROXIMATE)
@@ -310,7 +308,7 @@ def test_a_reference_that_does_not_fit_is_a_note_and_later_passes_are_run(
     def fail(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(accuracy, "allocate_sam", fail)
+    monkeypatch.setattr(accuracy, "build_model", fail)
     measured = measure_error(attention="sdpa", passes=("embedding_error", "flops"))
 
     assert measured.embedding_error is None

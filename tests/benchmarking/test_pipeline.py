@@ -13,7 +13,6 @@ from PIL import Image
 from benchmarking.choices.inputs import Photograph
 from benchmarking.measuring.passes import pipeline
 from benchmarking.measuring.passes.pipeline import (
-    PROMPTS_IN_A_PASS,
     Stopwatch,
     batch_of,
     by_name,
@@ -22,6 +21,8 @@ from benchmarking.measuring.passes.pipeline import (
 from benchmarking.measuring.rig import build_rig
 from results.records.measurement import ENCODER
 from sam import Prompts, SamPredictor
+from sam.sam1 import pipelines
+from sam.sam1.pipelines import PROMPTS_IN_A_PASS
 
 COMPONENTS = (
     "decode", "preprocess", "host_to_device_copy", ENCODER, "prompt_encoder", "mask_decoder",
@@ -212,9 +213,10 @@ CALLS = {
     "mask_decoder": 2, "postprocess": 3,
 }  # fmt: skip
 HOMES = {
-    "decode": "decode_image", "host_to_device_copy": "copy_to_device",
-    "prompt_encoder": "embed_prompts",
-}  # fmt: skip
+    "decode": (pipeline, "decode_image"),
+    "host_to_device_copy": (pipeline, "copy_to_device"),
+    "prompt_encoder": (pipelines, "embed_prompts"),
+}
 
 
 @pytest.mark.parametrize("part", COMPONENTS)
@@ -243,7 +245,7 @@ def test_time_is_put_down_to_the_part_that_spent_it(
     elif part == "postprocess":
         let_spend(rig.model, "postprocess_masks")
     else:
-        let_spend(pipeline, HOMES[part])
+        let_spend(*HOMES[part])
     file = (photograph / "one.png").read_bytes()
     images = [replace(each, file=file) for each in make_photographs((1, 64))]
     with torch.inference_mode():

@@ -13,8 +13,9 @@ from benchmarking.measuring.passes import pipeline
 from benchmarking.measuring.passes.pipeline import generator_settings
 from benchmarking.measuring.rig import build_rig
 from sam import SamAutomaticMaskGenerator
-from sam.sam1.build import build_sam_model
+from sam.sam1 import mask_generator
 from sam.sam1.mask_generator import STAGES
+from sam.sam1.registry import build_sam_model
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def test_images_of_a_batch_are_searched_together(run_case, monkeypatch, source, 
             settings.append((len(images), self.images_per_batch))
             return super().generate_batch(images)
 
-    monkeypatch.setattr(pipeline, "SamAutomaticMaskGenerator", Spying)
+    monkeypatch.setattr(mask_generator, "SamAutomaticMaskGenerator", Spying)
     run_case(
         input=source, batch_size=batch_size, passes=("mask_generator",), points_per_side=1,
         module_forwards=1, image_size=32,

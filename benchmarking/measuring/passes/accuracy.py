@@ -7,17 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from results.records.case import OWN, Case
+from results.records.case import Case
 from results.records.measurement import EmbeddingError
 from results.records.plan import TimingPlan
-from sam.sam1.build import allocate_sam
-from sam.sam1.configs import MODELS
 
+from ...choices.families import family_of
 from ...choices.inputs import Photographs, noise_batches
 from ...choices.precision import PRECISIONS, apply_precision, without_tf32
-from ..encoders import first_tensor, load_encoder
 from ..failures import classify
-from ..rig import Reference, Rig, load_weights
+from ..rig import Reference, Rig, build_model
 from .pipeline import copy_to_device, normalise, resize_images
 
 
@@ -25,7 +23,7 @@ def embedding_error_pass(
     case: Case, plan: TimingPlan, rig: Rig, batches: list[Tensor], photographs: Photographs
 ) -> dict[str, Any]:
     """How far the first image's embedding is from upstream's arithmetic in float32."""
-    is_reference = case.attention in ("reference", OWN)
+    is_reference = case.attention == family_of(case.model).reference_attention
     if is_reference and (case.precision, case.execution) == ("fp32", "eager"):
         return {}  # nothing else to compare with
     return compare_embedding(case, plan, rig, batches, photographs)
@@ -61,27 +59,25 @@ def find_reference(case: Case, plan: TimingPlan, rig: Rig, photographs: Photogra
             encoder = build_reference(case, plan).to(rig.device)
         image = first_image(case, plan, rig, photographs)
         with without_tf32():
-            embedding = first_tensor(encoder(image)).float()
+            embedding = rig.family.embed(encoder(image)).float()
         bf16_error = None
         if PRECISIONS[case.precision].budget is not None:
-            rounded = encoder(image.to(apply_precision(encoder, "bf16"))).float()
+            dtype = apply_precision(encoder, "bf16", rig.family)
+            rounded = rig.family.embed(encoder(image.to(dtype))).float()
             bf16_error = float((rounded - embedding).norm() / embedding.norm())
         rig.references[case.input] = Reference(embedding, bf16_error)
     return rig.references[case.input]
 
 
 def build_reference(case: Case, plan: TimingPlan) -> nn.Module:
-    """The encoder in float32, with upstream's arithmetic; or another one as it is made."""
-    if case.model not in MODELS:
-        return load_encoder(case.model, case.image_size, plan.seed)
-    model = allocate_sam(MODELS[case.model], case.image_size, "reference")
-    load_weights(model, case, plan)
-    return model.image_encoder
+    """The encoder in float32, with the published arithmetic."""
+    family = family_of(case.model)
+    return family.encoder(build_model(case, plan, family.reference_attention).model)
 
 
 def first_image(case: Case, plan: TimingPlan, rig: Rig, photographs: Photographs) -> Tensor:
     """The first of the first batch, not rounded to the case's precision, (1, 3, S, S)."""
     if case.input == "noise":
         return noise_batches(1, case.image_size, plan.seed, rig.device, torch.float32)[0]
-    resized = resize_images([photographs.images[0].pixels], case.image_size)
+    resized = resize_images(rig, [photographs.images[0].pixels])
     return normalise(rig, copy_to_device(rig, resized))

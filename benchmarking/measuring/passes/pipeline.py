@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,17 +18,11 @@ from hooks import Clock
 from results.records.case import Case
 from results.records.measurement import ENCODER
 from results.records.plan import TimingPlan
-from sam import SamAutomaticMaskGenerator
-from sam.sam1.transforms import ResizeLongestSide
+from sam.family import MaskGenerator, PromptedImage
 
-from ...choices.inputs import Photograph, Photographs, Pixels, Prompts, decode_image
+from ...choices.inputs import Photograph, Photographs, Pixels, decode_image
 from ..rig import Rig
 from ..timing import collected_garbage, limited
-
-PROMPTS_IN_A_PASS = 64  # in the mask decoder, as upstream's mask generator has it
-# Random weights predict no quality: this share of all masks is let pass, about as many as trained
-# ones find good on a photograph.
-KEPT_SHARE = 0.1
 
 
 class Stopwatch:
@@ -80,79 +73,40 @@ def by_name(runs: Sequence[dict[str, float]]) -> dict[str, tuple[float, ...]]:
 
 def run_pipeline(rig: Rig, images: Sequence[Photograph]) -> dict[str, float]:
     """Seconds of each component for one batch with all its prompts."""
-    model = rig.model
-    watch = Stopwatch(rig.clock)
+    pipeline, watch = rig.family.prompts, Stopwatch(rig.clock)
+    assert pipeline is not None  # cases without one are unsupported
     rig.clock.synchronize()
-    pixels = [image.pixels for image in images]
     files = [image.file for image in images if image.file is not None]
     if files:
         watch.begin("decode")
         for file in files:
             decode_image(file, Path())
     watch.begin("preprocess")
-    resized = resize_images(pixels, model.image_encoder.image_size)
+    resized = resize_images(rig, [image.pixels for image in images])
     watch.begin("host_to_device_copy")
     copied = copy_to_device(rig, resized)
     # With the images: a copy between the later parts would wait for what the device still does.
-    prompts, image_of_prompt = copy_prompts(rig, images)
+    prepared = pipeline.prepare(rig.model, prompted(images, resized), rig.device)
     watch.begin("preprocess")
     normalised = normalise(rig, copied).to(rig.dtype)
     watch.begin(ENCODER)
     embeddings = rig.encode(normalised)
-    watch.begin("prompt_encoder")
-    sparse, dense = embed_prompts(rig, prompts)
-    image_pe = model.prompt_encoder.get_dense_pe()
-    owners = owners_of(images)
-    for start in range(0, len(owners), PROMPTS_IN_A_PASS):
-        chunk = slice(start, start + PROMPTS_IN_A_PASS)
-        watch.begin("mask_decoder")
-        logits, _ = model.mask_decoder(
-            embeddings, image_pe, sparse[chunk], dense, True, image_of_prompt[chunk]
-        )
-        watch.begin("postprocess")
-        chosen, counts = np.unique(owners[chunk], return_counts=True)
-        for index, own in zip(chosen, logits.split(counts.tolist()), strict=True):
-            sizes = resized[index].shape[-2:], pixels[index].shape[:2]
-            _ = model.postprocess_masks(own, *sizes) > model.mask_threshold
+    pipeline.run(rig.model, embeddings, prepared, watch.begin)
     return watch.seconds()
 
 
-def owners_of(images: Sequence[Photograph]) -> np.ndarray:
-    """The image (P,) of each prompt, ascending."""
-    return np.repeat(np.arange(len(images)), [len(image.prompts) for image in images])
+def prompted(images: Sequence[Photograph], resized: Sequence[Tensor]) -> list[PromptedImage]:
+    """What the pipeline needs to know of each image."""
+    found = []
+    for image, each in zip(images, resized, strict=True):
+        (height, width), (input_height, input_width) = image.pixels.shape[:2], each.shape[-2:]
+        found.append(PromptedImage((height, width), (input_height, input_width), image.prompts))
+    return found
 
 
-def copy_prompts(rig: Rig, images: Sequence[Photograph]) -> tuple[Tensor, Tensor]:
-    """All prompts (P, 2) or (P, 4) in pixels of the input, and the image (P,) of each."""
-    transform = ResizeLongestSide(rig.model.image_encoder.image_size)
-    scaled = np.concatenate([scale(transform, image) for image in images])
-    prompts = torch.tensor(scaled, dtype=torch.float32, device=rig.device)
-    return prompts, torch.tensor(owners_of(images), device=rig.device)
-
-
-def embed_prompts(rig: Rig, prompts: Tensor) -> tuple[Tensor, Tensor]:
-    """Sparse embeddings of all prompts (P, tokens, 256), and the dense one that they share."""
-    if prompts.shape[1] == 4:
-        sparse, dense = rig.model.prompt_encoder(None, prompts, None)
-    else:
-        labels = torch.ones(len(prompts), 1, dtype=torch.int, device=rig.device)
-        sparse, dense = rig.model.prompt_encoder((prompts[:, None], labels), None, None)
-    return sparse, dense[:1]
-
-
-def scale(transform: ResizeLongestSide, image: Photograph) -> Prompts:
-    size = image.pixels.shape[:2]
-    apply = transform.apply_coords if image.prompts.shape[1] == 2 else transform.apply_boxes
-    return apply(image.prompts, size)
-
-
-def resize_images(images: Sequence[Pixels], image_size: int) -> list[Tensor]:
-    """On the host: (H, W, 3) uint8 each, to (3, H', W') uint8 whose longest side fits."""
-    transform = ResizeLongestSide(image_size)
-    return [
-        torch.from_numpy(transform.apply_image(image)).permute(2, 0, 1).contiguous()
-        for image in images
-    ]
+def resize_images(rig: Rig, images: Sequence[Pixels]) -> list[Tensor]:
+    """On the host: (H, W, 3) uint8 each, to (3, H', W') uint8 that fits the encoder's input."""
+    return [rig.family.resize(image, rig.image_size) for image in images]
 
 
 def copy_to_device(rig: Rig, images: Sequence[Tensor]) -> list[Tensor]:
@@ -168,18 +122,15 @@ def mask_generator_pass(
     case: Case, plan: TimingPlan, rig: Rig, batches: list[Tensor], photographs: Photographs
 ) -> dict[str, Any]:
     """The mask generator on a batch of images, by its stages."""
+    pipeline = mask_generator_of(rig)
     images = [image.pixels for image in batch_of(photographs, case.batch_size)]
     settings = generator_settings(case, plan, rig, images[0])
     found: list[int] = []
-
-    # Each stage once, since the first call of each pays for loading it.
-    SamAutomaticMaskGenerator(rig.model, **settings | {"points_per_side": 4}).generate_batch(images)
+    pipeline.warm_up(rig.model, images, settings)
 
     def generate() -> dict[str, float]:
         watch = Stopwatch(rig.clock)
-        generator = SamAutomaticMaskGenerator(rig.model, on_stage=watch.begin, **settings)
-        masks = generator.generate_batch(images)
-        found.append(sum(map(len, masks)))
+        found.append(pipeline.run(rig.model, images, settings, watch.begin))
         return watch.seconds()
 
     with collected_garbage():
@@ -194,21 +145,18 @@ def mask_generator_pass(
     }
 
 
+def mask_generator_of(rig: Rig) -> MaskGenerator:
+    pipeline = rig.family.mask_generator
+    assert pipeline is not None  # cases without one are unsupported
+    return pipeline
+
+
 def generator_settings(case: Case, plan: TimingPlan, rig: Rig, pixels: Pixels) -> dict[str, Any]:
     """The generator's arguments; with random weights, thresholds that a few masks pass."""
-    settings: dict[str, Any] = {
-        "points_per_side": plan.points_per_side,
-        "images_per_batch": case.batch_size,
-    }
-    if case.weights != "random":
-        return settings
-    few = SamAutomaticMaskGenerator(rig.model, points_per_side=4)
-    few.predictor.set_images([pixels])
-    points = few.point_grids[0] * np.array(pixels.shape[1::-1])
-    _, quality = few.predictor.predict_points(0, points)
-    least = float(quality.float().quantile(1 - KEPT_SHARE))
-    return settings | {
-        "pred_iou_thresh": max(least, 1e-6),  # at zero the generator would filter nothing
-        "stability_score_thresh": 0.0,
-        "box_nms_thresh": 1.0,  # their masks are all alike: none would be left for what follows
-    }
+    return mask_generator_of(rig).settings(
+        rig.model,
+        pixels,
+        points_per_side=plan.points_per_side,
+        images_per_batch=case.batch_size,
+        is_random=case.weights == "random",
+    )
