@@ -271,7 +271,7 @@ def test_onnxruntime_runs_any_batch(encoder, exported, batch_size):
 def test_onnxruntime_runs_every_attention(attention):
     encoder = build_encoder(attention)
 
-    assert distance(encoder, prepare_onnxruntime(encoder)) <= 1e-4
+    assert distance(encoder, prepare_onnxruntime(encoder, SAM1)) <= 1e-4
 
 
 def test_embeddings_by_onnxruntime_are_not_those_of_the_call_before(exported):
