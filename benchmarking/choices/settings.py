@@ -141,7 +141,7 @@ def parse_name(name: str, item: object) -> list[str]:
 def parse_kind(text: str) -> str:
     """A kind of GPU as the table of peaks spells it; another only as far as it may be a name.
 
-    Whether one that the table lacks is there at all, the launcher finds out.
+    Whether one that the table lacks is there at all, the fleet finds out.
     """
     if text.casefold() in (ANY, CPU):
         return text.casefold()
