@@ -170,7 +170,7 @@ class Gate:
         store: That its folder lies in.
         watcher: Is told of each pair.
         command: That repeats it.
-        launcher: Measures one side once.
+        measure: Measures one side once.
     """
 
     def __init__(
@@ -180,10 +180,10 @@ class Gate:
         store: Store,
         watcher: GateWatcher,
         command: str,
-        launcher: MeasureSide = measure_side,
+        measure: MeasureSide = measure_side,
     ) -> None:
         self.sources, self.options, self.rule = sources, options, options.rule
-        self.watcher, self.launcher = watcher, launcher
+        self.watcher, self.measure = watcher, measure
         self.random = np.random.default_rng(options.seed)
         self.cells: list[CasePair] = []
         self.looks = InterimLooks(0, self.rule)
@@ -240,7 +240,7 @@ class Gate:
             source = self.sources[side]
             self.watcher.launch_begins(self.gate, number, source.side)
             try:
-                ids[side] = self.launcher(source, self.store_of(side).path)
+                ids[side] = self.measure(source, self.store_of(side).path)
             except GateRunError:
                 self.failures += 1
                 if not self.gate.pairs or self.failures == MOST_FAILURES:

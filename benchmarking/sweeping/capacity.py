@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from results.answers.capacity import FITTING, family_of
+from results.answers.capacity import FITTING, capacity_key
 from results.records.case import Case
 from results.records.environment import Environment
 from results.records.plan import TimingPlan
@@ -80,11 +80,11 @@ def remembered(
     records: Iterable[Record], case: Case, plan: TimingPlan, where: Environment
 ) -> SearchHints:
     """What the store's records say of a case at any batch size."""
-    wanted = family_of(case, where, plan)
+    wanted = capacity_key(case, where, plan)
     same = [
         record
         for record in records
-        if family_of(record.case, record.environment, record.plan) == wanted
+        if capacity_key(record.case, record.environment, record.plan) == wanted
     ]
     fitting = (record.case.batch_size for record in same if record.status in FITTING)
     not_fitting = (record.case.batch_size for record in same if record.status == NOT_FITTING)
@@ -97,7 +97,7 @@ def find_capacity(case: Case, plan: TimingPlan, setting: SweepContext, most: int
     Args:
         case: At any batch size.
         plan: Of the last, full measurement; probes take a short one.
-        setting: Its launcher is closed after each probe, so that nothing of it is left.
+        setting: Its case_runner is closed after each probe, so that nothing of it is left.
         most: The largest batch size that is tried.
 
     Returns:
@@ -153,7 +153,7 @@ class CapacitySearch:
         run.store.write_sweep(run.sweep)
         run.watcher.case_begins(case)
         record = run.measure(case)
-        run.launcher.close()
+        run.case_runner.close()
         run.keep(record)
         if record.status not in (*FITTING, NOT_FITTING):
             raise ProbeFailedError(record)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from results.hardware.specs import find_spec
-from results.records.case import Case
+from results.records.case import WAY_AXES, Case
 from results.records.plan import TimingPlan
 from results.records.schema import Record
 from sam.family import WorkFunction
@@ -34,7 +34,7 @@ class Rates:
     image_flops: Counted in the encoder for one image, by model and image size.
     """
 
-    flops_per_s: dict[tuple[str, ...], float] = field(default_factory=dict)
+    flops_per_s: dict[tuple[Hashable, ...], float] = field(default_factory=dict)
     image_flops: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def __or__(self, other: Rates) -> Rates:
@@ -81,8 +81,9 @@ def measured_rates(records: Iterable[Record]) -> Rates:
     return rates
 
 
-def rate_key(case: Case) -> tuple[str, ...]:
-    return (case.place, case.model, case.precision, case.attention, case.execution)
+def rate_key(case: Case) -> tuple[Hashable, ...]:
+    """What a rate depends on: where and how a model runs, since the rest is in its FLOPs."""
+    return (case.place, case.model, *case.values(WAY_AXES))
 
 
 def guessed_rate(case: Case) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -56,14 +56,14 @@ class SweepContext:
 
     environment: Of this machine.
     store: Where every case becomes a record.
-    launcher: Measures; closed at the end. None where a fleet does.
+    case_runner: Measures; closed at the end. None where a fleet does.
     watcher: Is told of each case.
     command: That repeats the sweep.
     """
 
     environment: Environment
     store: Store
-    launcher: CaseRunner | None
+    case_runner: CaseRunner | None
     watcher: Watcher
     command: str
 
@@ -80,14 +80,14 @@ class SweepContext:
     @contextmanager
     def holding(self, sweep: SweepFile, fleet: Closable | None = None) -> Iterator[None]:
         """Keep others from a sweep; whatever happens, nothing of it runs on afterwards."""
-        measures = fleet or self.launcher
+        measures = fleet or self.case_runner
         assert measures is not None
         with self.store.lock(sweep.sweep_id):
             self.store.write_sweep(sweep)
             try:
                 yield
             finally:
-                try:  # the watcher first, since a second Ctrl-C may come while the launcher closes
+                try:  # the watcher first: a second Ctrl-C may come while the worker closes
                     self.watcher.end()
                 finally:
                     measures.close()
@@ -141,9 +141,9 @@ class SweepExecution:
         options: SweepOptions,
         done: Iterable[Record] | None = None,
     ) -> None:
-        assert setting.launcher is not None
+        assert setting.case_runner is not None
         self.sweep, self.options = sweep, options
-        self.store, self.launcher = setting.store, setting.launcher
+        self.store, self.case_runner = setting.store, setting.case_runner
         self.watcher, self.stage = setting.watcher, StageKeeper(setting.watcher)
         self.peaks = store_specs(self.store.path)
         self.roofs = self.store.read_roofs()
@@ -204,7 +204,7 @@ class SweepExecution:
         reason = unsupported_reason(case, self.sweep.environment)
         if reason is not None:
             return not_measured("unsupported", reason)
-        limit = self.too_large.get(group(case))
+        limit = self.too_large.get(case.series_key)
         if limit is not None and case.batch_size >= limit:
             return not_measured("skipped", f"oom at batch size {limit}")
         return None
@@ -213,10 +213,10 @@ class SweepExecution:
         """Measure a case, and again while its GPU is throttled."""
         gpu = self.sweep.environment.find_gpu(case.device)
         if gpu is None:
-            return Attempt(self.launcher.measure(case, plan, on_stage))
+            return Attempt(self.case_runner.measure(case, plan, on_stage))
         for count in range(1, ATTEMPTS + 1):
             with TelemetryWatch(gpu.uuid) as watch:
-                outcome = self.launcher.measure(case, plan, on_stage)
+                outcome = self.case_runner.measure(case, plan, on_stage)
             attempt = Attempt(outcome, watch.telemetry(), count)
             slow = slowdowns(watch.telemetry())
             if outcome.status != "ok" or not slow:
@@ -233,7 +233,7 @@ class SweepExecution:
             record
             for record in self.records.values()
             if record.status == "ok"
-            and group(record.case) == group(case)
+            and record.case.series_key == case.series_key
             and record.case.batch_size < case.batch_size
             and record.environment.device_name(record.case.device) == device
         )
@@ -241,7 +241,7 @@ class SweepExecution:
 
     def keep(self, record: Record) -> None:
         if self.options.prunes and does_not_fit(record):
-            self.too_large.setdefault(group(record.case), record.case.batch_size)
+            self.too_large.setdefault(record.case.series_key, record.case.batch_size)
         self.store.write_record(record)  # at once, so a crash in a later case loses nothing
         self.records[record.case_id] = record
         self.watcher.case_ends(record)
@@ -356,18 +356,13 @@ def not_measured(status: Status, message: str) -> Outcome:
     return Outcome(status=status, stage="plan", message=message, wall_s=0.0)
 
 
-def group(case: Case) -> tuple[str, ...]:
-    """Cases that differ in nothing but the batch size."""
-    return (*case.family(), case.input)
-
-
-def smallest_oom(records: Iterable[Record]) -> dict[tuple[str, ...], int]:
+def smallest_oom(records: Iterable[Record]) -> dict[tuple[Hashable, ...], int]:
     """The smallest batch size of each group that did not fit."""
-    smallest: dict[tuple[str, ...], int] = {}
+    smallest: dict[tuple[Hashable, ...], int] = {}
     for record in records:
         if does_not_fit(record):
-            known = smallest.get(group(record.case), record.case.batch_size)
-            smallest[group(record.case)] = min(known, record.case.batch_size)
+            known = smallest.get(record.case.series_key, record.case.batch_size)
+            smallest[record.case.series_key] = min(known, record.case.batch_size)
     return smallest
 
 

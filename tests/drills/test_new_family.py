@@ -1,22 +1,12 @@
-"""Change drill: a model family is added by one folder and its rows in sam/families.py.
-
-The edit is made in a copy of the packages, and true commands and workers are run on that copy.
-"""
+"""A model family is one folder in sam/ and rows in sam/families.py: then it works everywhere."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-PACKAGES = ("sam", "hooks", "results", "benchmarking", "dashboards")
 # Other names of modules, a square resize, another normalisation, and several outputs.
 FAMILY = '''
 """A family of toy encoders."""
@@ -110,62 +100,38 @@ SWEEP = (
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory):
-    """A copy of the packages with one family more."""
-    folder = tmp_path_factory.mktemp("copy")
-    for name in PACKAGES:
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    toy = folder / "sam" / "toy"
+def copy(make_copy):
+    """The packages with one family more, after a sweep of its model by true workers."""
+    copy = make_copy()
+    toy = copy.folder / "sam" / "toy"
     toy.mkdir()
     for name, text in (("__init__", '"""A toy."""\n'), ("family", FAMILY), ("encoder", ENCODER)):
         (toy / f"{name}.py").write_text(text)
-    families = folder / "sam" / "families.py"
-    text = families.read_text()
     for old, new in ROWS.items():
-        assert text.count(old) == 1
-        text = text.replace(old, new)
-    families.write_text(text)
-    return folder
+        copy.edit("sam/families.py", old, new)
+    copy.sam_bench(SWEEP)
+    return copy
 
 
 @pytest.fixture(scope="module")
-def call(copy, tmp_path_factory):
-    """Run sam-bench as it is in the copy."""
-    here = tmp_path_factory.mktemp("here")
-
-    def run(line, code=0):
-        start = "from benchmarking.cli import main; main()"
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", start, *line.split()], cwd=here, text=True,
-            capture_output=True, check=False,
-            env={**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-        assert done.returncode == code, (done.stdout, done.stderr)
-        return done.stdout if code == 0 else done.stderr
-
-    run.folder = here
-    return run
-
-
-@pytest.fixture(scope="module")
-def swept(call):
-    """What a sweep of the new model prints, by true workers."""
-    return call(SWEEP)
-
-
-@pytest.fixture(scope="module")
-def records(swept, call):
-    paths = sorted(call.folder.glob("runs/*/cases/*.json"))
+def records(copy):
+    paths = sorted(copy.folder.glob("runs/*/cases/*.json"))
     return [json.loads(path.read_text()) for path in paths]
 
 
-def test_the_model_is_listed_with_its_summary(call):
-    assert "a small toy" in call("choices")
+def exported(copy, view):
+    """Rows of a view, as the export has them."""
+    copy.sam_bench(f"export csv {view}")
+    with (copy.folder / f"{view}.csv").open() as file:
+        return list(csv.DictReader(file))
 
 
-def test_a_plan_has_its_cases_and_expects_a_time(call):
-    planned = call("plan -m toy_s,tiny -s 64 -b 1,2 --device cpu")
+def test_the_model_is_listed_with_its_summary(copy):
+    assert "a small toy" in copy.sam_bench("choices")
+
+
+def test_a_plan_has_its_cases_and_expects_a_time(copy):
+    planned = copy.sam_bench("plan -m toy_s,tiny -s 64 -b 1,2 --device cpu")
 
     assert "toy_s" in planned
 
@@ -183,14 +149,14 @@ def test_a_case_has_no_attention_but_its_own_and_random_weights(records):
     assert {record["measurement"]["weights"] for record in records} == {"random, seed 0"}
 
 
-def test_blocks_are_timed_by_the_names_of_the_family(swept, call):
-    names = {row["module"] for row in exported(call, "modules")}
+def test_blocks_are_timed_by_the_names_of_the_family(copy):
+    names = {row["module"] for row in exported(copy, "modules")}
 
     assert names >= {"trunk.stages.0", "trunk.stages.1"}
 
 
-def test_flops_are_counted_where_the_family_knows_no_formula(swept, call):
-    flops = {float(row["flops"]) for row in exported(call, "cases") if row["batch_size"] == "1"}
+def test_flops_are_counted_where_the_family_knows_no_formula(copy):
+    flops = {float(row["flops"]) for row in exported(copy, "cases") if row["batch_size"] == "1"}
 
     assert flops == {2 * 8 * (3 * 16 * 16) * 16 + 2 * 8 * (8 * 2 * 2) * 4}
 
@@ -202,14 +168,14 @@ def test_what_the_family_lacks_is_a_note_with_the_reason(records):
             assert notes[name] == "unsupported: Toy has no mask decoder"
 
 
-def test_show_and_compare_and_the_report_have_the_model(swept, call):
-    (sweep_id,) = [path.name for path in call.folder.glob("runs/2*")]
+def test_show_and_compare_and_the_report_have_the_model(copy):
+    (sweep_id,) = [path.name for path in copy.folder.glob("runs/2*")]
 
-    assert "toy_s" in call("show")
-    assert "trunk.stages.1" in call("show modules")
-    assert "toy_s" in call(f"compare {sweep_id} {sweep_id} --format json")
-    call("report report.html runs")
-    assert "toy_s" in (call.folder / "report.html").read_text()
+    assert "toy_s" in copy.sam_bench("show")
+    assert "trunk.stages.1" in copy.sam_bench("show modules")
+    assert "toy_s" in copy.sam_bench(f"compare {sweep_id} {sweep_id} --format json")
+    copy.sam_bench("report report.html runs")
+    assert "toy_s" in (copy.folder / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -221,30 +187,15 @@ def test_show_and_compare_and_the_report_have_the_model(swept, call):
         ("--weights .", "There is no official checkpoint of toy_s: use --weights random."),
     ],
 )
-def test_what_the_family_can_not_do_is_refused_with_the_reason(call, flags, reason):
-    assert reason in call(f"sweep -m toy_s -b 1 --device cpu -s 64 {flags}", code=2)
+def test_what_the_family_can_not_do_is_refused_with_the_reason(copy, flags, reason):
+    assert reason in copy.refusal(f"sweep -m toy_s -b 1 --device cpu -s 64 {flags}")
 
 
-def test_a_wrong_name_is_refused_with_a_suggestion(call):
-    assert "Did you mean 'toy_s'?" in call("sweep -m toy_x", code=2)
+def test_a_wrong_name_is_refused_with_a_suggestion(copy):
+    assert "Did you mean 'toy_s'?" in copy.refusal("sweep -m toy_x")
 
 
-def test_a_command_about_masks_is_refused_with_the_reason(call):
-    (call.folder / "one.png").write_bytes((ROOT / sample()).read_bytes())
-    line = "masks -i one.png -o masks -m toy_s --checkpoint random"
+def test_a_command_about_masks_is_refused_with_the_reason(copy):
+    line = "masks -i benchmarking/sample_images -o masks -m toy_s --checkpoint random"
 
-    assert "Toy has no mask decoder" in call(line, code=2)
-
-
-def sample() -> Path:
-    """A photograph of the sample images."""
-    return next((ROOT / "benchmarking" / "sample_images").glob("*.jpg"))
-
-
-def exported(call, view):
-    """Rows of a view, as the export has them."""
-    path = call.folder / f"{view}.csv"
-    path.unlink(missing_ok=True)
-    call(f"export csv {view}")
-    with path.open() as file:
-        return list(csv.DictReader(file))
+    assert "Toy has no mask decoder" in copy.refusal(line)
