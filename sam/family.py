@@ -114,7 +114,7 @@ class PromptedImage:
 
 
 class PromptPipeline(Protocol):
-    """From the embeddings of a batch to the masks of its prompts, stage by stage."""
+    """From what the encoder returns for a batch to the masks of its prompts, stage by stage."""
 
     @property
     def stages(self) -> tuple[str, ...]: ...
@@ -122,8 +122,8 @@ class PromptPipeline(Protocol):
     def prepare(self, model: Any, images: Sequence[PromptedImage], device: torch.device) -> Any:
         """Copy prompts to the device, beside the images, where no later stage waits for them."""
 
-    def run(self, model: Any, embeddings: Tensor, prepared: Any, begin: Begin) -> None:
-        """Predict all masks; `prepared` is what `prepare` returned."""
+    def run(self, model: Any, features: Any, prepared: Any, begin: Begin) -> None:
+        """Predict all masks from the encoder's whole output and from what `prepare` returned."""
 
 
 class MaskGenerator(Protocol):

@@ -49,7 +49,8 @@ class Rig:
     image_size: Pixels along an edge of the encoder's input.
     model: The whole model.
     encoder: The image encoder of it.
-    encode: The image encoder as the case executes it.
+    run_encoder: The image encoder as the case executes it, with all that it returns.
+    encode: The same, with the output alone that is compared.
     preprocess: (3, H, W) pixels on the device to its input (3, S, S), in float32.
     references: What outputs are compared with, by input.
     first_embeddings: The first image's, as the first batch size gave it, by input.
@@ -63,6 +64,7 @@ class Rig:
     model: Any
     encoder: nn.Module
     preprocess: Callable[[Tensor], Tensor]
+    run_encoder: Callable[[Tensor], Any]
     encode: Callable[[Tensor], Tensor]
     device: torch.device
     dtype: torch.dtype
@@ -91,14 +93,15 @@ def build_rig(case: Case, plan: TimingPlan) -> Rig:
     dtype = apply_precision(built.model, case.precision, family)
     built.model.to(device)
     encoder = family.encoder(built.model)
-    encode = EXECUTIONS[case.execution].prepare(encoder, family)
+    run_encoder = EXECUTIONS[case.execution].prepare(encoder, family)
     return Rig(
         family=family,
         image_size=case.image_size,
         model=built.model,
         encoder=encoder,
         preprocess=family.preprocessor(case.image_size, device),
-        encode=encode if family.embedding is None else compose(family.embed, encode),
+        run_encoder=run_encoder,
+        encode=run_encoder if family.embedding is None else compose(family.embed, run_encoder),
         device=device,
         dtype=dtype,
         clock=clock,

@@ -58,7 +58,7 @@ class PromptsPipeline:
         prompts = torch.tensor(scaled, dtype=torch.float32, device=device)
         return PreparedPrompts(images, prompts, torch.tensor(owners, device=device), owners)
 
-    def run(self, model: Any, embeddings: Tensor, prepared: PreparedPrompts, begin: Begin) -> None:
+    def run(self, model: Any, features: Tensor, prepared: PreparedPrompts, begin: Begin) -> None:
         begin("prompt_encoder")
         sparse, dense = embed_prompts(model, prepared.prompts)
         image_pe = model.prompt_encoder.get_dense_pe()
@@ -67,7 +67,7 @@ class PromptsPipeline:
             chunk = slice(start, start + PROMPTS_IN_A_PASS)
             begin("mask_decoder")
             logits, _ = model.mask_decoder(
-                embeddings, image_pe, sparse[chunk], dense, True, prepared.image_of_prompt[chunk]
+                features, image_pe, sparse[chunk], dense, True, prepared.image_of_prompt[chunk]
             )
             begin("postprocess")
             chosen, counts = np.unique(owners[chunk], return_counts=True)

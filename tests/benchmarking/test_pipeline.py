@@ -239,7 +239,7 @@ def test_time_is_put_down_to_the_part_that_spent_it(
         let_spend(pipeline, "resize_images")
         let_spend(pipeline, "normalise")
     elif part == ENCODER:
-        let_spend(rig, "encode")
+        let_spend(rig, "run_encoder")
     elif part == "mask_decoder":
         let_spend(rig.model.mask_decoder, "forward")
     elif part == "postprocess":

@@ -90,8 +90,8 @@ def run_pipeline(rig: Rig, images: Sequence[Photograph]) -> dict[str, float]:
     watch.begin("preprocess")
     normalised = normalise(rig, copied).to(rig.dtype)
     watch.begin(ENCODER)
-    embeddings = rig.encode(normalised)
-    pipeline.run(rig.model, embeddings, prepared, watch.begin)
+    features = rig.run_encoder(normalised)
+    pipeline.run(rig.model, features, prepared, watch.begin)
     return watch.seconds()
 
 
