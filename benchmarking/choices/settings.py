@@ -226,8 +226,6 @@ def read_config(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise SweepError(f"'{path}' must be UTF-8 text: save it as UTF-8.") from error
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
-        if isinstance(error, SweepError):
-            raise
         raise SweepError(f"'{path}' is not valid TOML: {str(error)[:200]}.") from error
     if not settings:
         raise SweepError(f"'{path}' sets nothing: write, say, model = [\"vit_b\"] into it.")

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import click
 
+from results.records.errors import UserError
+
 from ..options.sweep_options import SweepCommand, asked_sweep, config_option, quick_option
-from ..options.terminal import EXIT_FAILED_CASES, Mistake, out, store_option
+from ..options.terminal import EXIT_FAILED_CASES, out, store_option
 
 MOST = 1024
 
@@ -58,14 +60,14 @@ def capacity(
     from ..views.progress import PlainWatcher
 
     if flags["batch_size"] is not None:
-        raise Mistake(
+        raise UserError(
             "capacity finds the batch sizes itself: leave --batch-size out, or set --most."
         )
     if latency_budget_ms is not None and not latency_budget_ms < float("inf"):
-        raise Mistake(f"--latency-budget-ms must be a number, got {latency_budget_ms}.")
+        raise UserError(f"--latency-budget-ms must be a number, got {latency_budget_ms}.")
     asked, plan = asked_sweep(config, quick, flags)
     if asked.gpu != (None,):
-        raise Mistake("capacity probes the GPUs of this machine: name one with --device.")
+        raise UserError("capacity probes the GPUs of this machine: name one with --device.")
     check_images(plan.images, asked.input)
     environment, store, console = probe_environment(), Store(store_path), out()
     cases = asked.model_copy(update={"batch_size": (1,)}).cases(environment)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from results.records.errors import UserError, printable
+
 from ..options.gate_options import (
     Percent,
     add_to_summary,
@@ -26,7 +28,6 @@ from ..options.terminal import (
     EXIT_INVALID,
     EXIT_REGRESSED,
     EXIT_UNCLEAR,
-    Mistake,
     out,
     store_option,
 )
@@ -90,7 +91,9 @@ def check(
     if name is not None:
         check_name(name, NAME)
         if update_expected:
-            raise Mistake("--update-expected writes facts, --baseline judges times: one at a time.")
+            raise UserError(
+                "--update-expected writes facts, --baseline judges times: one at a time."
+            )
     asked, _ = asked_sweep(config, quick, flags)
     found = count(asked)
     if update_expected:
@@ -161,7 +164,7 @@ def read_expected(folder: Path, found: dict[str, FactsFile]) -> dict[str, FactsF
         try:
             facts = read_facts(folder, model)
         except BrokenFileError as error:
-            raise Mistake(
+            raise UserError(
                 f"What is expected of {model} can't be used: {error}. Write it again with "
                 "--update-expected."
             ) from error
@@ -187,7 +190,7 @@ def judge_times(folder: Path, name: str, store_path: Path, smallest: float) -> l
     kept = {each.sweep_id for each in baseline.sessions}
     new = [each for each in Store(store_path).sweep_ids() if each not in kept]
     if not new:
-        raise Mistake(
+        raise UserError(
             f"'{store_path}' holds no sweep that baseline '{name}' does not keep: measure one with "
             "sam-bench sweep."
         )
@@ -208,7 +211,7 @@ def tell(
     notes: list[str],
     missing: list[str],
 ) -> None:
-    from ..views.printing import TextTable, harmless, print_table
+    from ..views.printing import TextTable, print_table
 
     if changes:
         rows = [
@@ -228,7 +231,7 @@ def tell(
     if not any(each.model not in missing for each in found.values()):
         verdict = "there is nothing to compare them with"
     for note in notes:
-        click.echo(harmless(f"note: {note}"), err=True)
+        click.echo(printable(f"note: {note}"), err=True)
     click.echo(f"{len(found)} models, {variants} variants: {verdict}")
 
 

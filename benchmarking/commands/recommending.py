@@ -9,8 +9,10 @@ from pathlib import Path
 
 import click
 
+from results.records.errors import UserError
+
 from ..options.records import read_store
-from ..options.terminal import EXIT_UNCLEAR, Mistake, out, store_option
+from ..options.terminal import EXIT_UNCLEAR, out, store_option
 
 UNITS_S = {"ms": 1e-3, "s": 1.0}
 
@@ -66,7 +68,7 @@ def recommend(
     Example:
       sam-bench recommend --gpu H200 --model vit_h --latency 200ms --store demo
     """
-    from results.answers.recommend import NoRecordError, Requirements
+    from results.answers.recommend import Requirements
     from results.answers.recommend import recommend as find
     from results.hardware.specs import store_specs
     from results.tables.frames import case_frame
@@ -75,13 +77,10 @@ def recommend(
     from ..views.recommend_views import recommendation_view
 
     if gpu is not None and not gpu.strip():
-        raise Mistake("--gpu must hold words of a GPU's name, as L4, or cpu; it is empty.")
+        raise UserError("--gpu must hold words of a GPU's name, as L4, or cpu; it is empty.")
     wanted = Requirements(model, gpu, image_size, latency, allowed_precisions(named, approximate))
     cases = case_frame(read_store(store_path, "all").records, store_specs(store_path))
-    try:
-        found = find(cases, wanted)
-    except NoRecordError as error:
-        raise Mistake(str(error)) from error
+    found = find(cases, wanted)
     if form == "json":
         axes = ("batch_size", "precision", "attention", "execution")
         answer = {
@@ -116,7 +115,7 @@ def allowed_precisions(named: str | None, approximate: bool) -> tuple[str, ...]:
     names = tuple(name.strip() for name in named.split(","))
     for name in names:
         if name not in PRECISIONS:
-            raise Mistake(
+            raise UserError(
                 f"{quoted(name)} is no precision for --precision.{suggestion(name, PRECISIONS)}"
             )
     return names

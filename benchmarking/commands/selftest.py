@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from results.records.errors import printable
+
 from ..options.gate_options import Percent, checked_rule, rule_options
 from ..options.gate_sides import measured, source, typed, watcher
 from ..options.sweep_options import SweepCommand, config_option, quick_option
@@ -62,7 +64,7 @@ def selftest(
 
     from ..gate.gate import Gate, GateOptions
     from ..sweeping.planning import utc_now
-    from ..views.printing import harmless, print_table
+    from ..views.printing import print_table
     from ..views.selftest_views import selftest_view
 
     rule = checked_rule(margin, smallest, pairs)
@@ -78,7 +80,7 @@ def selftest(
     ratios = log_ratios(gate.cells, gate.launches)
     if not np.isfinite(ratios).all(axis=0).any():
         reasons = "; ".join(f"{cell.label}: {cell.reason}" for cell in found.cells if cell.reason)
-        click.echo(harmless(f"No pair is valid for every case: {reasons}"), err=True)
+        click.echo(printable(f"No pair is valid for every case: {reasons}"), err=True)
         sys.exit(EXIT_INVALID)
     labels = [cell.label for cell in gate.cells]
     environment = found.environment

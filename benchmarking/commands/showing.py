@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from results.records.errors import UserError
+
 from ..options.records import read_store
-from ..options.terminal import Mistake, out, store_option
+from ..options.terminal import out, store_option
 
 if TYPE_CHECKING:
     from results.records.schema import Record
@@ -90,14 +92,14 @@ def export(form: str, view: str, store_path: Path, sweep_id: str, output: Path |
     output = output or Path(f"{view}.{form}")
     try:
         if output.exists():
-            raise Mistake(f"'{output}' exists: name another file with --output, or move it away.")
+            raise UserError(f"'{output}' exists: name another file with --output, or move it away.")
         if form == "csv":
             frame.to_csv(output, index=False)
         else:
             frame.to_parquet(output, index=False)
     except OSError as error:
         reason = error.strerror or error  # pandas gives a text alone
-        raise Mistake(f"'{output}' can't be written: {reason}.") from error
+        raise UserError(f"'{output}' can't be written: {reason}.") from error
     click.echo(f"{len(frame)} rows in {output}")
 
 

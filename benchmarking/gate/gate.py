@@ -57,7 +57,7 @@ GRACE_S = 3.0  # for a launch to end after Ctrl-C
 
 
 class GateError(SweepError):
-    """The two sides can't be compared as asked; the message says what to do."""
+    """The two sides can't be compared as asked."""
 
 
 class GateRunError(GateError):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hooks import ForwardTimer, PeakMemory
 from results.records.case import Case
+from results.records.errors import one_line
 from results.records.measurement import ENCODER, Measurement, Memory, ModuleTiming, Output, Work
 from results.records.plan import TimingPlan
 from sam.sam1.configs import MODELS
@@ -258,7 +259,7 @@ def try_work(case: Case, plan: TimingPlan, rig: Rig) -> tuple[dict[str, Work], d
     except Exception as error:
         if case.model in MODELS:
             raise
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = f"{type(error).__name__}: {one_line(error)}"
         return {}, {"flops": f"this encoder does not run on the meta device: {reason}"}
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .terminal import Mistake
+from results.records.errors import UserError
 
 if TYPE_CHECKING:
     from results.records.case import Case
@@ -108,7 +108,7 @@ class FleetChoice:
         }
         for flag, (launcher, value) in others.items():
             if value is not None and launcher != self.launcher:
-                raise Mistake(
+                raise UserError(
                     f"{flag} is for --launcher {launcher}, got --launcher {self.launcher}."
                 )
 
@@ -120,17 +120,17 @@ class FleetChoice:
         if self.shard is not None:
             parse_shard(self.shard)
         if self.parallel == "gpus" and asked.device != ("auto",):
-            raise Mistake(
+            raise UserError(
                 "--parallel gpus gives each GPU of this machine a worker: name kinds with --gpu, "
                 "not --device."
             )
         if self.launcher != "local" and asked.device != ("auto",):
-            raise Mistake(
+            raise UserError(
                 f"--launcher {self.launcher} runs cases on other machines: name kinds with --gpu, "
                 "not --device."
             )
         if self.shard is not None and asked.gpu == (None,) and asked.device == ("auto",):
-            raise Mistake(
+            raise UserError(
                 "--shard must mean the same on every machine: name the devices with --gpu or "
                 "--device."
             )

@@ -20,11 +20,12 @@ from results.answers.compare import (
     unasked_changes,
 )
 from results.records.case import AXES
+from results.records.errors import printable
 from results.records.schema import Record
 from results.tables.frames import case_frame
 from results.tables.metrics import METRICS
 
-from .printing import TextTable, harmless
+from .printing import TextTable
 
 Change = tuple[str, str, str]  # what differs, before, after
 SHOWN = ("before_s", "after_s", "ratio")
@@ -90,11 +91,11 @@ def comparison_view(both: Comparison) -> TextTable:
     for row in rows.to_dict("records"):
         interval = (METRICS["ratio"].show(row[name]) for name in ("ratio_low", "ratio_high"))
         shown = [METRICS[name].show(row[name]) for name in SHOWN]
-        own = [harmless(str(row[axis])) for axis in axes]
+        own = [printable(str(row[axis])) for axis in axes]
         view.rows.append([*own, *shown, " .. ".join(interval), row["verdict"]])
     mean = geometric_mean(both.rows)
     view.caption = f"geometric mean of {len(rows)} ratios: {mean:.4f}; above 1 is slower"
-    view.sentences = [harmless(each) for each in sentences(both)]
+    view.sentences = [printable(each) for each in sentences(both)]
     return view
 
 

@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from xml.etree import ElementTree
 
+from results.records.errors import printable
 from results.tables import markdown
 from results.tables.metrics import METRICS
 from results.verdicts.decision import Verdict
 from results.verdicts.gates import Cell, GateFile, ModuleChange, Side
 
 from ..gate.gate import EXIT_CODES
-from .printing import TextTable, harmless
+from .printing import TextTable
 
 MOST_COMMENT_BYTES = 60_000  # GitHub refuses a comment of more than 65,536 characters
 HEADINGS = ["verdict", "case", "base [ms]", "head [ms]", "change [%]", "95 % [%]", "pairs", "sees"]
@@ -185,7 +186,7 @@ def cut(text: str) -> str:
     terminal is left out of it.
     """
     taken = "\n" + markdown.INVISIBLE
-    text = "".join(char if char.isprintable() or char in taken else "?" for char in text)
+    text = printable(text, keep=taken)
     content = text.encode()
     if len(content) <= MOST_COMMENT_BYTES:
         return text
@@ -207,8 +208,8 @@ def junit(suite: str, findings: Iterable[Finding]) -> str:
         skipped=str(len(unclear)),
     )  # fmt: skip
     for name, verdict, told in findings:
-        case = ElementTree.SubElement(root, "testcase", classname=suite, name=harmless(name))
-        text = harmless(told)
+        case = ElementTree.SubElement(root, "testcase", classname=suite, name=printable(name))
+        text = printable(told)
         if verdict in FAILING:
             ElementTree.SubElement(case, "failure", message=f"{verdict}: {text}")
         elif is_unclear(verdict):

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from results.records.case import AXES
+from results.records.errors import printable
 from results.records.schema import Record, SweepEnd
 from results.tables import markdown as md
 
@@ -43,10 +44,10 @@ class TextTable:
 
 def print_table(view: TextTable, console: Console) -> None:
     table = Table(
-        title=escape(harmless(view.title)),
+        title=escape(printable(view.title)),
         title_justify="left",
         title_style="bold",
-        caption=escape(harmless(view.caption)) or None,
+        caption=escape(printable(view.caption)) or None,
         caption_justify="left",
     )
     for heading in view.headings:
@@ -57,17 +58,12 @@ def print_table(view: TextTable, console: Console) -> None:
     for row_index, row in enumerate(view.rows):
         cells = []
         for column, cell in enumerate(row):
-            text = escape(harmless(cell))
+            text = escape(printable(cell))
             cells.append(f"[dim]{text}[/dim]" if (row_index, column) in view.faint else text)
         table.add_row(*cells)
     console.print(table)
     for sentence in view.sentences:
-        console.print(harmless(sentence), markup=False, highlight=False, soft_wrap=True)
-
-
-def harmless(text: str) -> str:
-    """Text that can't drive a terminal, whoever wrote the record that it is from."""
-    return "".join(char if char.isprintable() else "?" for char in text)
+        console.print(printable(sentence), markup=False, highlight=False, soft_wrap=True)
 
 
 def markdown(view: TextTable) -> str:
@@ -105,7 +101,7 @@ def check_line(frame: pd.DataFrame) -> str:
 def failure_lines(records: Sequence[Record]) -> list[str]:
     """A line for each case that has no number, with its reason."""
     return [
-        harmless(f"{record.status}: {record.case.label}: {record.message}")
+        printable(f"{record.status}: {record.case.label}: {record.message}")
         for record in records
         if record.status != "ok"
     ]
@@ -133,7 +129,7 @@ def end_lines(end: SweepEnd | None) -> list[str]:
             "warm-up work."
         )
     lines += [
-        harmless(f"self-check {name}: {check.verdict}: {check.reason}")
+        printable(f"self-check {name}: {check.verdict}: {check.reason}")
         for name, check in end.checks.items()
         if check.verdict != "pass"
     ]

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from ..hardware.specs import fits
+from ..records.errors import UserError
 from .capacity import KNEE
 
 WAY = ("precision", "attention", "execution")
@@ -22,8 +23,8 @@ Row = dict[Any, Any]  # of a case, by column
 Confidence = Literal["high", "medium", "low"]
 
 
-class NoRecordError(ValueError):
-    """No record answers; the message says what there is."""
+class NoRecordError(UserError):
+    """No record answers the question."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from .errors import UserError, one_line
+
 TEMPORARY = ".tmp"
 # Of these a file appears whole or not at all when it is put; of others, once it is renamed.
 PUT_WHOLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "memory")
@@ -38,8 +40,8 @@ class UnreachableError(OSError):
     """An address does not answer, or must not be read."""
 
 
-class AddressError(ValueError):
-    """A place that no store can lie at; the message says what to do."""
+class AddressError(UserError):
+    """No store can be at this place."""
 
 
 def open_address(text: str) -> Path:
@@ -113,14 +115,6 @@ def is_of_service(error: Exception) -> bool:
     """Whether it is of the packages that speak to a service, and so no defect of ours."""
     package = type(error).__module__.partition(".")[0]
     return isinstance(error, UnreachableError) or package in SERVICES
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, in a line that can stand in another."""
-    told = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    if isinstance(error, FileNotFoundError) and " " not in told:  # a name alone
-        told = "No such file or directory"
-    return " ".join(told.split())[:200].rstrip(".")
 
 
 def read_many(paths: Sequence[Path]) -> list[bytes | Exception]:

@@ -14,7 +14,8 @@ from enum import IntEnum
 from itertools import groupby
 from pathlib import Path
 
-from .addresses import exists, failures, file_system, is_remote, key, one_line
+from .addresses import exists, failures, file_system, is_remote, key
+from .errors import one_line
 from .reading import BrokenFileError, read_file
 from .repair import DIGITS
 from .schema import RETRIED, Record, SweepEnd, SweepFile

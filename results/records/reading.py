@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from .addresses import UnreachableError, failures, is_remote, one_line
+from .addresses import UnreachableError, failures, is_remote
+from .errors import one_line
 from .quantities import SCHEMA_VERSION
 
 MAX_FILE_BYTES = 64 * 2**20

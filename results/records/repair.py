@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .addresses import exists, failures, is_held, is_remote, one_line, sync_folder
+from .addresses import exists, failures, is_held, is_remote, sync_folder
 from .case import Case
 from .environment import OF_ONE_MACHINE
+from .errors import one_line
 from .plan import TimingPlan
 from .reading import BrokenFileError, OtherVersionError, Problem, read_file
 from .schema import Record, SweepEnd, SweepFile

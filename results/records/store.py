@@ -30,11 +30,11 @@ from .addresses import (
     failures,
     holding,
     is_remote,
-    one_line,
     open_address,
     read_many,
     write_file,
 )
+from .errors import UserError, one_line
 from .measurement import MeasuredRoofs
 from .reading import BrokenFileError, Problem, read_file, read_into
 from .schema import Record, SweepEnd, SweepFile
@@ -43,8 +43,8 @@ ROOFS = "roofs"  # a folder beside those of the sweeps
 MANY = 500  # files that are read at a time
 
 
-class StoreError(Exception):
-    """A store can't be read or written; the message says what to do."""
+class StoreError(UserError):
+    """A store can't be read or written."""
 
 
 class LockedError(StoreError):

@@ -36,9 +36,9 @@ from ..records.addresses import (
     file_system,
     is_remote,
     key,
-    one_line,
     read_many,
 )
+from ..records.errors import one_line
 from ..records.measurement import MeasuredRoofs
 from ..records.quantities import SCHEMA_VERSION
 from ..records.reading import BrokenFileError, Problem, read_file

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from ..answers.history import FEWEST_SESSIONS, Band, predict
 from ..records.case import AXES, Case
+from ..records.errors import UserError
 from ..records.quantities import SCHEMA_VERSION, Seconds, Strict
 from ..records.reading import BrokenFileError, read_file
 from ..records.schema import Record
@@ -29,8 +30,8 @@ ACCEPTED = "accepted.json"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
 
-class BaselineError(ValueError):
-    """A baseline can't be used; the message says what to do."""
+class BaselineError(UserError):
+    """A baseline can't be used."""
 
 
 class FingerprintError(BaselineError):

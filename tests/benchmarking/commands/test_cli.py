@@ -49,7 +49,7 @@ print(*sys.modules, file=sys.stderr)
 
 
 def test_help_imports_nothing_that_takes_time():
-    slow = {"torch", "numpy", "pandas", "pydantic", "PIL", "rich", "scipy", "dash", "results"}
+    slow = {"torch", "numpy", "pandas", "pydantic", "PIL", "rich", "scipy", "dash"}
 
     assert loaded_by("--help") & slow == set()
 
