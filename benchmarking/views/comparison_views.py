@@ -25,7 +25,7 @@ from results.records.schema import Record
 from results.tables.frames import case_frame
 from results.tables.metrics import METRICS
 
-from .printing import TextTable
+from .printing import TextTable, text_headings, two_lines
 
 Change = tuple[str, str, str]  # what differs, before, after
 SHOWN = ("before_s", "after_s", "ratio")
@@ -86,8 +86,11 @@ def comparison_view(both: Comparison) -> TextTable:
     """A row a case that both have, the largest change first; what else there is, below."""
     rows = both.matched.sort_values("ratio", ascending=False, kind="stable")
     axes = [axis for axis in AXES if axis == "batch_size" or rows[axis].nunique() > 1]
-    headings = [METRICS[name].heading.replace(" [", "\n[") for name in SHOWN]
-    view = TextTable("After against before", [*axes, *headings, "95 % interval", "verdict"])
+    headings = [two_lines(METRICS[name].heading) for name in SHOWN]
+    view = TextTable(
+        "After against before",
+        [*text_headings(*axes), *headings, "95 % interval", *text_headings("verdict")],
+    )
     for row in rows.to_dict("records"):
         interval = (METRICS["ratio"].show(row[name]) for name in ("ratio_low", "ratio_high"))
         shown = [METRICS[name].show(row[name]) for name in SHOWN]

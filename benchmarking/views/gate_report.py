@@ -14,10 +14,13 @@ from results.verdicts.decision import Verdict
 from results.verdicts.gates import Cell, GateFile, ModuleChange, Side
 
 from ..gate.gate import EXIT_CODES
-from .printing import TextTable
+from .printing import TextTable, text_headings
 
 MOST_COMMENT_BYTES = 60_000  # GitHub refuses a comment of more than 65,536 characters
-HEADINGS = ["verdict", "case", "base [ms]", "head [ms]", "change [%]", "95 % [%]", "pairs", "sees"]
+HEADINGS = (
+    *text_headings("verdict", "case"), "base\n[ms]", "head\n[ms]", "change\n[%]", "95 %\n[%]",
+    "pairs", "sees",
+)  # fmt: skip
 MODULE_HEADINGS = ["module", "kind", "change [%]", "lost [ms]"]
 ORDER = {verdict: number for number, verdict in enumerate(EXIT_CODES)}
 SHORT_COMMIT = 12
@@ -37,7 +40,7 @@ def gate_view(gate: GateFile) -> TextTable:
     worst = sorted(gate.cells, key=lambda cell: ORDER[cell.verdict])
     view = TextTable(
         f"{gate.base.label} against {gate.head.label}: {headline(gate)}",
-        two_line_headings(HEADINGS),
+        HEADINGS,
         [row(cell) for cell in worst],
         caption=caption(gate),
     )
@@ -45,10 +48,6 @@ def gate_view(gate: GateFile) -> TextTable:
         view.sentences += [f"{cell.label}: {told}" for told in remarks(cell)]
     view.sentences += gate.notes
     return view
-
-
-def two_line_headings(headings: Sequence[str]) -> list[str]:
-    return [heading.replace(" [", "\n[") for heading in headings]
 
 
 def headline(gate: GateFile) -> str:

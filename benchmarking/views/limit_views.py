@@ -10,15 +10,15 @@ from results.records.case import AXES
 from results.records.measurement import ENCODER
 from results.tables.metrics import METRICS
 
-from .printing import TextTable, two_lines, varying_axes
+from .printing import TextTable, text_headings, two_lines, varying_axes
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LIMIT_METRICS = ("image_s", "flops_per_s", "mfu", "mfu_measured")
 KIND_HEADINGS = (
-    "kind", "modules", "share\n[%]", "work\n[GFLOP]", "moved\n[MiB]", "achieved\n[TFLOP/s]",
-    "MFU\n[%]", "bound by",
+    *text_headings("kind"), "modules", "share\n[%]", "work\n[GFLOP]", "moved\n[MiB]",
+    "achieved\n[TFLOP/s]", "MFU\n[%]", *text_headings("bound by"),
 )  # fmt: skip
 HELPS, HELPS_LITTLE = 1.5, 1.05  # times as many images a second
 WORTH_TELLING = 0.05  # of a change, before a cause of it is named
@@ -40,7 +40,7 @@ def limits_views(frame: pd.DataFrame) -> list[TextTable]:
     headings = [two_lines(METRICS[name].heading) for name in shown]
     view = TextTable(
         "How far from the limit",
-        [*axes, *headings, "floor\n[ms/image]", "times the\nfloor", "bound by"],
+        [*axes, *headings, "floor\n[ms/image]", "times the\nfloor", *text_headings("bound by")],
         caption=caption,
     )
     for row in cases.to_dict("records"):
@@ -95,7 +95,7 @@ def kind_view(modules: pd.DataFrame, case: Row) -> TextTable:
     """A row a kind of module of one case."""
     names = ("model", "image_size", "precision", "attention", "execution", "batch_size")
     own = ", ".join(str(case[name]) for name in names)
-    view = TextTable(f"By part: {own} on {device_of(case)}", list(KIND_HEADINGS))
+    view = TextTable(f"By part: {own} on {device_of(case)}", KIND_HEADINGS)
     mfu_name = "mfu_measured" if is_number(case["mfu_measured"]) else "mfu"
     for kind, group in modules.groupby("kind", sort=False):
         total_s, flops = group["total_s"].sum(), group["flops"].sum(min_count=1)
@@ -286,7 +286,7 @@ def capacity_view(row: Row) -> TextTable:
     own = ", ".join(str(row[name]) for name in names)
     view = TextTable(
         f"Capacity: {own} on {device_of(row)}",
-        ["what", "batch", "figure"],
+        [*text_headings("what"), "batch", *text_headings("figure")],
     )
     gib, rate = METRICS["fixed_bytes"].show, METRICS["images_per_s"].show
     limit = row["memory_limit_bytes"]

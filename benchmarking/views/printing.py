@@ -19,23 +19,26 @@ from results.tables import markdown as md
 if TYPE_CHECKING:
     import pandas as pd
 
-TEXT_HEADINGS = (
-    "sweep_id", "module", "kind", "status", "name", "what it is", "check", "limit", "verdict",
-    "reason",
-"kernel", "what", "figure",
-)  # fmt: skip
+
+class TextHeading(str):
+    """The heading of a column of text, which is aligned to the left; others hold numbers."""
+
+
+def text_headings(*headings: str) -> list[TextHeading]:
+    return [TextHeading(heading) for heading in headings]
 
 
 @dataclass
 class TextTable:
     """A table ready to be shown: text cells, what is the same in every row, and what it says.
 
+    headings: Those of columns of text are of `text_headings`.
     faint: Row and column of cells that are no more than noise; in parentheses too.
     sentences: What a person should take from it, below.
     """
 
     title: str
-    headings: list[str]
+    headings: Sequence[str]
     rows: list[list[str]] = field(default_factory=list)
     caption: str = ""
     faint: set[tuple[int, int]] = field(default_factory=set)
@@ -51,7 +54,7 @@ def print_table(view: TextTable, console: Console) -> None:
         caption_justify="left",
     )
     for heading in view.headings:
-        is_text = heading in AXES or heading in TEXT_HEADINGS
+        is_text = isinstance(heading, TextHeading)
         justify: Literal["left", "right"] = "left" if is_text else "right"
         # Folded where the terminal is narrow: a cut number would be a wrong one.
         table.add_column(escape(heading), justify=justify, overflow="fold")
@@ -77,9 +80,9 @@ def two_lines(heading: str) -> str:
     return heading.replace(" [", "\n[")
 
 
-def varying_axes(frame: pd.DataFrame) -> tuple[list[str], str]:
+def varying_axes(frame: pd.DataFrame) -> tuple[list[TextHeading], str]:
     """The axes, and the sweep, that differ between rows; and a line that names the other axes."""
-    axes = ("sweep_id", *AXES)
+    axes = text_headings("sweep_id", *AXES)
     varying = [axis for axis in axes if frame[axis].nunique() > 1 or axis == "batch_size"]
     if frame.empty:
         return varying, ""

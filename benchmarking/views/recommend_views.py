@@ -11,7 +11,7 @@ from sam.sam1.configs import MODELS
 
 from ..choices.execution import EXECUTIONS
 from ..choices.precision import PRECISIONS, why_no_attention
-from .printing import TextTable
+from .printing import TextTable, text_headings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +39,7 @@ def recommendation_view(
 
     row, other = found.row, found.runner_up
     device: str = row["gpu"] if pd.notna(row["gpu"]) else row["cpu"]
-    headings = ["what", "recommended"] + ["runner-up"] * (other is not None)
+    headings = [*text_headings("what"), "recommended"] + ["runner-up"] * (other is not None)
     view = TextTable(f"{wanted.model} at {wanted.image_size} px on {device}", headings)
     for name in SHOWN:
         cells = [cell(name, each) for each in (row, other) if each is not None]
