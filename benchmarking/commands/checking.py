@@ -22,7 +22,7 @@ from ..options.gate_options import (
     write,
 )
 from ..options.records import read_store
-from ..options.sweep_options import SweepCommand, asked_sweep, config_option, quick_option
+from ..options.sweep_options import AxesCommand, asked_sweep, config_option
 from ..options.terminal import (
     EXIT_FAILED_CASES,
     EXIT_INVALID,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 LONGEST_COUNT_S = 1800.0  # of facts; a vit_h in float64 takes a slow machine minutes
 
 
-@click.command(cls=SweepCommand)
+@click.command(cls=AxesCommand)
 @baselines_option
 @click.option("--update-expected", is_flag=True, help="Write what is found as what is expected.")
 @click.option("--baseline", "name", help="Judge the newest sweep of the store by it too.")
@@ -55,7 +55,6 @@ LONGEST_COUNT_S = 1800.0  # of facts; a vit_h in float64 takes a slow machine mi
 )
 @output_options
 @config_option
-@quick_option
 @store_option
 def check(
     folder: Path,
@@ -67,7 +66,6 @@ def check(
     json_path: Path | None,
     markdown_path: Path | None,
     config: Path | None,
-    quick: bool,
     **flags: str | None,
 ) -> None:
     """Gate a change by what is the same at every run, on a machine without a GPU too: parameters,
@@ -94,7 +92,7 @@ def check(
             raise UserError(
                 "--update-expected writes facts, --baseline judges times: one at a time."
             )
-    asked, _ = asked_sweep(config, quick, flags)
+    asked, _ = asked_sweep(config, False, flags)
     found = count(asked)
     if update_expected:
         for facts in found.values():
@@ -211,20 +209,25 @@ def tell(
     notes: list[str],
     missing: list[str],
 ) -> None:
-    from ..views.printing import TextTable, print_table
+    from ..views.printing import TextTable, print_table, text_headings
 
     if changes:
         rows = [
             [each.model, each.variant, each.fact, each.expected, each.found] for each in changes
         ]
         print_table(
-            TextTable("What differs", ["model", "variant", "fact", "expected", "found"], rows),
+            TextTable(
+                "What differs", text_headings("model", "variant", "fact", "expected", "found"), rows
+            ),
             out(),
         )
     if judged:
         rows = [[each.verdict, each.label, each.reason] for each in judged]
         print_table(
-            TextTable("Times beside the baseline", ["verdict", "case", "reason"], rows), out()
+            TextTable(
+                "Times beside the baseline", text_headings("verdict", "case", "reason"), rows
+            ),
+            out(),
         )
     variants = sum(len(each.variants) for each in found.values())
     verdict = f"{len(changes)} facts differ" if changes else "as expected"

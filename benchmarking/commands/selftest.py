@@ -18,23 +18,23 @@ from ..options.terminal import EXIT_INVALID, out, store_option
 
 
 @click.command(cls=SweepCommand)
-@click.option("--aa", "is_aa", is_flag=True, help="Measure the same on both sides: the default.")
 @click.option(
-    "--inject", type=Percent(), help="Add this to one side's times too, to see if it is found."
+    "--inject",
+    type=Percent(),
+    help="Slow one side by this percentage, to see if the gate detects it.",
 )
 @click.option(
     "--measure-pairs",
     type=click.IntRange(10, 1000),
     default=30,
     show_default=True,
-    help="Pairs of launches to measure.",
+    help="Number of pairs to measure.",
 )
 @rule_options
 @config_option
 @quick_option
 @store_option
 def selftest(
-    is_aa: bool,
     inject: float | None,
     measure_pairs: int,
     smallest: float,
@@ -44,16 +44,16 @@ def selftest(
     store_path: Path,
     **settings: Any,
 ) -> None:
-    """Try the gate on this machine: how often would it cry wolf, and what can it see?
+    """Test the gate on this machine: how often does it raise a false alarm, and how small a change
+    can it detect?
 
-    Both sides are the same code. Suites are drawn again from the pairs that were measured; what is
-    found is kept in the store, and stands beside each result of the gate from then on. --inject
-    adds a share to the times of the drawn suites, which is what a change that slows everything
-    would do.
+    Both sides measure the same code. The measured pairs are resampled into many suites; the result
+    is stored and shown beside every later verdict of the gate. --inject slows one side of these
+    suites by a percentage, as a change that slows everything would.
 
     \b
     Example:
-      sam-bench selftest --aa --inject 5% -m vit_b -b 1 -s 256 --quick
+      sam-bench selftest --inject 5% -m vit_b -b 1 -s 256 --quick
     """  # fmt: skip
     import numpy as np
 

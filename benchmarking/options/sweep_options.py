@@ -19,20 +19,28 @@ class SweepCommand(click.Command):
     They are made when the command is asked for, so that `sam-bench --help` stays quick.
     """
 
+    takes_plan = True
+
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         *own, help_flag = super().get_params(ctx)
-        return [*own, *sweep_flags(), help_flag]
+        return [*own, *sweep_flags(self.takes_plan), help_flag]
 
 
-def sweep_flags() -> list[click.Parameter]:
-    """An option a field; the text is parsed by benchmarking.settings, which knows the limits."""
+class AxesCommand(SweepCommand):
+    """A command that plans cases but times nothing: its flags are the fields of Sweep."""
+
+    takes_plan = False
+
+
+def sweep_flags(takes_plan: bool) -> list[click.Parameter]:
+    """One option per field; choices/settings.py parses its text and checks the limits."""
     from results.records.plan import TimingPlan
 
     from ..choices.sweep import Sweep
 
     short = {"model": "-m", "batch_size": "-b", "image_size": "-s", "precision": "-p"}
     flags: list[click.Parameter] = []
-    for fields in (Sweep.model_fields, TimingPlan.model_fields):
+    for fields in (Sweep.model_fields, *[TimingPlan.model_fields] * takes_plan):
         for name, field in fields.items():
             names = [short[name]] if name in short else []
             default = field.default if field.default != (None,) else None
