@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,19 +16,26 @@ if TYPE_CHECKING:
     from results.records.schema import Record
 
 FORMATS = ("table", "json", "csv", "md")
-VIEW_NAMES = (
-    "cases",
-    "components",
-    "modules",
-    "checks",
-    "kernels",
-    "capacity",
-    "limits",
-    "batching",
-)
-view_argument = click.argument(
-    "view", type=click.Choice(VIEW_NAMES), default="cases", metavar=f"[{'|'.join(VIEW_NAMES)}]"
-)
+
+
+class ViewName(click.ParamType):
+    """A row of VIEWS; that table is loaded only when needed, since pandas loads slowly."""
+
+    name = "view"
+
+    def choice(self) -> click.Choice[str]:
+        from ..views.views import VIEWS
+
+        return click.Choice(tuple(VIEWS))
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return f"[{'|'.join(self.choice().choices)}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return self.choice().convert(value, param, ctx)
+
+
+view_argument = click.argument("view", type=ViewName(), default="cases")
 
 
 @click.command()

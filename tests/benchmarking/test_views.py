@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from benchmarking.choices.sweep import VOCABULARY
-from benchmarking.commands import showing, sweeping
+from benchmarking.commands import sweeping
 from benchmarking.views.printing import markdown, print_table
 from benchmarking.views.views import IN_PARENTHESES, VIEWS, choices_views, plan_view
 from results.records.measurement import EmbeddingError, Kernels, KernelTime, ModuleTiming
@@ -63,10 +63,6 @@ def full(measured):
 
 
 # All views
-
-
-def test_the_command_line_names_every_view_and_no_other():
-    assert tuple(VIEWS) == showing.VIEW_NAMES
 
 
 def test_what_is_shown_after_a_sweep_are_views():

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarking.commands.showing import VIEW_NAMES
+from benchmarking.views.views import VIEWS
 from results.records.measurement import Kernels, KernelTime, Work
 from results.records.schema import Check
 
@@ -66,7 +66,7 @@ def failed_store(make_store, make_record):
     return make_store(make_record("oom"))
 
 
-@pytest.mark.parametrize("by", VIEW_NAMES)
+@pytest.mark.parametrize("by", VIEWS)
 @pytest.mark.parametrize("store", STORES.values(), ids=STORES)
 def test_json_csv_and_markdown_can_be_parsed(invoke, request, by, store):
     request.getfixturevalue(store)
@@ -80,7 +80,7 @@ def test_json_csv_and_markdown_can_be_parsed(invoke, request, by, store):
     assert bool(table_of(shown["md"].stdout)) == bool(told)
 
 
-@pytest.mark.parametrize("by", VIEW_NAMES)
+@pytest.mark.parametrize("by", VIEWS)
 @pytest.mark.parametrize("store", STORES.values(), ids=STORES)
 def test_every_view_of_every_store_can_be_shown_on_a_terminal(invoke, request, by, store):
     request.getfixturevalue(store)
@@ -163,7 +163,7 @@ def test_the_newest_sweep_is_shown_and_all_where_asked(invoke, make_store, make_
     assert (newest, all_of_them, first) == ({names[1]}, set(names), {names[0]})
 
 
-@pytest.mark.parametrize("by", VIEW_NAMES)
+@pytest.mark.parametrize("by", VIEWS)
 @pytest.mark.parametrize(("form", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])
 def test_an_export_is_the_table_in_base_units(invoke, full_store, by, form, read):
     result = invoke(f"export {form} {by}")
@@ -224,7 +224,7 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("by", VIEW_NAMES)
+@pytest.mark.parametrize("by", VIEWS)
 def test_views_of_a_true_store_can_be_parsed(true_sweep, invoke, by):
     shown = {
         form: invoke(f"show {by} --format {form} --store", true_sweep.store).stdout
