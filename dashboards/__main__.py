@@ -113,7 +113,7 @@ def report(output: Path, stores: tuple[Path, ...], title: str, force: bool) -> N
     Example:
       sam-bench report out.html runs
     """
-    from results.records.store import StoreError, write_whole
+    from results.records.store import write_whole
 
     from .offline import report as make_report
     from .view import ViewState
@@ -127,10 +127,7 @@ def report(output: Path, stores: tuple[Path, ...], title: str, force: bool) -> N
     if frames.is_empty:
         named = ", ".join(f"'{store.path}'" for store in data.stores)
         raise UserError(f"{named} has no records: measure some with: sam-bench quickstart")
-    try:
-        write_whole(output, make_report(frames, title, data.snapshot.notes))
-    except StoreError as error:
-        raise UserError(str(error).split(". Name")[0] + ". Name another file.") from error
+    write_whole(output, make_report(frames, title, data.snapshot.notes), "Name another file.")
     click.echo(f"{len(frames['cases'])} cases in {output}, {output.stat().st_size / 2**20:.1f} MiB")
 
 

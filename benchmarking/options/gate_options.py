@@ -103,14 +103,11 @@ def checked_rule(margin: float, smallest: float, pairs: tuple[int, ...]) -> Rule
 
 
 def write(path: Path, text: str) -> None:
-    from results.records.store import StoreError, write_whole
+    from results.records.store import write_whole
 
     if not path.name:
         raise UserError("A file to write must have a name, got an empty one.")
-    try:
-        write_whole(path, text)
-    except StoreError as error:
-        raise UserError(str(error).split(". Name")[0] + ". Name another file.") from error
+    write_whole(path, text, advice="Name another file.")
 
 
 def add_to_summary(text: str) -> None:

@@ -16,11 +16,9 @@ from results.records.environment import OF_ONE_MACHINE, Environment
 from results.records.plan import TimingPlan
 from results.records.reading import BrokenFileError, read_file
 from results.records.schema import SweepFile
-from results.records.store import Store
+from results.records.store import DEFINITION_DIGITS, Store
 
 from ..choices.sweep import is_encoder_path
-
-DEFINITION_DIGITS = 6  # of the definition, that a sweep's id ends with
 
 
 def resumed_sweep(store: Store, new: SweepFile) -> SweepFile | None:

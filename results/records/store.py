@@ -41,6 +41,8 @@ from .schema import Record, SweepEnd, SweepFile
 
 ROOFS = "roofs"  # a folder beside those of the sweeps
 MANY = 500  # files that are read at a time
+DEFINITION_DIGITS = 6  # of a sweep's definition, at the end of its id
+ADVICE = "Name another store with --store, or make room."
 
 
 class StoreError(UserError):
@@ -289,23 +291,23 @@ def to_json(form: BaseModel) -> str:
         raise StoreError(f"A record must hold text that UTF-8 can: {error}.") from error
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_whole(path: Path, content: str | bytes, advice: str = ADVICE) -> None:
     """Write so that a reader, or a crash at any moment, meets the old file or the new, never half.
 
+    Args:
+        advice: What to do if the file can't be written.
+
     Raises:
-        StoreError: Where the disk does not take it; the old file stays.
+        StoreError: The disk does not take it; the old file stays.
     """
-    with writing(path):
+    with writing(path, advice):
         write_file(path, content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path, advice: str = ADVICE) -> Iterator[None]:
     """Turn what the operating system says into one clear line."""
     try:
         yield
     except failures(path) as error:
-        raise StoreError(
-            f"'{path}' can't be written: {one_line(error)}. Name another store with --store, or "
-            "make room."
-        ) from error
+        raise StoreError(f"'{path}' can't be written: {one_line(error)}. {advice}") from error
