@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 @quick_option
 @store_option
 @click.option("--fresh", is_flag=True, help="Measure again what an equal sweep has measured.")
+@click.option(
+    "--take-over",
+    is_flag=True,
+    help="Replace the lock that a dead driver of this sweep left in an object store.",
+)
 @click.option("--no-prune", is_flag=True, help="Try larger batches after one that did not fit.")
 @click.option(
     "--trace",
@@ -43,6 +48,7 @@ def sweep(
     quick: bool,
     store_path: Path,
     fresh: bool,
+    take_over: bool,
     no_prune: bool,
     trace: bool,
     **flags: Any,
@@ -64,6 +70,7 @@ def sweep(
         plan,
         store_path,
         fresh=fresh,
+        takes_over=take_over,
         prunes=not no_prune,
         probes_drift=not quick,
         places=places,
@@ -76,6 +83,7 @@ def run(
     store_path: Path,
     *,
     fresh: bool = False,
+    takes_over: bool = False,
     prunes: bool = True,
     probes_drift: bool = True,
     places: FleetChoice | None = None,
@@ -98,7 +106,7 @@ def run(
     if not cases:
         click.echo(f"Shard {places.shard} of this sweep has no cases: there are fewer than shards.")
         return
-    store = Store(store_path)
+    store = Store(store_path, takes_over)
     console = out()
     command = shlex.join(["sam-bench", *sys.argv[1:]])
     fleet = places.fleet(cases, environment, store)

@@ -134,7 +134,7 @@ WHERE = {
     "--slurm-constraint", "--slurm-jobs", "--slurm-minutes", "--slurm-cpus", "--slurm-memory-gb",
 }  # fmt: skip
 OF_ONE = {
-    "sweep": {"--fresh", "--no-prune", "--trace", *WHERE},
+    "sweep": {"--fresh", "--take-over", "--no-prune", "--trace", *WHERE},
     "plan": WHERE,
     "capacity": {"--most", "--latency-budget-ms"},
     "compare": {
