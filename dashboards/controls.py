@@ -9,6 +9,8 @@ import dash_mantine_components as dmc
 import pandas as pd
 from dash.development.base_component import Component
 
+from results.records.case import case_label
+
 from .data import Frames
 from .figures.layers import families
 from .view import FILTERS, OPTIONS, ViewState
@@ -94,14 +96,8 @@ def choices(name: str, frames: Frames) -> list[dict[str, str]]:
         return items(sorted(frames["cases"]["sweep_id"].unique(), reverse=True))
     if name == "case":
         both = frames["comparison"]
-        labels = both["model"].astype(str) + " b" + both["batch_size"].astype(str)
-        for axis in ("precision", "attention", "execution", "image_size", "device"):
-            labels = labels + " " + both[axis].astype(str)
-        known = both["ratio"].notna()
-        return [
-            {"value": value, "label": label}
-            for value, label in zip(both["record_id"][known], labels[known], strict=True)
-        ]
+        known = both[both["ratio"].notna()].to_dict("records")
+        return [{"value": row["record_id"], "label": case_label(row)} for row in known]
     return []
 
 

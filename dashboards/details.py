@@ -11,6 +11,7 @@ from dash.development.base_component import Component
 
 from results.answers.compare import environment_changes, geometric_mean, matched, plan_changes
 from results.hardware.specs import fits
+from results.records.case import AXES, PLACE_AXES, case_label
 from results.records.schema import FAILED, Check, Record
 from results.tables.metrics import METRICS
 from results.verdicts.gates import Cell
@@ -23,6 +24,7 @@ from .tables import TABLES, markdown_text, text
 from .view import ViewState
 
 Parts = list[Component]
+CASE_AXES = tuple(axis for axis in AXES if axis not in PLACE_AXES)
 MOST_ROWS, MOST_GATES = 100, 10
 GATE_HEADINGS = ("verdict", "case", "change [%]", "95 % [%]", "pairs", "why")
 
@@ -83,15 +85,14 @@ def step_table(frames: Frames) -> Parts:
     steps = last_steps(with_device(frames["history"]))
     if steps.empty:
         return [html.P("No case stays at another level than before: no step in three sessions.")]
-    axes = ["device_name", "model", "batch_size", "precision", "attention"]
     rows = [
         [
             str(row["started_at"])[:16], str(row["git_commit"] or "-")[:12],
-            f"{(row['step'] - 1) * 100:+.1f}", *(str(row[axis]) for axis in axes),
+            f"{(row['step'] - 1) * 100:+.1f}", str(row["device_name"]), case_label(row, CASE_AXES),
         ]
         for row in steps.head(MOST_ROWS).to_dict("records")
     ]  # fmt: skip
-    headings = ["since", "commit", "step [%]", *(axis.replace("_", " ") for axis in axes)]
+    headings = ["since", "commit", "step [%]", "device", "case"]
     return [html.H2("Steps"), plain_table(headings, rows)]
 
 
@@ -132,9 +133,7 @@ def best_card(
         return card(title, "-", "no case tells")
     best = known.iloc[int(known[column].argmax() if most else known[column].argmin())]
     metric = METRICS[column]
-    axes = ("device_name", "model", "precision", "attention", "image_size", "batch_size")
-    device, model, precision, attention, size, batch = (best[axis] for axis in axes)
-    where = f"{device}, {model}, {precision}, {attention}, {size} px, batch {batch}"
+    where = f"{best['device_name']}, {case_label(best.to_dict(), CASE_AXES)}"
     # As a new page: the figures of this one are not to be drawn again for that address.
     link = html.A(where, href=view.link("/run", run=best["record_id"]))
     return card(title, f"{metric.show(best[column])} {metric.unit}".strip(), link)

@@ -6,15 +6,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from results.records.case import AXES
+from results.records.case import AXES, SERIES_AXES
 from results.tables import markdown
 from results.tables.metrics import METRICS
 
 KEPT = ("gpu", "batch_size", "model")  # also where they are the same in all rows
-OTHER_AXES = tuple(
-    axis for axis in AXES if axis != "gpu"
-)  # beside the device's name, which tells it
-AXES_OF_A_FAMILY = tuple(axis for axis in OTHER_AXES if axis != "batch_size")
+OTHER_AXES = tuple(axis for axis in AXES if axis != "gpu")  # which the device's name tells
 
 
 @dataclass(frozen=True)
@@ -108,9 +105,10 @@ TABLES: dict[str, TableSpec] = {
         "capacity",
         "Which batch size is best",
         (
-            "gpu", *AXES_OF_A_FAMILY, "largest_batch", "smallest_oom", "predicted_batch",
-            "best_batch", "best_images_per_s", "knee_batch", "knee_images_per_s", "fixed_s",
-            "marginal_s", "fixed_bytes", "image_bytes", "joules_batch", "image_joules",
+            "gpu", *(axis for axis in SERIES_AXES if axis != "gpu"), "largest_batch",
+            "smallest_oom", "predicted_batch", "best_batch", "best_images_per_s", "knee_batch",
+            "knee_images_per_s", "fixed_s", "marginal_s", "fixed_bytes", "image_bytes",
+            "joules_batch", "image_joules",
         ),
     ),
     "prices": TableSpec(

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlencode
 
+from results.records.case import AXES, PLACE_AXES
+
 MOST_CHARACTERS = 8_000  # of an address; a longer one is no view of ours
 MOST_FIELDS = 300
 LONGEST_VALUE = 300
@@ -106,14 +108,7 @@ def parse_view(search: str | None) -> ViewState:
 
 FILTERS: dict[str, Filter] = {
     "device": Filter("Device", "device_name"),
-    "model": Filter("Model", "model"),
-    "precision": Filter("Precision", "precision"),
-    "attention": Filter("Attention", "attention"),
-    "batch_size": Filter("Batch size", "batch_size"),
-    "execution": Filter("Execution", "execution"),
-    "image_size": Filter("Image size", "image_size"),
-    "input": Filter("Input", "input"),
-    "weights": Filter("Weights", "weights"),
+    **{name: Filter(axis.title, name) for name, axis in AXES.items() if name not in PLACE_AXES},
     "sweep": Filter("Sweep", "sweep_id"),
 }
 OPTIONS: dict[str, Option] = {

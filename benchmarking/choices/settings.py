@@ -18,7 +18,7 @@ from results.records.case import ANY, Case
 from results.records.plan import PASSES, TimingPlan
 
 from ..errors import SweepError, quoted, suggestion
-from .sweep import CPU, MAX_VALUES, QUICK, VOCABULARY, Sweep, is_encoder_path, is_known, unique
+from .sweep import CPU, MAX_VALUES, QUICK, Sweep, is_encoder_path, is_known, unique, vocabulary
 
 MAX_CONFIG_BYTES = 2**20
 
@@ -74,7 +74,7 @@ def parse_axis(name: str, value: object, notes: list[str]) -> tuple[object, ...]
     items = listed(name, value)
     if len(items) > MAX_VALUES:
         raise SweepError(f"{flag(name)} may have at most {MAX_VALUES} values, got {len(items)}.")
-    parse = parse_whole_numbers if name in ("batch_size", "image_size") else parse_name
+    parse = parse_whole_numbers if Case.model_fields[name].annotation is int else parse_name
     values = [each for item in items for each in parse(name, item)]
     distinct = unique(values)
     if len(distinct) < len(values):
@@ -130,10 +130,10 @@ def parse_name(name: str, item: object) -> list[str]:
         raise SweepError(f"--device must be auto, cpu, cuda or cuda:N, got {quoted(item)}.")
     if name == "gpu":
         return [parse_kind(item)]
-    known = VOCABULARY.get(name)
+    known = vocabulary(name)
     if name == "model" and is_encoder_path(item):
         return [item]
-    if known is not None and not is_known(name, item):
+    if known and not is_known(name, item):
         raise SweepError(f"Unknown {name} {quoted(item)}.{suggestion(item, known)}")
     return [item]
 

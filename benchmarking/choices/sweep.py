@@ -1,6 +1,6 @@
 """What to measure: axes to cross, and the list of cases that they make.
 
-Names and limits stand beside the fields of Sweep; a field is a flag.
+The axes are those of Case: a field there is a field here, a flag and a key of a sweep file.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import create_model, field_validator
 
-from results.records.case import AXES, OWN, Case
+from results.records.case import AXES, OWN, PLACE_AXES, Case
 from results.records.environment import Environment
 from results.records.quantities import Strict
 from sam.attention.variants import ATTENTION, BOTH
@@ -29,6 +29,7 @@ CPU = "cpu"  # among kinds of GPU: none
 MAX_CASES = 20_000
 MAX_VALUES = 1_000  # of one axis
 
+# Values that are rows of a table with more to say of each than its name.
 VOCABULARY: dict[str, Mapping[str, object]] = {
     "model": MODELS,
     "precision": PRECISIONS,
@@ -48,31 +49,19 @@ QUICK: dict[str, object] = {
 }
 
 
-class Sweep(Strict):
-    """The axes to cross. Each is a tuple: every combination becomes a case."""
+# A field for each axis: the values to cross.
+FIELDS: Any = {
+    name: (tuple[Case.model_fields[name].annotation, ...], axis.default)  # type: ignore[misc]
+    for name, axis in AXES.items()
+}
+SweepAxes: Any = create_model("SweepAxes", __base__=Strict, **FIELDS)
+# Places vary slowest; cases of one worker follow one another, by batch size last.
+OUTER = [name for name, axis in AXES.items() if axis.splits_worker and axis.role != "place"]
+INNER = [name for name, axis in AXES.items() if not axis.splits_worker and name != "batch_size"]
 
-    model: tuple[str, ...] = Field(
-        ("vit_b",), description="Model types, or package.module:function of other encoders."
-    )
-    batch_size: tuple[int, ...] = Field(
-        (1, 2, 4, 8), description="Images in a forward; 1..64 doubles from the first."
-    )
-    image_size: tuple[int, ...] = Field((1024,), description="Pixels along an edge.")
-    precision: tuple[str, ...] = Field(("fp32",), description="Number formats.")
-    attention: tuple[str, ...] = Field(("reference",), description="Attention variants.")
-    execution: tuple[str, ...] = Field(("eager",), description="Ways to run the forward.")
-    device: tuple[str, ...] = Field(
-        ("auto",), description="cpu, cuda:0, ...; auto is the first GPU, else the CPU."
-    )
-    gpu: tuple[str | None, ...] = Field(
-        (None,),
-        description="Kinds of GPU, each case on one of its kind wherever that is: L4,L40S,H200, "
-        "any, or cpu; instead of --device.",
-    )
-    input: tuple[str, ...] = Field(("images",), description="What the images are.")
-    weights: tuple[str, ...] = Field(
-        ("random",), description="'random', a checkpoint, or a folder of official ones."
-    )
+
+class Sweep(SweepAxes):
+    """The axes to cross. Each is a tuple of values: every combination becomes a case."""
 
     @field_validator("*")
     @classmethod
@@ -101,17 +90,14 @@ class Sweep(Strict):
             check_image_sizes(self.image_size)
             for weights in self.weights:
                 check_weights(weights, own_models)
-        outer = [axis for axis in AXES if axis not in ("batch_size", "input", "device", "gpu")]
+        names = (*PLACE_AXES, *OUTER, *INNER, "batch_size")
         cases = [
-            Case(
-                **dict(zip(outer, values, strict=True)), device=device, gpu=gpu, input=source,
-                batch_size=batch_size,
-            )
-            for device, gpu in unique(places)
-            for values in itertools.product(*(getattr(self, axis) for axis in outer))
-            for source in self.input
+            Case(**dict(zip(names, (*place, *outer, *inner, batch_size), strict=True)))
+            for place in unique(places)
+            for outer in itertools.product(*(getattr(self, axis) for axis in OUTER))
+            for inner in itertools.product(*(getattr(self, axis) for axis in INNER))
             for batch_size in sorted(self.batch_size)
-        ]  # fmt: skip
+        ]
         cases = unique(of_its_own(case) for case in cases)
         check_some_supported(cases, environment)
         return cases
@@ -240,10 +226,15 @@ def unsupported_reason(case: Case, environment: Environment | None) -> str | Non
     return reason or execution.why_unsupported(kind, case.precision)
 
 
+def vocabulary(axis: str) -> Collection[str]:
+    """All values that an axis may have; empty if there is no list of them."""
+    return VOCABULARY.get(axis) or (AXES[axis].choices if axis in AXES else ())
+
+
 def is_known(axis: str, value: object) -> bool:
     """Whether an axis with a vocabulary has a value; attention may be two, joined."""
     if axis != "attention" or not isinstance(value, str):
-        return value in VOCABULARY[axis]
+        return value in vocabulary(axis)
     parts = value.split(BOTH)
     return len(parts) <= 2 and all(part in ATTENTION for part in parts)
 

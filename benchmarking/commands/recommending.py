@@ -71,6 +71,7 @@ def recommend(
     from results.answers.recommend import Requirements
     from results.answers.recommend import recommend as find
     from results.hardware.specs import store_specs
+    from results.records.case import WAY_AXES
     from results.tables.frames import case_frame
 
     from ..views.printing import markdown, print_table
@@ -82,7 +83,7 @@ def recommend(
     cases = case_frame(read_store(store_path, "all").records, store_specs(store_path))
     found = find(cases, wanted)
     if form == "json":
-        axes = ("batch_size", "precision", "attention", "execution")
+        axes = ("batch_size", *WAY_AXES)
         answer = {
             **{axis: found.row[axis] for axis in axes},
             **{name: found.row[name] for name in ("image_s", "median_s", "images_per_s")},

@@ -21,7 +21,7 @@ from results.records.schema import Record, Status, SweepEnd, SweepFile
 from results.records.store import Store
 
 from ..sweeping.checks import Evidence, judge
-from ..sweeping.runner import group, judged
+from ..sweeping.runner import judged
 from .synthetic_gpu import SyntheticGpu, fits, measure, peak_bytes, watch
 
 GIB = 2**30
@@ -140,7 +140,7 @@ def measure_all(
     """The records of a sweep, as a runner would have left them."""
     records: list[Record] = []
     for case in sweep.cases:
-        smaller = [each for each in records if group(each.case) == group(case)]
+        smaller = [each for each in records if each.case.series_key == case.series_key]
         status, message = fate(case, gpu, smaller)
         if status != "ok":
             record = make_record(sweep, case, status=status, stage="latency", message=message)

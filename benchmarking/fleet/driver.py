@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from results.records.case import Case
 from results.records.environment import Environment
@@ -25,10 +25,10 @@ from ..sweeping.runner import (
     retried,
 )
 from .jobs import CaseBegan, CaseEnded, Event, Fleet, JobEnded, JobPlaced, JobRefused, Slot, Task
-from .scheduler import Job, Scheduler, check_needs, counted, does, families, make_jobs
+from .scheduler import Job, Scheduler, check_needs, counted, does, make_jobs, worker_groups
 
 POLL_S = 0.5
-MOST_LOSSES = 5  # of jobs before any case of theirs began: in a row, or of one family
+MOST_LOSSES = 5  # of jobs before any case of theirs began: in a row, or of one worker group
 PATIENCE_S = 60.0  # with jobs that no GPU there is can do, and none that runs
 
 
@@ -72,10 +72,10 @@ class FleetRun:
         }
         self.scheduler = Scheduler(())
         self.running: dict[int, RunningJob] = {}
-        self.known_ids: dict[tuple[str, ...], list[str]] = {}
+        self.known_ids: dict[tuple[Hashable, ...], list[str]] = {}
         self.measured_s, self.next_id = 0.0, 0
         self.losses = Counter[str]()  # by place, of jobs that began no case
-        self.lost_of_family = Counter[tuple[str, ...]]()  # such jobs since its last record
+        self.losses_of_group = Counter[tuple[Hashable, ...]]()  # such jobs since its last record
         self.lost_in_a_row = 0
 
     def measure_all(self, cases: Sequence[Case]) -> None:
@@ -93,10 +93,10 @@ class FleetRun:
         self.store.write_end(end)
 
     def plan(self, cases: Sequence[Case], left: Sequence[Case]) -> None:
-        """A job a family, and what is known of it already."""
-        for own in families(cases):
+        """A job per worker group, and what is known of it already."""
+        for own in worker_groups(cases):
             known = [case.case_id for case in own if case.case_id in self.statuses]
-            self.known_ids[own[0].family()] = known
+            self.known_ids[own[0].worker_key] = known
         jobs = make_jobs(left, lambda case: case_seconds(case, self.sweep.plan, {}))
         self.scheduler, self.next_id = Scheduler(jobs), len(jobs)
 
@@ -140,7 +140,7 @@ class FleetRun:
         return Task(
             job_id=job.job_id,
             sweep=own,
-            known_ids=tuple(self.known_ids[job.cases[0].family()]),
+            known_ids=tuple(self.known_ids[job.cases[0].worker_key]),
             store=str(self.store.path.absolute()),  # a node's own folder is another
             options=self.options,
         )
@@ -180,8 +180,8 @@ class FleetRun:
         if record.status != "crashed":
             self.lost_in_a_row = 0
         self.statuses[record.case_id] = record.status
-        self.lost_of_family.pop(record.case.family(), None)
-        self.known_ids[record.case.family()].append(record.case_id)
+        self.losses_of_group.pop(record.case.worker_key, None)
+        self.known_ids[record.case.worker_key].append(record.case_id)
         self.measured_s += measured_s(record)
         self.watcher.case_ends(record)
 
@@ -202,7 +202,7 @@ class FleetRun:
     def count_loss(self, job: RunningJob, why: str) -> None:
         """Of a job that began no case, or did not live to tell of it.
 
-        Where that goes on with all jobs, the sweep ends; where it does with those of one family,
+        If that goes on with all jobs, the sweep ends; if it does with those of one worker group,
         its first case is taken for the cause.
         """
         rest = job.job.rest(job.job.job_id, self.statuses)
@@ -216,8 +216,8 @@ class FleetRun:
                 f"on {job.place}: {why}. Mend that: the same command goes on."
             )
         first = rest.cases[0]
-        self.lost_of_family[first.family()] += 1
-        if self.lost_of_family[first.family()] >= MOST_LOSSES:
+        self.losses_of_group[first.worker_key] += 1
+        if self.losses_of_group[first.worker_key] >= MOST_LOSSES:
             often = f"lost {MOST_LOSSES} times before it told of a case, the last time: {why}"
             self.keep(job, CaseEnded(self.crashed(job, first, often), is_stored=False))
 

@@ -31,7 +31,7 @@ class Task:
     """A job with all that the machine needs that runs it: plain data, since it is another one.
 
     sweep: Without the cases of other jobs.
-    known_ids: Of records of the same family, from earlier runs.
+    known_ids: Of records of the same worker group, from earlier runs.
     store: Its address; written to where it can be reached.
     environment: Of the machine, where it is known; else it is probed.
     gpu: The one that workers see, as CUDA_VISIBLE_DEVICES names it; all where None.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from results.hardware.specs import SPECS, fits, kind_of
@@ -20,7 +20,7 @@ Seconds = Callable[[Case], float]
 
 @dataclass(frozen=True)
 class Job:
-    """Cases of one family, in their order: one process with one model measures them.
+    """Cases of one worker group, in their order: one process with one model measures them.
 
     need: The kind of GPU, ANY, or CPU.
     seconds: About what it takes.
@@ -85,19 +85,19 @@ def counted(there: Sequence[str | None]) -> str:
     return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names)) or "none"
 
 
-def families(cases: Iterable[Case]) -> list[tuple[Case, ...]]:
+def worker_groups(cases: Iterable[Case]) -> list[tuple[Case, ...]]:
     """Cases that share a model, in the order of their first."""
-    found: dict[tuple[str, ...], list[Case]] = {}
+    found: dict[tuple[Hashable, ...], list[Case]] = {}
     for case in cases:
-        found.setdefault(case.family(), []).append(case)
+        found.setdefault(case.worker_key, []).append(case)
     return [tuple(own) for own in found.values()]
 
 
 def make_jobs(cases: Iterable[Case], seconds_of: Seconds) -> list[Job]:
-    """A job a family."""
+    """A job per worker group."""
     return [
         Job(number, own, need_of(own[0]), WORKER_START_S + sum(map(seconds_of, own)))
-        for number, own in enumerate(families(cases))
+        for number, own in enumerate(worker_groups(cases))
     ]
 
 
@@ -167,8 +167,8 @@ def shard(cases: Sequence[Case], plan: TimingPlan, number: int, count: int) -> l
     """The cases of one shard of `count`: each case is in one of them, whoever asks.
 
     What is estimated follows from the cases alone, never from records, so that all machines agree.
-    A shard has one kind of GPU as far as there are shards enough; a family stays in one, unless it
-    is longer than a shard should be.
+    A shard has one kind of GPU as far as there are shards enough; a worker group stays in one,
+    unless it is longer than a shard should be.
     """
     by_need: dict[str, list[Case]] = {}
     for case in cases:
@@ -177,7 +177,7 @@ def shard(cases: Sequence[Case], plan: TimingPlan, number: int, count: int) -> l
     def seconds_of(own: Iterable[Case]) -> float:
         return WORKER_START_S + sum(case_seconds(case, plan, {}) for case in own)
 
-    total_s = {need: sum(map(seconds_of, families(own))) for need, own in by_need.items()}
+    total_s = {need: sum(map(seconds_of, worker_groups(own))) for need, own in by_need.items()}
     if count < len(by_need):
         whole = pack([tuple(own) for own in by_need.values()], seconds_of, count)
         return in_order(cases, whole[number - 1])
@@ -198,7 +198,7 @@ def pieces(
     """Families; the cases of one that is longer than a shard should be, each on its own."""
     return [
         piece
-        for own in families(cases)
+        for own in worker_groups(cases)
         for piece in ([own] if seconds_of(own) <= fair_s else [(case,) for case in own])
     ]
 

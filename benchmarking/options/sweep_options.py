@@ -33,33 +33,35 @@ class AxesCommand(SweepCommand):
 
 
 def sweep_flags(takes_plan: bool) -> list[click.Parameter]:
-    """One option per field; choices/settings.py parses its text and checks the limits."""
+    """An option for each axis and field of the plan; benchmarking.choices.settings parses them."""
+    from results.records.case import AXES
     from results.records.plan import TimingPlan
 
-    from ..choices.sweep import Sweep
-
-    short = {"model": "-m", "batch_size": "-b", "image_size": "-s", "precision": "-p"}
-    flags: list[click.Parameter] = []
-    for fields in (Sweep.model_fields, *[TimingPlan.model_fields] * takes_plan):
-        for name, field in fields.items():
-            names = [short[name]] if name in short else []
-            default = field.default if field.default != (None,) else None
-            shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-            ending = f"  [default: {shown}]" if shown is not None else ""
-            flags.append(
-                click.Option(
-                    [*names, "--" + name.replace("_", "-")],
-                    metavar="VALUES" if fields is Sweep.model_fields else "VALUE",
-                    help=f"{field.description}{ending}",
-                )
-            )
+    axes = [
+        option(name, axis.help, axis.default, "VALUES", *filter(None, [axis.short]))
+        for name, axis in AXES.items()
+    ]
+    plan = [
+        option(name, str(field.description), field.default, "VALUE")
+        for name, field in TimingPlan.model_fields.items()
+        if takes_plan
+    ]
     encoder = click.Option(
         ["--encoder"],
         metavar="VALUES",
         help="Any module that takes images: package.module:function that makes it. Measured beside "
         "the models that --model names, or alone.",
     )
-    return [encoder, *flags]
+    return [encoder, *axes, *plan]
+
+
+def option(name: str, text: str, default: object, metavar: str, *short: str) -> click.Option:
+    """A flag that takes text, with its default in its help."""
+    values = default if isinstance(default, tuple) else (default,)
+    shown = ",".join(str(value) for value in values if value is not None)
+    ending = f"  [default: {shown}]" if shown else ""
+    flag = "--" + name.replace("_", "-")
+    return click.Option([*short, flag], metavar=metavar, help=text + ending)
 
 
 config_option = click.option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from results.answers.capacity import FITTING, family_of
+from results.answers.capacity import FITTING, capacity_key
 from results.records.case import Case
 from results.records.environment import Environment
 from results.records.plan import TimingPlan
@@ -80,11 +80,11 @@ def remembered(
     records: Iterable[Record], case: Case, plan: TimingPlan, where: Environment
 ) -> SearchHints:
     """What the store's records say of a case at any batch size."""
-    wanted = family_of(case, where, plan)
+    wanted = capacity_key(case, where, plan)
     same = [
         record
         for record in records
-        if family_of(record.case, record.environment, record.plan) == wanted
+        if capacity_key(record.case, record.environment, record.plan) == wanted
     ]
     fitting = (record.case.batch_size for record in same if record.status in FITTING)
     not_fitting = (record.case.batch_size for record in same if record.status == NOT_FITTING)

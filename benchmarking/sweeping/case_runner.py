@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,13 +66,13 @@ class LocalCaseRunner:
     def __init__(self, command: tuple[str, ...] = WORKER, gpu: str | None = None) -> None:
         self.command, self.gpu = command, gpu
         self._worker: Worker | None = None
-        self._family: tuple[str, ...] | None = None
+        self._worker_key: tuple[Hashable, ...] | None = None
 
     def measure(self, case: Case, plan: TimingPlan, on_stage: OnStage) -> Outcome:
-        if self._family != case.family():
+        if self._worker_key != case.worker_key:
             self.close()
         if self._worker is None:
-            self._worker, self._family = Worker(self.command, self.gpu), case.family()
+            self._worker, self._worker_key = Worker(self.command, self.gpu), case.worker_key
         worker = self._worker
         outcome = worker.measure(Request(case=case, plan=plan), on_stage)
         if outcome.status == "ok":
@@ -83,7 +83,7 @@ class LocalCaseRunner:
     def close(self) -> None:
         if self._worker is not None:
             self._worker.close()
-        self._worker = self._family = None
+        self._worker = self._worker_key = None
 
 
 class Worker:

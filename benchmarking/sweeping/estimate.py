@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 from results.hardware.specs import find_spec
-from results.records.case import Case
+from results.records.case import WAY_AXES, Case
 from results.records.plan import TimingPlan
 from results.records.schema import Record
 from sam.sam1.configs import MLP_RATIO, MODELS, PATCH_SIZE, WINDOW_SIDE
@@ -30,7 +30,7 @@ def encoder_flops(case: Case) -> float:
     return linear + 4 * tokens * keys * config.embed_dim
 
 
-def measured_rates(records: Iterable[Record]) -> dict[tuple[str, ...], float]:
+def measured_rates(records: Iterable[Record]) -> dict[tuple[Hashable, ...], float]:
     """FLOP/s that cases reached, by what a rate depends on most; later records win."""
     rates = {}
     for record in records:
@@ -42,8 +42,9 @@ def measured_rates(records: Iterable[Record]) -> dict[tuple[str, ...], float]:
     return rates
 
 
-def rate_key(case: Case) -> tuple[str, ...]:
-    return (case.place, case.model, case.precision, case.attention, case.execution)
+def rate_key(case: Case) -> tuple[Hashable, ...]:
+    """What a rate depends on: where and how a model runs, since the rest is in its FLOPs."""
+    return (case.place, case.model, *case.values(WAY_AXES))
 
 
 def guessed_rate(case: Case) -> float:
@@ -54,7 +55,7 @@ def guessed_rate(case: Case) -> float:
     return GUESSED_SHARE * peak.flops_per_s.get(case.precision, peak.flops_per_s["fp32"])
 
 
-def case_seconds(case: Case, plan: TimingPlan, rates: dict[tuple[str, ...], float]) -> float:
+def case_seconds(case: Case, plan: TimingPlan, rates: dict[tuple[Hashable, ...], float]) -> float:
     """Seconds that measuring a case will take."""
     kind = case.device.partition(":")[0]
     rate = rates.get(rate_key(case)) or guessed_rate(case)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -204,7 +204,7 @@ class SweepExecution:
         reason = unsupported_reason(case, self.sweep.environment)
         if reason is not None:
             return not_measured("unsupported", reason)
-        limit = self.too_large.get(group(case))
+        limit = self.too_large.get(case.series_key)
         if limit is not None and case.batch_size >= limit:
             return not_measured("skipped", f"oom at batch size {limit}")
         return None
@@ -233,7 +233,7 @@ class SweepExecution:
             record
             for record in self.records.values()
             if record.status == "ok"
-            and group(record.case) == group(case)
+            and record.case.series_key == case.series_key
             and record.case.batch_size < case.batch_size
             and record.environment.device_name(record.case.device) == device
         )
@@ -241,7 +241,7 @@ class SweepExecution:
 
     def keep(self, record: Record) -> None:
         if self.options.prunes and does_not_fit(record):
-            self.too_large.setdefault(group(record.case), record.case.batch_size)
+            self.too_large.setdefault(record.case.series_key, record.case.batch_size)
         self.store.write_record(record)  # at once, so a crash in a later case loses nothing
         self.records[record.case_id] = record
         self.watcher.case_ends(record)
@@ -356,18 +356,13 @@ def not_measured(status: Status, message: str) -> Outcome:
     return Outcome(status=status, stage="plan", message=message, wall_s=0.0)
 
 
-def group(case: Case) -> tuple[str, ...]:
-    """Cases that differ in nothing but the batch size."""
-    return (*case.family(), case.input)
-
-
-def smallest_oom(records: Iterable[Record]) -> dict[tuple[str, ...], int]:
+def smallest_oom(records: Iterable[Record]) -> dict[tuple[Hashable, ...], int]:
     """The smallest batch size of each group that did not fit."""
-    smallest: dict[tuple[str, ...], int] = {}
+    smallest: dict[tuple[Hashable, ...], int] = {}
     for record in records:
         if does_not_fit(record):
-            known = smallest.get(group(record.case), record.case.batch_size)
-            smallest[group(record.case)] = min(known, record.case.batch_size)
+            known = smallest.get(record.case.series_key, record.case.batch_size)
+            smallest[record.case.series_key] = min(known, record.case.batch_size)
     return smallest
 
 

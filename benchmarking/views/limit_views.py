@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 from results.answers.capacity import KNEE
-from results.records.case import AXES
+from results.records.case import AXES, PLACE_AXES, SERIES_AXES, case_label
 from results.records.measurement import ENCODER
 from results.tables.metrics import METRICS
 
@@ -23,6 +23,9 @@ KIND_HEADINGS = (
 HELPS, HELPS_LITTLE = 1.5, 1.05  # times as many images a second
 WORTH_TELLING = 0.05  # of a change, before a cause of it is named
 NOISE = 0.01  # of an image's time, that no machine tells
+
+# What names a case beside its device.
+NAMED_AXES = tuple(axis for axis in AXES if axis not in PLACE_AXES)
 
 Row = dict[Hashable, Any]
 
@@ -93,8 +96,7 @@ def modules_of(frame: pd.DataFrame, case: Row) -> pd.DataFrame:
 
 def kind_view(modules: pd.DataFrame, case: Row) -> TextTable:
     """A row a kind of module of one case."""
-    names = ("model", "image_size", "precision", "attention", "execution", "batch_size")
-    own = ", ".join(str(case[name]) for name in names)
+    own = case_label(case, NAMED_AXES)
     view = TextTable(f"By part: {own} on {device_of(case)}", KIND_HEADINGS)
     mfu_name = "mfu_measured" if is_number(case["mfu_measured"]) else "mfu"
     for kind, group in modules.groupby("kind", sort=False):
@@ -162,17 +164,17 @@ BOUND_SENTENCES = {
 
 def batching_views(frame: pd.DataFrame) -> list[TextTable]:
     """A table for each set of cases that differ in the batch size alone, a row a step."""
-    axes = ["sweep_id", *(axis for axis in AXES if axis != "batch_size")]
+    axes = ["sweep_id", *SERIES_AXES]
     varying = [axis for axis in axes if frame[axis].nunique() > 1]
     views = []
-    for _, family in frame.groupby(axes, sort=False, dropna=False):
-        own = ", ".join(f"{axis} {family[axis].iloc[0]}" for axis in varying)
-        views.append(batching_view(family, own))
+    for _, series in frame.groupby(axes, sort=False, dropna=False):
+        own = ", ".join(f"{axis} {series[axis].iloc[0]}" for axis in varying)
+        views.append(batching_view(series, own))
     return views
 
 
-def batching_view(family: pd.DataFrame, own: str) -> TextTable:
-    parts, causes = (list(dict.fromkeys(family[name])) for name in ("part", "cause"))
+def batching_view(series: pd.DataFrame, own: str) -> TextTable:
+    parts, causes = (list(dict.fromkeys(series[name])) for name in ("part", "cause"))
     view = TextTable(
         "What a larger batch changed" + (f": {own}" if own else ""),
         [
@@ -185,7 +187,7 @@ def batching_view(family: pd.DataFrame, own: str) -> TextTable:
         + ("; --module-depth 2 tells attention from MLP" if "window" in parts else ""),
     )
     show = METRICS["change_s"].show
-    for (smaller, larger), step in family.groupby(["from_batch", "to_batch"], sort=False):
+    for (smaller, larger), step in series.groupby(["from_batch", "to_batch"], sort=False):
         before_s, change_s = step["before_s"].sum(), step["change_s"].sum()
         by_part, by_cause = (step.groupby(name)["change_s"].sum() for name in ("part", "cause"))
         view.rows.append(
@@ -199,14 +201,14 @@ def batching_view(family: pd.DataFrame, own: str) -> TextTable:
                 str(step["warnings"].iloc[0]),
             ]
         )
-    view.sentences = [batching_sentence(family)]
+    view.sentences = [batching_sentence(series)]
     return view
 
 
-def batching_sentence(family: pd.DataFrame) -> str:
+def batching_sentence(series: pd.DataFrame) -> str:
     """Whether larger batches help, how much, and why they do or do not."""
-    case = family.iloc[0]
-    steps = family.groupby(["from_batch", "to_batch"], sort=False)[["before_s", "change_s"]].sum()
+    case = series.iloc[0]
+    steps = series.groupby(["from_batch", "to_batch"], sort=False)[["before_s", "change_s"]].sum()
     image_s = {int(steps.index[0][0]): float(steps["before_s"].iloc[0])}
     sizes = steps.index.get_level_values("to_batch")
     image_s |= dict(zip(map(int, sizes), map(float, steps.sum(axis=1)), strict=True))
@@ -222,8 +224,8 @@ def batching_sentence(family: pd.DataFrame) -> str:
             f"from batch {first} to {last} an image takes {show(first_s)} -> {show(last_s)} ms.",
             f"{how_much(first_s / last_s)}, {first_s / last_s:.2f} times as many images a second;",
             f"batch {enough} is within {percent(1 - KNEE)} of the best.",
-            *cause_sentences(family, max(WORTH_TELLING * abs(first_s - last_s), NOISE * first_s)),
-            held_sentence(family[family["from_batch"] == first], first),
+            *cause_sentences(series, max(WORTH_TELLING * abs(first_s - last_s), NOISE * first_s)),
+            held_sentence(series[series["from_batch"] == first], first),
         ]
     )
 
@@ -239,9 +241,9 @@ def how_much(gain: float) -> str:
     return "Larger batches help a little" if gain > HELPS_LITTLE else "Larger batches do not help"
 
 
-def cause_sentences(family: pd.DataFrame, least_s: float) -> list[str]:
+def cause_sentences(series: pd.DataFrame, least_s: float) -> list[str]:
     """The causes of the whole change, the largest first; none where nothing is worth telling."""
-    by_cause = family.groupby("cause")["change_s"].sum().sort_values(key=lambda each: -each.abs())
+    by_cause = series.groupby("cause")["change_s"].sum().sort_values(key=lambda each: -each.abs())
     told = [
         f"{METRICS['change_s'].show(abs(each))} ms {'gained' if each < 0 else 'lost'} by "
         f"{CAUSE_NAMES[str(cause)]}"
@@ -282,8 +284,7 @@ def capacity_views(frame: pd.DataFrame) -> list[TextTable]:
 
 
 def capacity_view(row: Row) -> TextTable:
-    names = ("model", "image_size", "precision", "attention", "execution")
-    own = ", ".join(str(row[name]) for name in names)
+    own = case_label(row, [axis for axis in NAMED_AXES if axis != "batch_size"])
     view = TextTable(
         f"Capacity: {own} on {device_of(row)}",
         [*text_headings("what"), "batch", *text_headings("figure")],

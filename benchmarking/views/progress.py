@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -52,7 +52,7 @@ class Estimator:
 
     def __init__(self, plan: TimingPlan, lanes: int = 1) -> None:
         self.plan, self.lanes = plan, max(1, lanes)
-        self.rates: dict[tuple[str, ...], float] = {}
+        self.rates: dict[tuple[Hashable, ...], float] = {}
         self._case_s, self._again_s = 0.0, 0.0
 
     def learn(self, record: Record) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from results.records.case import AXES, WAY_AXES
 from results.tables.metrics import METRICS
 from sam.attention.variants import ATTENTION, BOTH
 from sam.sam1.configs import MODELS
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from results.answers.recommend import Recommendation, Requirements, Row
 
 SHOWN = (
-    "batch_size", "precision", "attention", "execution", "image_s", "images_per_s", "median_s",
+    "batch_size", *WAY_AXES, "image_s", "images_per_s", "median_s",
     "p90_s", "peak_bytes", "embedding_error", "mfu", "mfu_measured", "first_forward_s", "n",
     "started_at",
 )  # fmt: skip
@@ -89,7 +90,7 @@ def not_measured(row: Row, wanted: Requirements, cases: pd.DataFrame) -> list[st
     there = cases[same & of_model & (cases["status"] == "ok")]
     precision = row["precision"]
     is_sam = wanted.model in MODELS
-    able = {
+    able = {axis: list(AXES[axis].choices) for axis in WAY_AXES} | {
         "precision": [name for name in wanted.precisions if kind == "cuda" or on_cpu(name)],
         "attention": [
             name for name in ATTENTION if is_sam and why_no_attention(name, precision, kind) is None

@@ -234,14 +234,16 @@ def plan_view(
 
 
 def choices_views() -> list[TextTable]:
-    """A table an axis that has a vocabulary."""
+    """A table for each axis whose values are listed."""
     from ..choices.sweep import VOCABULARY
 
+    chosen = {name: axis.choices for name, axis in AXES.items() if axis.choices}
+    tables = VOCABULARY | {name: dict.fromkeys(words, "") for name, words in chosen.items()}
     return [
         TextTable(
             f"--{axis}",
             text_headings("name", "what it is"),
             [[name, getattr(entry, "summary", str(entry))] for name, entry in entries.items()],
         )
-        for axis, entries in VOCABULARY.items()
+        for axis, entries in tables.items()
     ]

@@ -22,7 +22,7 @@ from .scaling import (
     speedup_figure,
     throughput_figure,
 )
-from .series import MOST_SERIES
+from .series import LINE_AXES, MOST_SERIES
 
 __all__ = ["FIGURES", "MOST_SERIES", "FigureSpec"]
 
@@ -47,10 +47,7 @@ class FigureSpec:
     in_report: bool = True
 
 
-CASE = (
-    "device_name", "model", "batch_size", "precision", "attention", "execution", "image_size",
-    "input", "weights",
-)  # fmt: skip
+CASE = ("device_name", "model", "batch_size", *LINE_AXES)
 TIMES = ("median_s", "low_s", "high_s", "n")
 
 FIGURES: dict[str, FigureSpec] = {

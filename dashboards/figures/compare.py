@@ -21,7 +21,7 @@ SLOWER, FASTER, SAME = PALETTE[3], PALETTE[2], "#8a8a8a"
 def ratios_figure(frame: pd.DataFrame) -> go.Figure:
     """The ratio of each case that both runs have, with its interval; 1 means no change."""
     every = matched(frame)
-    every = every.assign(label=labels(every, varying(every, AXES) or ["model"]))
+    every = every.assign(label=labels(every, varying(every, tuple(AXES)) or ["model"]))
     distance = np.abs(np.log(every["ratio"].to_numpy(dtype=float)))
     rows = every.iloc[np.argsort(-distance, kind="stable")].head(MOST_CASES)
     figure = go.Figure()

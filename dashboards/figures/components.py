@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from ..theme import finish, part_color, safe
-from .series import FAMILY, SERIES_AXES, has_synthetic, newest, series_labels
+from .series import LINE_AXES, SERIES_COLUMNS, has_synthetic, newest, series_labels
 
 MOST_BARS = 40
 
@@ -23,9 +23,9 @@ def components_figure(
     """
     good = frame[(frame["status"] == "ok") & (frame["pipeline"] == "prompts")]
     cases = newest(good.drop_duplicates("record_id"))
-    sizes = cases.groupby(FAMILY)["batch_size"].transform("min")
+    sizes = cases.groupby(SERIES_COLUMNS)["batch_size"].transform("min")
     cases = cases[cases["batch_size"].eq(int(batch) if batch else sizes)]
-    named = cases.assign(label=series_labels(cases, ("model", *SERIES_AXES)).map(safe))
+    named = cases.assign(label=series_labels(cases, ("model", *LINE_AXES)).map(safe))
     rows = good.merge(named[["record_id", "label"]], on="record_id")
     rows = rows.assign(image_s=rows["median_s"] / rows["batch_size"])
     every = list(dict.fromkeys(rows["label"]))

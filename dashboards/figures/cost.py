@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from results.records.case import AXES
 from results.tables.metrics import METRICS
 
 from ..theme import color_of, finish, marker_of, safe
 from .series import (
+    LINE_AXES,
     MOST_SERIES,
-    SERIES_AXES,
     has_synthetic,
     labels,
     measured,
@@ -20,7 +21,8 @@ from .series import (
     varying,
 )
 
-WORK = ("image_size", "input")  # cases that differ in it do not do the same
+# Cases that differ in one of these do not do the same.
+WORK_AXES = [axis for axis in LINE_AXES if AXES[axis].role == "work"]
 
 
 # What else hovering tells of a price: what its interval and its source are.
@@ -36,7 +38,7 @@ def best_of_each(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     """The batch size of each series where a column is least; the least first."""
     cases = measured(frame)
     known = cases[cases[column].notna()]
-    known = known.assign(label=series_labels(known, ("model", *SERIES_AXES)))
+    known = known.assign(label=series_labels(known, ("model", *LINE_AXES)))
     known = known.sort_values(column, kind="stable")
     return known.drop_duplicates("label")
 
@@ -107,7 +109,7 @@ def pareto_figure(frame: pd.DataFrame) -> go.Figure:
                 ),
             )
         )  # fmt: skip
-    known = known.assign(task=labels(known, ["model", *varying(known, WORK)]))
+    known = known.assign(task=labels(known, ["model", *varying(known, WORK_AXES)]))
     for position, (task, rows) in enumerate(known.groupby("task", sort=False)):
         front = pareto_front(rows)
         figure.add_trace(

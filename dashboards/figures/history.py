@@ -9,8 +9,9 @@ from results.answers.history import IN_A_ROW, find_steps
 
 from ..theme import LINES, color_of, finish, marker_of, safe
 from .series import (
-    FAMILY,
+    LINE_AXES,
     MOST_SERIES,
+    SERIES_COLUMNS,
     has_synthetic,
     labels,
     point_data,
@@ -18,17 +19,17 @@ from .series import (
     with_device,
 )
 
-SHOWN = ("execution", "image_size", "input", "weights")  # besides, where they vary
+ALWAYS = ("model", "precision", "attention")  # in the name of a line, also if they do not vary
 
 
 def measured_often(frame: pd.DataFrame) -> pd.DataFrame:
     """Cases that were measured more than once, each with the name of its series."""
     good = with_device(frame[(frame["status"] == "ok") & frame["image_s"].notna()])
-    times = good.groupby([*FAMILY, "batch_size"])["image_s"].transform("size")
+    times = good.groupby([*SERIES_COLUMNS, "batch_size"])["image_s"].transform("size")
     often = good[times > 1]
-    always = ("model", "precision", "attention")
+    others = [axis for axis in LINE_AXES if axis not in ALWAYS]
     named = labels(
-        often.assign(label=series_labels(often, SHOWN)), ["label", *always, "batch_size"]
+        often.assign(label=series_labels(often, others)), ["label", *ALWAYS, "batch_size"]
     )
     # Any text may stand there: what is no time has no place.
     at = pd.to_datetime(often["started_at"], format="ISO8601", utc=True, errors="coerce")

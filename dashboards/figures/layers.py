@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from results.records.case import case_label
+
 from ..theme import finish, kind_color, safe
 from .series import (
-    FAMILY,
-    SERIES_AXES,
+    LINE_AXES,
+    SERIES_COLUMNS,
     has_synthetic,
     labels,
     point_data,
@@ -24,7 +26,7 @@ from .series import (
 
 INNER = r"^blocks\.\d+\."  # norm1, attn, norm2 and mlp of a block
 BLOCK = r"blocks\.\d+"
-OF_A_RUN = ["sweep_id", *FAMILY]
+OF_A_RUN = ["sweep_id", *SERIES_COLUMNS]
 
 
 def timed_runs(frame: pd.DataFrame) -> pd.DataFrame:
@@ -47,7 +49,7 @@ def families(frame: pd.DataFrame) -> dict[str, str]:
     that in addresses.
     """
     runs = timed_runs(frame).drop_duplicates("family", keep="last")
-    named = runs.assign(series=series_labels(runs, ("model", *SERIES_AXES)))
+    named = runs.assign(series=series_labels(runs, ("model", *LINE_AXES)))
     label = labels(named, ["series", *varying(named, ["sweep_id"])])
     return dict(zip(named["family"][::-1], label[::-1], strict=True))
 
@@ -118,8 +120,7 @@ def name_of(rows: pd.DataFrame) -> str:
     if rows.empty:
         return ""
     first = rows.iloc[0]
-    named = ("device_name", "model", "precision", "attention", "execution")
-    return safe(", ".join([*(str(first[axis]) for axis in named), f"{first['image_size']} px"]))
+    return safe(f"{first['device_name']}, {case_label(first.to_dict(), ('model', *LINE_AXES))}")
 
 
 def layers_figure(

@@ -10,8 +10,8 @@ from results.records.measurement import ENCODER
 
 from ..theme import PALETTE, color_of, finish, marker_of, safe
 from .series import (
+    LINE_AXES,
     MOST_SERIES,
-    SERIES_AXES,
     has_synthetic,
     labels,
     newest,
@@ -70,7 +70,7 @@ def distance_figure(frame: pd.DataFrame, level: str = "cases") -> go.Figure:
     known = with_device(good[good["record_id"].isin(cases["record_id"])])
     known = known.assign(
         label=labels(
-            known.assign(series=series_labels(known, ("model", *SERIES_AXES))),
+            known.assign(series=series_labels(known, ("model", *LINE_AXES))),
             ["series", *varying(known, ["module"])],
         ),
         whose=known["floor_measured_s"].notna().map({True: "as measured", False: "by its maker"}),

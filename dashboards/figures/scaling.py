@@ -15,7 +15,7 @@ from results.tables.metrics import METRICS
 
 from ..theme import color_of, dash_of, finish, marker_of, safe
 from .series import (
-    FAMILY,
+    SERIES_COLUMNS,
     batch_axes,
     has_synthetic,
     labelled,
@@ -73,7 +73,9 @@ def with_gains(cases: pd.DataFrame) -> pd.DataFrame:
     missing where a case was not measured, or has been measured again.
     """
     in_order = measured(cases).sort_values("batch_size", kind="stable")
-    first = in_order.groupby(FAMILY, sort=False)[["images_per_s", "batch_size"]].transform("first")
+    first = in_order.groupby(SERIES_COLUMNS, sort=False)[["images_per_s", "batch_size"]].transform(
+        "first"
+    )
     speedup = in_order["images_per_s"] / first["images_per_s"]
     larger = in_order["batch_size"] / first["batch_size"]
     return cases.assign(speedup=speedup, efficiency=speedup / larger)
@@ -150,11 +152,15 @@ def out_of_memory(frame: pd.DataFrame, cases: pd.DataFrame) -> pd.DataFrame:
     where none of the series fitted.
     """
     failed = newest(frame[frame["status"] == "oom"]).sort_values("batch_size", kind="stable")
-    sizes = cases[[*FAMILY, "batch_size"]].drop_duplicates()
-    fitted = failed[[*FAMILY, "batch_size"]].merge(sizes, how="left", indicator=True)["_merge"]
-    failed = failed[(fitted == "left_only").to_numpy()].drop_duplicates(FAMILY)
-    named = cases.assign(label=series_labels(cases))[[*FAMILY, "label"]].drop_duplicates(FAMILY)
-    return failed.merge(named, on=FAMILY, how="left")
+    sizes = cases[[*SERIES_COLUMNS, "batch_size"]].drop_duplicates()
+    fitted = failed[[*SERIES_COLUMNS, "batch_size"]].merge(sizes, how="left", indicator=True)[
+        "_merge"
+    ]
+    failed = failed[(fitted == "left_only").to_numpy()].drop_duplicates(SERIES_COLUMNS)
+    named = cases.assign(label=series_labels(cases))[[*SERIES_COLUMNS, "label"]].drop_duplicates(
+        SERIES_COLUMNS
+    )
+    return failed.merge(named, on=SERIES_COLUMNS, how="left")
 
 
 def crosses(failures: pd.DataFrame, points: pd.DataFrame) -> Iterator[Trace]:
@@ -177,8 +183,8 @@ def crosses(failures: pd.DataFrame, points: pd.DataFrame) -> Iterator[Trace]:
 def fitted_lines(cases: pd.DataFrame) -> Iterator[Trace]:
     """Memory whatever the batch and of each image, to the largest batch that it leaves room for."""
     metric = METRICS["peak_bytes"]
-    named = cases[[*FAMILY, "label"]].drop_duplicates(FAMILY)
-    fitted = with_device(capacity_of_cases(cases)).merge(named, on=FAMILY)
+    named = cases[[*SERIES_COLUMNS, "label"]].drop_duplicates(SERIES_COLUMNS)
+    fitted = with_device(capacity_of_cases(cases)).merge(named, on=SERIES_COLUMNS)
     for _, rows in fitted[fitted["predicted_batch"].notna()].groupby(LINE, sort=False):
         name, trace = line_of(rows)
         row = rows.iloc[0]

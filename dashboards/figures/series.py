@@ -12,11 +12,14 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from results.records.case import PLACE_AXES, SERIES_AXES
+
 from ..theme import safe
 
 MOST_SERIES = 40
-SERIES_AXES = ("precision", "attention", "execution", "image_size", "input", "weights")
-FAMILY = ["device_name", "model", *SERIES_AXES, "apart"]
+# What tells one line from another, beside its device and its model.
+LINE_AXES = tuple(axis for axis in SERIES_AXES if axis not in (*PLACE_AXES, "model"))
+SERIES_COLUMNS = ["device_name", "model", *LINE_AXES, "apart"]
 UID_DIGITS = 8
 
 
@@ -35,9 +38,9 @@ def with_device(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def series_labels(cases: pd.DataFrame, axes: Sequence[str] = SERIES_AXES) -> pd.Series:
+def series_labels(cases: pd.DataFrame, axes: Sequence[str] = LINE_AXES) -> pd.Series:
     """A name for each row of the series that it belongs to: the device, and what varies."""
-    same = [name for name in FAMILY if name != "apart"]
+    same = [name for name in SERIES_COLUMNS if name != "apart"]
     is_clash = cases.groupby(same)["apart"].nunique().gt(1).any() if len(cases) else False
     named = ["device_name", *varying(cases, axes), *(["apart"] if is_clash else [])]
     return labels(cases, named)
@@ -46,7 +49,7 @@ def series_labels(cases: pd.DataFrame, axes: Sequence[str] = SERIES_AXES) -> pd.
 def newest(frame: pd.DataFrame) -> pd.DataFrame:
     """Of equal cases the one that was measured last."""
     in_time = with_device(frame).sort_values("started_at", kind="stable")
-    return in_time.drop_duplicates([*FAMILY, "batch_size"], keep="last")
+    return in_time.drop_duplicates([*SERIES_COLUMNS, "batch_size"], keep="last")
 
 
 def current(frame: pd.DataFrame) -> pd.DataFrame:
@@ -55,7 +58,7 @@ def current(frame: pd.DataFrame) -> pd.DataFrame:
         f"has_{name}": frame[name].notna() for name in ("median_s", "peak_bytes", "image_joules")
     }
     in_time = with_device(frame).assign(**told).sort_values("started_at", kind="stable")
-    rows = in_time.drop_duplicates([*FAMILY, "batch_size", "status", *told], keep="last")
+    rows = in_time.drop_duplicates([*SERIES_COLUMNS, "batch_size", "status", *told], keep="last")
     return frame.loc[rows.index.sort_values()]
 
 

@@ -23,9 +23,10 @@ import numpy as np
 import pandas as pd
 
 from ..hardware.specs import Spec
+from ..records.case import SERIES_AXES
 from ..records.measurement import ENCODER, ModuleTiming, Work
 from ..records.schema import Record
-from ..tables.frames import AXES_OF_A_FAMILY, UNATTRIBUTED, frame
+from ..tables.frames import UNATTRIBUTED, frame
 from .limits import Limits, bound_by, limits_of
 
 CAUSES = ("launch", "memory", "compute", "clock", "unknown")
@@ -33,7 +34,7 @@ REST = "rest of blocks"  # what of a block its timed parts do not account for
 WHOLE = "whole"
 
 BATCHING_COLUMNS = (
-    "sweep_id", *AXES_OF_A_FAMILY, "from_batch", "to_batch", "part", "cause", "before_s",
+    "sweep_id", *SERIES_AXES, "from_batch", "to_batch", "part", "cause", "before_s",
     "after_s", "change_s", "warnings",
 )  # fmt: skip
 
@@ -53,21 +54,20 @@ def batching_frame(
     """A row a step to the next batch size, part of the encoder and cause; seconds of an image."""
     rows = (
         row
-        for family in families(records).values()
-        for smaller, larger in pairwise(family)
+        for series in series_of(records).values()
+        for smaller, larger in pairwise(series)
         for row in step_rows(smaller, larger, peaks)
     )
     return frame(rows, BATCHING_COLUMNS)
 
 
-def families(records: Iterable[Record]) -> dict[tuple[Any, ...], list[Record]]:
+def series_of(records: Iterable[Record]) -> dict[tuple[Any, ...], list[Record]]:
     """Good records that differ in the batch size alone, by size; of equal ones the last."""
     found: dict[tuple[Any, ...], dict[int, Record]] = defaultdict(dict)
     for record in records:
         if record.status == "ok" and forward_s(record) > 0:
-            axes = (getattr(record.case, axis) for axis in AXES_OF_A_FAMILY)
             device = record.environment.device_name(record.case.device)
-            found[record.sweep_id, *axes, device][record.case.batch_size] = record
+            found[record.sweep_id, *record.case.series_key, device][record.case.batch_size] = record
     return {axes: [sizes[size] for size in sorted(sizes)] for axes, sizes in found.items()}
 
 
@@ -89,7 +89,7 @@ def step_rows(
             changes[part.kind, "clock"] += (0.0, 0.0, slowed_s)
     shared = {
         "sweep_id": larger.sweep_id,
-        **larger.case.model_dump(include=set(AXES_OF_A_FAMILY)),
+        **larger.case.model_dump(include=set(SERIES_AXES)),
         "gpu": larger.gpu.name if larger.gpu is not None else None,
         "from_batch": smaller.case.batch_size,
         "to_batch": larger.case.batch_size,

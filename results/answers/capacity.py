@@ -11,23 +11,23 @@ from typing import Any
 
 import pandas as pd
 
-from ..records.case import Case
+from ..records.case import SERIES_AXES, Case
 from ..records.environment import Environment
 from ..records.plan import TimingPlan
 from ..records.schema import Record
-from ..tables.frames import AXES_OF_A_FAMILY, case_frame, frame
+from ..tables.frames import case_frame, frame
 
 FITTING = ("ok", "invalid")  # what can't be trusted did fit
 KNEE = 0.95  # of the best images/s
 CAPACITY_COLUMNS = (
-    *AXES_OF_A_FAMILY, "cpu", "memory_limit_bytes", "largest_batch", "smallest_oom",
+    *SERIES_AXES, "cpu", "memory_limit_bytes", "largest_batch", "smallest_oom",
     "predicted_batch", "fixed_bytes", "image_bytes", "fixed_s", "marginal_s", "best_batch",
     "best_images_per_s", "knee_batch", "knee_images_per_s", "latency_budget_s", "budget_batch",
     "budget_images_per_s", "joules_batch", "image_joules", "warnings", "is_synthetic", "device_uid",
 )  # fmt: skip
 # What of a case tells of capacity.
 USED = (
-    *AXES_OF_A_FAMILY, "batch_size", "cpu", "device_uid", "device_bytes",
+    *SERIES_AXES, "batch_size", "cpu", "device_uid", "device_bytes",
     "memory_limit_bytes", "status", "started_at", "peak_bytes", "median_s", "image_s",
     "images_per_s", "image_joules", "warnings", "is_synthetic",
 )  # fmt: skip
@@ -52,17 +52,16 @@ def capacity_of_cases(cases: pd.DataFrame, latency_budget_s: float | None = None
     groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     known = cases[list(USED)].astype(object)
     for row in known.where(known.notna(), None).to_dict("records"):
-        axes = (row[axis] for axis in AXES_OF_A_FAMILY)
+        axes = (row[axis] for axis in SERIES_AXES)
         apart = (row["device_uid"], row["memory_limit_bytes"], bool(row["is_synthetic"]))
         groups[*axes, *apart].append(row)
     rows = (capacity_row(group, latency_budget_s) for group in groups.values())
     return frame((row for row in rows if row is not None), CAPACITY_COLUMNS)
 
 
-def family_of(case: Case, environment: Environment, plan: TimingPlan) -> tuple[Any, ...]:
+def capacity_key(case: Case, environment: Environment, plan: TimingPlan) -> tuple[Any, ...]:
     """What two measurements must share to tell of the same capacity."""
-    axes = (getattr(case, axis) for axis in AXES_OF_A_FAMILY)
-    return (*axes, environment.device_name(case.device), plan.memory_limit_bytes)
+    return (*case.series_key, environment.device_name(case.device), plan.memory_limit_bytes)
 
 
 def capacity_row(group: Sequence[Row], latency_budget_s: float | None) -> Row | None:
@@ -77,12 +76,12 @@ def capacity_row(group: Sequence[Row], latency_budget_s: float | None) -> Row | 
     first = newest[largest]
     fixed, per_image = line(newest_with("peak_bytes", by_age), "peak_bytes")
     good = [row for row in by_age if row["status"] == "ok"]
-    family = newest_with("image_s", good)
-    fixed_s, marginal_s = line(family, "median_s")
+    series = newest_with("image_s", good)
+    fixed_s, marginal_s = line(series, "median_s")
     energies = newest_with("image_joules", good)
     least = min(energies, key=lambda row: row["image_joules"], default=None)
     return {
-        **{name: first[name] for name in (*AXES_OF_A_FAMILY, "cpu", "memory_limit_bytes")},
+        **{name: first[name] for name in (*SERIES_AXES, "cpu", "memory_limit_bytes")},
         "largest_batch": largest,
         "smallest_oom": smallest_oom(newest.values(), above=largest),
         "predicted_batch": predicted_batch(first["device_bytes"], fixed, per_image),
@@ -90,10 +89,10 @@ def capacity_row(group: Sequence[Row], latency_budget_s: float | None) -> Row | 
         "image_bytes": per_image,
         "fixed_s": fixed_s,
         "marginal_s": marginal_s,
-        **batch_columns("best", min(family, key=lambda row: row["image_s"], default=None)),
-        **batch_columns("knee", knee(family) if family else None),
+        **batch_columns("best", min(series, key=lambda row: row["image_s"], default=None)),
+        **batch_columns("knee", knee(series) if series else None),
         "latency_budget_s": latency_budget_s,
-        **batch_columns("budget", best_within(family, latency_budget_s)),
+        **batch_columns("budget", best_within(series, latency_budget_s)),
         "joules_batch": least["batch_size"] if least is not None else None,
         "image_joules": least["image_joules"] if least is not None else None,
         "warnings": sum(row["warnings"] for row in newest.values()),
@@ -118,16 +117,16 @@ def smallest_oom(group: Iterable[Row], above: int = 0) -> int | None:
     return min((size for size in sizes if size > above), default=None)
 
 
-def line(family: Sequence[Row], column: str) -> tuple[float, float]:
+def line(series: Sequence[Row], column: str) -> tuple[float, float]:
     """What a column is whatever the batch, and for each image, by least squares.
 
     NaN below two batch sizes.
     """
-    if len(family) < 2:
+    if len(series) < 2:
         return float("nan"), float("nan")
     from scipy import stats  # here, since it takes as long to load as all else together
 
-    points = [(row["batch_size"], row[column]) for row in family]
+    points = [(row["batch_size"], row[column]) for row in series]
     fitted = stats.linregress(*zip(*points, strict=True))
     return float(fitted.intercept), float(fitted.slope)
 
@@ -139,17 +138,17 @@ def predicted_batch(device_bytes: int, fixed: float, per_image: float) -> int | 
     return max(0, int((device_bytes - fixed) / per_image))
 
 
-def knee(family: Sequence[Row]) -> Row:
+def knee(series: Sequence[Row]) -> Row:
     """The smallest batch whose images/s are within 5 % of the best."""
-    best_s = min(row["image_s"] for row in family)
-    return next(row for row in family if row["image_s"] <= best_s / KNEE)
+    best_s = min(row["image_s"] for row in series)
+    return next(row for row in series if row["image_s"] <= best_s / KNEE)
 
 
-def best_within(family: Iterable[Row], latency_budget_s: float | None) -> Row | None:
+def best_within(series: Iterable[Row], latency_budget_s: float | None) -> Row | None:
     """The measured batch with the most images/s whose forwards are within a budget."""
     if latency_budget_s is None:
         return None
-    within = [row for row in family if row["median_s"] <= latency_budget_s]
+    within = [row for row in series if row["median_s"] <= latency_budget_s]
     return min(within, key=lambda row: row["image_s"], default=None)
 
 

@@ -41,7 +41,7 @@ def compare_cases(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     """
     sides = [newest(before), newest(after)]
     apart = compared_values(*sides)
-    shared = sorted(set(AXES) - {axis for axis, *_ in apart}, key=AXES.index)
+    shared = [axis for axis in AXES if axis not in {name for name, *_ in apart}]
     sides[1] = sides[1].drop(columns=[axis for axis, *_ in apart])
     both = sides[0].merge(sides[1], on=shared, how="outer", suffixes=("", "_after"), sort=False)
     made_up = both[["is_synthetic", "is_synthetic_after"]].fillna(False).astype(bool)

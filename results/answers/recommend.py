@@ -1,6 +1,7 @@
 """Which way to run the encoder, told from records: the fastest that was measured, and how sure.
 
-A way is a precision, an attention and an execution; it is measured at one or more batch sizes.
+A way is a value for each axis that says how a case is computed; it is measured at one or more
+batch sizes.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from typing import Any, Literal
 import pandas as pd
 
 from ..hardware.specs import fits
+from ..records.case import WAY_AXES
 from ..records.errors import UserError
 from .capacity import KNEE
 
-WAY = ("precision", "attention", "execution")
 AGREEMENT = 0.05  # between two measurements of the same
 FEWEST_FOR_P90 = 10  # forwards; of fewer the longest is taken
 
@@ -183,7 +184,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def way(row: Row) -> tuple[str, ...]:
-    return tuple(row[axis] for axis in WAY)
+    return tuple(row[axis] for axis in WAY_AXES)
 
 
 def image_s(row: Row) -> float:

@@ -4,67 +4,183 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Annotated, Any
 
 from pydantic import Field
 
+from .axes import Axis, axes_of
 from .quantities import Strict
 
-# A case's kind of GPU, where every kind will do.
+# The GPU model of a case that may run on any GPU.
 ANY = "any"
-# Attention and weights of an encoder that is none of SAM's: as it brings them.
+# Attention and weights of an encoder that brings its own.
 OWN = "own"
+
+Row = Mapping[Any, Any]  # of a frame, by column
 
 
 class Case(Strict):
-    """One thing to measure; its fields are the identity of a result."""
+    """One thing to measure; its fields are the identity of a result.
 
-    model: str = Field(description="Model type, or package.module:function of an encoder.")
-    batch_size: int = Field(ge=1, le=1_000_000, description="Images in a forward.")
-    image_size: int = Field(ge=16, le=65_536, description="Pixels along an edge.")
-    precision: str = Field(description="Number format of weights and activations.")
-    attention: str = Field(description="How the image encoder's attention is computed.")
-    execution: str = Field(description="How the forward is run.")
-    device: str = Field(description="What it runs on, as torch names it.")
-    gpu: str | None = Field(
-        default=None,
-        description="Kind of GPU that it needs, or 'any'; None where `device` says which.",
-    )
-    input: str = Field(description="What the images are.")
-    weights: str = Field(
-        description="'random', a file or folder of official checkpoints, or an encoder's 'own'."
-    )
+    A new axis is one field here. Give it a default, the value that older records have: they stay
+    readable, and their ids stay the same.
+    """
+
+    model: Annotated[
+        str,
+        Axis(
+            title="Model",
+            help="Models to measure.",
+            default=("vit_b",),
+            role="work",
+            short="-m",
+        ),
+    ]
+    batch_size: Annotated[
+        int,
+        Field(ge=1, le=1_000_000),
+        Axis(
+            title="Batch size",
+            help="Images per forward pass. 1..64 doubles from the first number to the last.",
+            default=(1, 2, 4, 8),
+            role="work",
+            short="-b",
+            splits_worker=False,
+            splits_series=False,
+            shown="b{}".format,
+        ),
+    ]
+    image_size: Annotated[
+        int,
+        Field(ge=16, le=65_536),
+        Axis(
+            title="Image size",
+            help="Pixels along each edge of the input.",
+            default=(1024,),
+            role="work",
+            short="-s",
+            shown="{}px".format,
+        ),
+    ]
+    precision: Annotated[
+        str,
+        Axis(
+            title="Precision",
+            help="Number formats of weights and activations.",
+            default=("fp32",),
+            short="-p",
+        ),
+    ]
+    attention: Annotated[
+        str,
+        Axis(
+            title="Attention",
+            help="Implementations of the encoder's attention.",
+            default=("reference",),
+        ),
+    ]
+    execution: Annotated[
+        str,
+        Axis(title="Execution", help="Ways to run the forward pass.", default=("eager",)),
+    ]
+    device: Annotated[
+        str,
+        Axis(
+            title="Device",
+            help="cpu, cuda or cuda:N. auto is the first GPU, or the CPU if there is none.",
+            default=("auto",),
+            role="place",
+        ),
+    ]
+    gpu: Annotated[
+        str | None,
+        Axis(
+            title="GPU",
+            help="GPU models such as L4,L40S,H200, or any, or cpu. Each case runs on a GPU of "
+            "this model, on any machine of the fleet. Use it instead of --device.",
+            role="place",
+            shown=lambda value: "any GPU" if value == ANY else value,
+        ),
+    ] = None
+    input: Annotated[
+        str,
+        Axis(
+            title="Input",
+            help="Image source: images, sa1b or noise.",
+            default=("images",),
+            role="work",
+            splits_worker=False,
+        ),
+    ]
+    weights: Annotated[
+        str,
+        Axis(
+            title="Weights",
+            help="random, a checkpoint file, or a folder of official checkpoints.",
+            default=("random",),
+            role="work",
+            shown=lambda value: "" if value in ("random", OWN) else value,
+        ),
+    ]
 
     @property
     def case_id(self) -> str:
-        """A short name that follows from the fields alone; a kind of GPU counts where one is asked
-        for, so that ids made before there were kinds still hold."""
-        fields = self.model_dump(exclude={"gpu"} if self.gpu is None else None)
+        """A short name that follows from the fields alone.
+
+        An axis whose value is that of records made before it does not count, so that their ids
+        stay the same.
+        """
+        fields = {
+            name: value
+            for name, value in self.model_dump().items()
+            if name not in AXES or value != AXES[name].since
+        }
         canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     @property
     def label(self) -> str:
-        """The fields for a person, in one line."""
-        return (
-            f"{self.model} b{self.batch_size} {self.image_size}px {self.precision} "
-            f"{self.attention} {self.execution} {self.place} {self.input}"
-            + ("" if self.weights in ("random", OWN) else f" {self.weights}")
-        )
+        """The values of all axes in one line, without what goes without saying."""
+        return case_label(self.model_dump())
 
     @property
     def place(self) -> str:
-        """Where it runs, for a person: a device, or a kind of GPU."""
-        if self.gpu is None:
-            return self.device
-        return "any GPU" if self.gpu == ANY else self.gpu
+        """Where it runs: a device, or a GPU model."""
+        return case_label(self.model_dump(), PLACE_AXES)
 
-    def family(self) -> tuple[str, ...]:
-        """What cases share that run in one worker with one model: all but batch size and input."""
-        return tuple(
-            f"{name}={value}"
-            for name, value in self.model_dump().items()
-            if name not in ("batch_size", "input")
-        )
+    @property
+    def worker_key(self) -> tuple[Hashable, ...]:
+        """Equal for cases that run in one worker with one built model."""
+        return self.values(name for name, axis in AXES.items() if axis.splits_worker)
+
+    @property
+    def series_key(self) -> tuple[Hashable, ...]:
+        """Equal for cases that differ in the batch size only."""
+        return self.values(SERIES_AXES)
+
+    def values(self, axes: Iterable[str]) -> tuple[Hashable, ...]:
+        """Its values on some axes."""
+        return tuple(getattr(self, axis) for axis in axes)
 
 
-AXES: tuple[str, ...] = tuple(Case.model_fields)
+# Every axis of a sweep, in the order of labels and columns.
+AXES: dict[str, Axis] = axes_of(Case)
+SERIES_AXES = tuple(name for name, axis in AXES.items() if axis.splits_series)
+# How a case is computed: what `recommend` chooses among.
+WAY_AXES = tuple(name for name, axis in AXES.items() if axis.role == "way")
+PLACE_AXES = tuple(name for name, axis in AXES.items() if axis.role == "place")
+
+
+def case_label(row: Row, axes: Iterable[str] = tuple(AXES)) -> str:
+    """The values of a case's axes in one line, without what goes without saying.
+
+    Args:
+        row: Of a case, by axis.
+        axes: Which of them to name, in this order. A GPU model stands for the device it has there.
+    """
+    told = dict.fromkeys(axes)
+    if isinstance(row.get("gpu"), str) and "gpu" in told:
+        told.pop("device", None)
+    texts = (AXES[name].label(row[name]) for name in told)
+    return " ".join(text for text in texts if text)

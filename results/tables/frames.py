@@ -37,7 +37,6 @@ IDENTITY = (
     "record_id", "sweep_id", "case_id", *AXES, "cpu", "status", "is_synthetic", "checks",
     "warnings", "invalid_checks",
 )  # fmt: skip
-AXES_OF_A_FAMILY = tuple(axis for axis in AXES if axis != "batch_size")
 TIMES = ("median", "low", "high", "q1", "q3", "mad", "p90", "p99", "min", "max")
 CASE_COLUMNS = (
     *IDENTITY, "stage", "message", "n", *(f"{name}_s" for name in TIMES), "outliers",

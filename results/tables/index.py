@@ -38,13 +38,14 @@ from ..records.addresses import (
     key,
     read_many,
 )
+from ..records.case import AXES, SERIES_AXES, Case
 from ..records.errors import one_line
 from ..records.measurement import MeasuredRoofs
 from ..records.quantities import SCHEMA_VERSION
 from ..records.reading import BrokenFileError, Problem, read_file
 from ..records.schema import Record
 from ..records.store import Store, StoreError, write_whole
-from .frames import AXES_OF_A_FAMILY, IDENTITY, case_frame, component_frame, module_frame
+from .frames import IDENTITY, case_frame, component_frame, module_frame
 from .metrics import METRICS
 
 FOLDER = ".index"
@@ -55,7 +56,8 @@ FRAMES: dict[str, Callable[..., pd.DataFrame]] = {
     "components": lambda records, peaks: component_frame(records),
     "modules": module_frame,
 }
-COUNTS = ("batch_size", "image_size", "checks", "warnings", "invalid_checks")
+NUMBER_AXES = tuple(name for name in AXES if Case.model_fields[name].annotation is int)
+COUNTS = (*NUMBER_AXES, "checks", "warnings", "invalid_checks")
 BOOLEANS = ("is_synthetic", "is_resolved")
 # What tells rows of a frame apart: a record that was copied to another file counts once.
 ROW = {"cases": [KEY], "components": [KEY, "pipeline", "component"], "modules": [KEY, "module"]}
@@ -314,7 +316,7 @@ def merged(old: StoreIndex, read: StoreIndex, files: Mapping[str, File]) -> dict
         frames[name] = joined(parts) if parts else typed(own_columns(name, FRAMES[name]([], None)))
     frames = {name: frame.drop_duplicates(ROW[name], keep="last") for name, frame in frames.items()}
     cases = frames["cases"]
-    order = ["sweep_id", "started_at", *AXES_OF_A_FAMILY, "batch_size"]
+    order = ["sweep_id", "started_at", *SERIES_AXES, "batch_size"]
     cases = cases.sort_values(order, kind="stable", ignore_index=True)
     place = pd.Series(cases.index, index=cases[KEY])
     for name, frame in frames.items():

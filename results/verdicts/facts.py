@@ -15,7 +15,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ..records.case import OWN, Case
+from ..records.axes import MISSING
+from ..records.case import AXES, OWN, WAY_AXES, Case, case_label
 from ..records.quantities import SCHEMA_VERSION, Count, Strict
 from ..records.reading import read_file
 from ..records.store import write_whole
@@ -60,7 +61,9 @@ class FactsFile(Strict):
 def variant_name(case: Case) -> str:
     """What facts depend on, besides the model."""
     own = [] if case.attention == OWN else [case.attention]
-    return " ".join([*own, f"{case.image_size}px", case.precision])
+    newer = [name for name in WAY_AXES if AXES[name].since is not MISSING]
+    others = filter(None, [case_label(case.model_dump(), newer)])
+    return " ".join([*own, f"{case.image_size}px", case.precision, *others])
 
 
 OF_TORCH = ("operations", "graph_breaks")  # that another version of torch may count otherwise

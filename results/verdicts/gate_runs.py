@@ -14,7 +14,7 @@ import numpy as np
 
 from ..answers.batching import sm_clock_hz
 from ..answers.compare import compared_axes
-from ..records.case import AXES, Case
+from ..records.case import AXES, Case, case_label
 from ..records.measurement import ENCODER
 from ..records.schema import Record, Status
 from ..records.store import Store
@@ -108,12 +108,16 @@ def match_cases(base: Sequence[Case], head: Sequence[Case]) -> list[CasePair]:
     ]
 
 
-def short_label(case: Case, varying: Sequence[str]) -> str:
-    """The model, the batch size and the image size, and what else differs between the cells."""
-    named = ("model", "batch_size", "image_size")
-    others = (getattr(case, axis) for axis in varying if axis not in named)
-    told = [str(value) for value in others if value is not None]
-    return " ".join([case.model, f"b{case.batch_size}", f"{case.image_size}px", *told])
+def short_label(case: Case, varying: Iterable[str]) -> str:
+    """The model, the batch size and the image size, and what else differs between the cells.
+
+    Baselines are kept by it, so it must not change: an axis that is newer than a baseline counts
+    only if its value is another than older records have.
+    """
+    always = ("model", "batch_size", "image_size")
+    others = ((AXES[axis], getattr(case, axis)) for axis in varying if axis not in always)
+    told = [str(value) for axis, value in others if value not in (None, axis.since)]
+    return " ".join([case_label(case.model_dump(), always), *told])
 
 
 def log_ratio(base: float | None, head: float | None) -> float:

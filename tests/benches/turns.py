@@ -99,7 +99,7 @@ def in_turn(
     first, entry = next(iter(entries.items()))
     weights = build_sam_model(entry.model, image_size=first.image_size, seed=plan.seed)
     for case, entry in entries.items():
-        if case.family() not in contenders:
+        if case.worker_key not in contenders:
             try:
                 rig = build_rig(case, plan)
                 if entry.encoder in OTHERS:
@@ -108,10 +108,12 @@ def in_turn(
                 yield case, lost(error, began)
                 continue
             rig.references = references  # one for all
-            contenders[case.family()] = Contender(rig)
+            contenders[case.worker_key] = Contender(rig)
     by_batch = sorted(entries, key=lambda case: case.batch_size)
     for _, cases in groupby(by_batch, lambda case: case.batch_size):
-        parts = {case: contenders[case.family()] for case in cases if case.family() in contenders}
+        parts = {
+            case: contenders[case.worker_key] for case in cases if case.worker_key in contenders
+        }
         if parts:
             yield from measure_batch(entry.model, parts, plan, rounds)
 

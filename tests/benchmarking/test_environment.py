@@ -55,7 +55,7 @@ def checkout(tmp_path, monkeypatch):
         ).stdout.strip()
 
     git("init", "--quiet")
-    monkeypatch.setattr(environment, "HERE", tmp_path)
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
     monkeypatch.setattr(environment, "__file__", str(path))
     return git
 
@@ -86,7 +86,7 @@ def test_no_environment_variable_is_in_the_record_but_cudas(here, secret):
 
 
 def test_the_probe_tells_the_code_that_measures(here, tmp_path, monkeypatch):
-    monkeypatch.setattr(environment, "HERE", tmp_path / "benchmarking")
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
     (tmp_path / "sam").mkdir()
     (tmp_path / "sam" / "model.py").write_text("first")
     first = source_sha256()

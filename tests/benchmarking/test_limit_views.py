@@ -104,7 +104,7 @@ def test_a_case_of_which_nothing_is_known_stands_beside_one_of_which_all_is(meas
 def test_a_kind_of_module_is_a_row_of_the_best_case(measured):
     _, kinds = views("limits", measured([COMPUTES, COMPUTES, WAITS], (1, 4)))
 
-    assert kinds.title == "By part: tiny, 64, bf16, reference, eager, 4 on a GPU"
+    assert kinds.title == "By part: tiny b4 64px bf16 reference eager noise on a GPU"
     assert columns(kinds) == {
         "kind": ("window", "norm"),
         "modules": ("2", "1"),

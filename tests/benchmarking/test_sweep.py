@@ -36,9 +36,20 @@ def test_no_setting_has_two_meanings():
     assert set(Sweep.model_fields).isdisjoint(TimingPlan.model_fields)
 
 
-@pytest.mark.parametrize("form", [Sweep, TimingPlan, Case], ids=lambda form: form.__name__)
-def test_every_field_has_its_help_beside_it(form):
-    assert [name for name, field in form.model_fields.items() if not field.description] == []
+def test_every_axis_has_a_title_a_help_text_and_a_default():
+    incomplete = [
+        name
+        for name, axis in AXES.items()
+        if not (axis.title and axis.help.endswith(".") and axis.default)
+    ]
+
+    assert incomplete == []
+
+
+def test_every_field_of_the_plan_has_its_help_beside_it():
+    fields = TimingPlan.model_fields.items()
+
+    assert [name for name, field in fields if not field.description] == []
 
 
 @pytest.mark.parametrize("name", VOCABULARY)
@@ -73,7 +84,7 @@ def test_cases_of_a_family_stand_together_so_that_a_worker_serves_them(environme
     asked, _, _ = parse_sweep(
         {"model": "tiny,vit_b", "image_size": "64,128", "input": "images,noise"}
     )
-    families = [case.family() for case in asked.cases(environment)]
+    families = [case.worker_key for case in asked.cases(environment)]
 
     assert len(list(itertools.groupby(families))) == len(set(families)) == 4
 
@@ -150,7 +161,7 @@ def test_cases_of_kinds_are_made_on_a_machine_that_has_none(environment):
 
 def test_cases_of_a_kind_and_model_stand_together(environment):
     cases = Sweep(gpu=("L4", "H200"), model=("tiny", "vit_b")).cases(environment)
-    families = [case.family() for case in cases]
+    families = [case.worker_key for case in cases]
 
     assert len(list(itertools.groupby(families))) == len(set(families)) == 4
 
@@ -354,7 +365,7 @@ def test_an_encoder_is_measured_once_for_all_attention_and_weights_of_ours(envir
 
 def test_cases_of_an_encoder_stand_together_so_that_a_worker_serves_them(environment):
     asked, _, _ = parse_sweep({"encoder": "a:f,b:g", "attention": "reference,sdpa"})
-    families = [case.family() for case in asked.cases(environment)]
+    families = [case.worker_key for case in asked.cases(environment)]
 
     assert len(list(itertools.groupby(families))) == len(set(families)) == 2
 

@@ -10,8 +10,8 @@ from results.answers.batching import (
     REST,
     WHOLE,
     batching_frame,
-    families,
     image_s,
+    series_of,
 )
 from results.hardware.specs import Spec
 from results.records.schema import STATUSES
@@ -363,6 +363,6 @@ def test_cases_that_differ_in_more_than_the_batch_size_are_not_compared(measured
 
 def test_of_a_case_that_stands_twice_the_last_counts(measured):
     old, new = measured([COMPUTES], (4,)), measured([WAITS], (4,))
-    (family,) = families([*old, *new]).values()
+    (series,) = series_of([*old, *new]).values()
 
-    assert family == new
+    assert series == new

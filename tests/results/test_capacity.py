@@ -8,8 +8,8 @@ import pytest
 from results.answers.capacity import (
     CAPACITY_COLUMNS,
     capacity_frame,
+    capacity_key,
     capacity_of_cases,
-    family_of,
     knee,
 )
 from results.records.measurement import Energy, Memory
@@ -137,7 +137,7 @@ def test_a_row_tells_the_memory_limit(make_batch):
 def test_a_family_does_not_know_the_batch_size_nor_how_it_was_timed(make_batch):
     first, second = make_batch(1), make_batch(2, plan=TimingPlan(warmup_s=1))
 
-    assert family_of(first.case, first.environment, first.plan) == family_of(
+    assert capacity_key(first.case, first.environment, first.plan) == capacity_key(
         second.case, second.environment, second.plan
     )
 

@@ -7,12 +7,12 @@ import pytest
 
 from results.answers.recommend import (
     FEWEST_FOR_P90,
-    WAY,
     NoRecordError,
     Requirements,
     is_named,
     recommend,
 )
+from results.records.case import WAY_AXES
 from results.records.schema import STATUSES
 from results.tables.frames import case_frame
 
@@ -39,7 +39,7 @@ def refused(records, **wanted):
 # The fastest way
 
 
-@pytest.mark.parametrize("axis", WAY)
+@pytest.mark.parametrize("axis", WAY_AXES)
 @pytest.mark.parametrize("first", [0, 1])
 def test_of_two_ways_the_faster_is_recommended(timed, axis, first):
     records = [timed(10), timed(9, **{axis: ANOTHER[axis]})]

@@ -211,11 +211,11 @@ def test_a_label_tells_the_device_or_the_kind_of_gpu(make_case, gpu, told):
 
 
 @pytest.mark.parametrize("axis", AXES)
-def test_a_family_is_all_of_a_case_but_its_batch_size_and_input(make_case, axis):
+def test_a_worker_group_shares_all_of_a_case_but_its_batch_size_and_input(make_case, axis):
     case = make_case(gpu="L4")
     other = make_case(**{"gpu": "L4", axis: getattr(case, axis) * 2})
 
-    assert (other.family() == case.family()) is (axis in ("batch_size", "input"))
+    assert (other.worker_key == case.worker_key) is (axis in ("batch_size", "input"))
 
 
 @pytest.mark.parametrize(
@@ -230,13 +230,6 @@ def test_seven_digits_stay_within_half_a_unit_of_the_last():
     times = [1.1**exponent for exponent in range(-200, 200)]
 
     assert all(math.isclose(seven_digits(time), time, rel_tol=5e-7) for time in times)
-
-
-@pytest.mark.parametrize("form", [Case, TimingPlan])
-def test_every_field_that_is_a_flag_is_described(form):
-    undescribed = [name for name, field in form.model_fields.items() if not field.description]
-
-    assert undescribed == []
 
 
 def test_a_record_whose_id_is_not_its_case_s_is_refused(make_record):

@@ -58,7 +58,9 @@ def test_a_job_is_a_family_in_its_order(make_needy):
 
     assert [job.cases[0].model for job in jobs] == list(models)
     for job in jobs:
-        assert [case for case in cases if case.family() == job.cases[0].family()] == list(job.cases)
+        assert [case for case in cases if case.worker_key == job.cases[0].worker_key] == list(
+            job.cases
+        )
 
 
 def test_jobs_have_ids_of_their_own_from_zero(make_needy):

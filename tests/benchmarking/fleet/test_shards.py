@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from benchmarking.fleet.scheduler import apportion, families, need_of, parse_shard, shard
+from benchmarking.fleet.scheduler import apportion, need_of, parse_shard, shard, worker_groups
 from benchmarking.sweeping.estimate import WORKER_START_S, case_seconds
 from results.records.case import ANY, Case
 from results.records.plan import TimingPlan
@@ -40,7 +40,7 @@ def shards(cases, count):
 
 
 def seconds_of(cases):
-    starts = len(families(cases)) * WORKER_START_S
+    starts = len(worker_groups(cases)) * WORKER_START_S
     return starts + sum(case_seconds(case, PLAN, {}) for case in cases)
 
 
@@ -116,7 +116,7 @@ def test_a_family_stays_in_one_shard_where_it_is_no_longer_than_a_shard(make_nee
     ]
     found = shards(cases, 2)
 
-    assert sum(len(families(own)) for own in found) == len(families(cases))
+    assert sum(len(worker_groups(own)) for own in found) == len(worker_groups(cases))
 
 
 def test_a_family_that_is_longer_than_a_shard_is_divided(make_needy):
