@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
-from results.hardware.specs import find_kind
+from results.hardware.specs import find_gpu_model
 from results.records.case import ANY, Case
 from results.records.plan import PASSES, TimingPlan
 
@@ -129,7 +129,7 @@ def parse_name(name: str, item: object) -> list[str]:
     if name == "device" and not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", item):
         raise SweepError(f"--device must be auto, cpu, cuda or cuda:N, got {quoted(item)}.")
     if name == "gpu":
-        return [parse_kind(item)]
+        return [parse_gpu_model(item)]
     known = vocabulary(name)
     if name == "model" and is_encoder_path(item):
         return [item]
@@ -138,10 +138,10 @@ def parse_name(name: str, item: object) -> list[str]:
     return [item]
 
 
-def parse_kind(text: str) -> str:
+def parse_gpu_model(text: str) -> str:
     """A kind of GPU as the table of peaks spells it; another only as far as it may be a name.
 
-    Whether one that the table lacks is there at all, the launcher finds out.
+    Whether one that the table lacks is there at all, the fleet finds out.
     """
     if text.casefold() in (ANY, CPU):
         return text.casefold()
@@ -149,7 +149,7 @@ def parse_kind(text: str) -> str:
         raise SweepError(
             f"--gpu must be kinds of GPU such as L4,L40S,H200, or any, or cpu, got {quoted(text)}."
         )
-    return find_kind(text) or text.upper()
+    return find_gpu_model(text) or text.upper()
 
 
 def parse_plan_value(name: str, value: object) -> object:

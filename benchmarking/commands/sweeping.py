@@ -109,9 +109,9 @@ def run(
     store = Store(store_path, takes_over)
     console = out()
     command = shlex.join(["sam-bench", *sys.argv[1:]])
-    fleet = places.fleet(cases, environment, store)
-    launcher = LocalCaseRunner() if fleet is None else None
-    setting = SweepContext(environment, store, launcher, make_watcher(console), command)
+    fleet = places.find_fleet(cases, environment, store)
+    case_runner = LocalCaseRunner() if fleet is None else None
+    setting = SweepContext(environment, store, case_runner, make_watcher(console), command)
     options = SweepOptions(is_fresh=fresh, prunes=prunes, probes_drift=probes_drift)
     try:
         if fleet is None:
@@ -190,7 +190,7 @@ def plan(config: Path | None, quick: bool, store_path: Path, **flags: Any) -> No
     check_images(timing.images, asked.input)
     environment, store = probe_environment(), Store(store_path)
     cases = places.cases(asked, timing, environment)
-    fleet = places.fleet(cases, environment, store)
+    fleet = places.find_fleet(cases, environment, store)
     there = None if fleet is None else [slot.gpu for slot in fleet.slots()]
     every = (record for sweep_id in store.sweep_ids() for record in store.iterate(sweep_id, []))
     rates = measured_rates(

@@ -1,4 +1,4 @@
-"""What --launcher names."""
+"""The fleets that --fleet can select."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOCAL = "local"
 
 @dataclass(frozen=True)
 class FleetOptions:
-    """What a person chose of fleets.
+    """What the user chose for a fleet.
 
     lanes: Jobs at once on this machine; one a GPU where None.
     """
@@ -38,24 +38,28 @@ class FleetRequest:
     cases: Sequence[Case]
     environment: Environment
     store: Store
-    asked: FleetOptions
+    options: FleetOptions
 
 
-def find_fleet(launcher: str, sought: FleetRequest) -> Fleet:
-    """The fleet of a launcher; SweepError where it can't be reached."""
-    check_launcher(launcher)
-    return FLEETS[launcher](sought)
+def find_fleet(name: str, request: FleetRequest) -> Fleet:
+    """The fleet of this name.
+
+    Raises:
+        SweepError: There is none of this name, or it can't be reached.
+    """
+    check_fleet(name)
+    return FLEETS[name](request)
 
 
-def check_launcher(launcher: str) -> None:
-    if launcher not in FLEETS:
-        raise SweepError(f"Unknown launcher {quoted(launcher)}.{suggestion(launcher, FLEETS)}")
+def check_fleet(name: str) -> None:
+    if name not in FLEETS:
+        raise SweepError(f"Unknown fleet {quoted(name)}.{suggestion(name, FLEETS)}")
 
 
 FLEETS: dict[str, Callable[[FleetRequest], Fleet]] = {
-    LOCAL: lambda sought: LocalFleet(sought.environment, sought.asked.lanes),
-    "ray": lambda sought: RayFleet(sought.asked.ray_address),
-    "slurm": lambda sought: SlurmFleet(
-        list(dict.fromkeys(map(need_of, sought.cases))), sought.store, sought.asked.slurm
+    LOCAL: lambda request: LocalFleet(request.environment, request.options.lanes),
+    "ray": lambda request: RayFleet(request.options.ray_address),
+    "slurm": lambda request: SlurmFleet(
+        list(dict.fromkeys(map(need_of, request.cases))), request.store, request.options.slurm
     ),
 }

@@ -47,7 +47,7 @@ class Task:
     gpu: str | None = None
     worker: tuple[str, ...] | None = None
 
-    def launcher(self) -> LocalCaseRunner:
+    def case_runner(self) -> LocalCaseRunner:
         return LocalCaseRunner(self.worker or WORKER, self.gpu)
 
 
@@ -165,30 +165,30 @@ class EventForwarder:
 
 
 class Stoppable:
-    """A launcher that another thread can stop: to its sweep it looks like Ctrl-C."""
+    """A case_runner that another thread can stop: to its sweep it looks like Ctrl-C."""
 
-    def __init__(self, launcher: CaseRunner) -> None:
-        self.launcher = launcher
+    def __init__(self, case_runner: CaseRunner) -> None:
+        self.case_runner = case_runner
         self._is_stopped = False
 
     def measure(self, case: Case, plan: TimingPlan, on_stage: OnStage) -> Outcome:
         if self._is_stopped:
             raise KeyboardInterrupt
-        outcome = self.launcher.measure(case, plan, on_stage)
+        outcome = self.case_runner.measure(case, plan, on_stage)
         if self._is_stopped:  # it was killed: what it says is not what became of the case
             raise KeyboardInterrupt
         return outcome
 
     def stop(self) -> None:
         self._is_stopped = True
-        self.launcher.close()
+        self.case_runner.close()
 
     def close(self) -> None:
         if not self._is_stopped:
-            self.launcher.close()
+            self.case_runner.close()
 
 
-def run_task(task: Task, tell: Tell, launcher: CaseRunner) -> None:
+def run_task(task: Task, tell: Tell, case_runner: CaseRunner) -> None:
     """Measure a job's cases on this machine.
 
     Each record is in the store before it is told, so that nothing is lost with whoever listens;
@@ -205,7 +205,7 @@ def run_task(task: Task, tell: Tell, launcher: CaseRunner) -> None:
         if store is None:
             store = unshared = Store(Path(stack.enter_context(TemporaryDirectory())))
         watcher = EventForwarder(tell, unshared)
-        setting = SweepContext(environment, store, launcher, watcher, sweep.command)
+        setting = SweepContext(environment, store, case_runner, watcher, sweep.command)
         own_ids = [case.case_id for case in sweep.cases]
         known = store.read_cases(sweep.sweep_id, (*task.known_ids, *own_ids))
         run = SweepExecution(sweep, setting, task.options, known)
@@ -252,18 +252,18 @@ def check_machine(task: Task, there: Environment) -> None:
         )
 
 
-def run_to_end(task: Task, tell: Tell, launcher: CaseRunner | None = None) -> None:
+def run_to_end(task: Task, tell: Tell, case_runner: CaseRunner | None = None) -> None:
     """Run a job, and tell how it ended; what a person must mend ends the sweep."""
-    launcher = launcher or task.launcher()
+    case_runner = case_runner or task.case_runner()
     last: Event = JobEnded()
     try:
-        run_task(task, tell, launcher)
-    except KeyboardInterrupt:  # or the launcher was stopped
+        run_task(task, tell, case_runner)
+    except KeyboardInterrupt:  # or the case_runner was stopped
         last = JobEnded(lost="it was told to end")
     except USER_ERRORS as error:
         last = JobRefused(str(error))
     except Exception as error:
         last = JobEnded(lost=f"{type(error).__name__}: {one_line(error)}")
     finally:
-        launcher.close()
+        case_runner.close()
     tell(last)  # whoever takes the GPU next finds it free

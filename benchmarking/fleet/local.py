@@ -15,7 +15,7 @@ from .jobs import Event, JobEnded, Slot, Stoppable, Task, run_to_end
 
 CLOSE_S = 10.0  # for jobs to end that were stopped
 
-MakeLauncher = Callable[[str | None], CaseRunner]
+MakeCaseRunner = Callable[[str | None], CaseRunner]
 
 
 class LocalFleet:
@@ -26,7 +26,7 @@ class LocalFleet:
     Args:
         environment: Of this machine.
         lanes: How many jobs run at once, at most.
-        make_launcher: Makes what measures, for a GPU as CUDA_VISIBLE_DEVICES names it.
+        make_case_runner: Makes what measures, for a GPU as CUDA_VISIBLE_DEVICES names it.
     """
 
     where = "on this machine"
@@ -35,9 +35,9 @@ class LocalFleet:
         self,
         environment: Environment,
         lanes: int | None = None,
-        make_launcher: MakeLauncher = lambda gpu: LocalCaseRunner(gpu=gpu),
+        make_case_runner: MakeCaseRunner = lambda gpu: LocalCaseRunner(gpu=gpu),
     ) -> None:
-        self.environment, self.make_launcher = environment, make_launcher
+        self.environment, self.make_case_runner = environment, make_case_runner
         self._lanes = lanes or max(1, len(environment.gpus))
         self.gpus = {f"cuda:{gpu.index}": gpu for gpu in environment.gpus}
         self._busy: dict[int, tuple[str, Stoppable, threading.Thread]] = {}
@@ -60,15 +60,15 @@ class LocalFleet:
     def start(self, task: Task, slot: Slot) -> None:
         gpu = self.gpus.get(slot.place)
         visible = visible_name(gpu) if gpu is not None else None
-        launcher = Stoppable(self.make_launcher(visible))
+        case_runner = Stoppable(self.make_case_runner(visible))
         environment = self.environment if gpu is None else seeing(self.environment, gpu)
         own = replace(task, environment=environment, gpu=visible)
-        thread = threading.Thread(target=self._run, args=(own, launcher), daemon=True)
-        self._busy[task.job_id] = slot.place, launcher, thread
+        thread = threading.Thread(target=self._run, args=(own, case_runner), daemon=True)
+        self._busy[task.job_id] = slot.place, case_runner, thread
         thread.start()
 
-    def _run(self, task: Task, launcher: Stoppable) -> None:
-        run_to_end(task, lambda event: self._told.put((task.job_id, event)), launcher)
+    def _run(self, task: Task, case_runner: Stoppable) -> None:
+        run_to_end(task, lambda event: self._told.put((task.job_id, event)), case_runner)
 
     def events(self, timeout_s: float) -> list[tuple[int, Event]]:
         try:
@@ -84,8 +84,8 @@ class LocalFleet:
 
     def close(self) -> None:
         jobs = list(self._busy.values())
-        for _, launcher, _ in jobs:
-            launcher.stop()
+        for _, case_runner, _ in jobs:
+            case_runner.stop()
         for _, _, thread in jobs:
             thread.join(CLOSE_S)
         self._busy.clear()

@@ -251,9 +251,7 @@ def import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise SweepError(
-            "--launcher ray needs Ray: pip install 'sam-encoder-bench[ray]'."
-        ) from error
+        raise SweepError("--fleet ray needs Ray: pip install 'sam-encoder-bench[ray]'.") from error
     return ray
 
 
@@ -272,9 +270,9 @@ def stream(
     task = replace(task, environment=machines.get(machine))
     task = adapt(task) if adapt is not None else task
     os.environ.pop("OMP_NUM_THREADS", None)  # Ray sets it to 1; elsewhere all cores are used
-    launcher = Stoppable(task.launcher())
+    case_runner = Stoppable(task.case_runner())
     told: queue.Queue[Event] = queue.Queue()
-    thread = threading.Thread(target=run_to_end, args=(task, told.put, launcher), daemon=True)
+    thread = threading.Thread(target=run_to_end, args=(task, told.put, case_runner), daemon=True)
     thread.start()
     try:
         event: Event | None = None
@@ -285,6 +283,6 @@ def stream(
                 continue
             yield machine, event
     except BaseException:
-        launcher.stop()
+        case_runner.stop()
         thread.join(CLOSE_S)  # it stores what was stopped
         raise

@@ -260,6 +260,6 @@ def import_submitit() -> Any:
         import submitit
     except ImportError as error:
         raise SweepError(
-            "--launcher slurm needs submitit: pip install 'sam-encoder-bench[slurm]'."
+            "--fleet slurm needs submitit: pip install 'sam-encoder-bench[slurm]'."
         ) from error
     return submitit

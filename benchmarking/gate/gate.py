@@ -33,11 +33,11 @@ from results.verdicts.decision import (
 )
 from results.verdicts.gate_runs import (
     CasePair,
-    Launches,
+    GateRuns,
     axes_apart,
     cycles,
+    gate_runs_of,
     judged_cell,
-    launches_of,
     log_ratios,
     match_cases,
     module_changes,
@@ -170,7 +170,7 @@ class Gate:
         store: That its folder lies in.
         watcher: Is told of each pair.
         command: That repeats it.
-        launcher: Measures one side once.
+        measure: Measures one side once.
     """
 
     def __init__(
@@ -180,14 +180,14 @@ class Gate:
         store: Store,
         watcher: GateWatcher,
         command: str,
-        launcher: MeasureSide = measure_side,
+        measure: MeasureSide = measure_side,
     ) -> None:
         self.sources, self.options, self.rule = sources, options, options.rule
-        self.watcher, self.launcher = watcher, launcher
+        self.watcher, self.measure = watcher, measure
         self.random = np.random.default_rng(options.seed)
         self.cells: list[CasePair] = []
         self.looks = InterimLooks(0, self.rule)
-        self.launches: list[tuple[Launches, Launches]] = []
+        self.launches: list[tuple[GateRuns, GateRuns]] = []
         self.notes: tuple[str, ...] = ()
         self.failures = 0  # of launches, since the last whole pair
         self.gate = GateFile(
@@ -240,7 +240,7 @@ class Gate:
             source = self.sources[side]
             self.watcher.launch_begins(self.gate, number, source.side)
             try:
-                ids[side] = self.launcher(source, self.store_of(side).path)
+                ids[side] = self.measure(source, self.store_of(side).path)
             except GateRunError:
                 self.failures += 1
                 if not self.gate.pairs or self.failures == MOST_FAILURES:
@@ -255,7 +255,7 @@ class Gate:
         )
         if not self.gate.pairs:
             self.plan_cells(ids)
-        base, head = (launches_of(self.store_of(side), ids[side]) for side in (0, 1))
+        base, head = (gate_runs_of(self.store_of(side), ids[side]) for side in (0, 1))
         self.launches.append((base, head))
         self.gate = self.gate.model_copy(update={"pairs": (*self.gate.pairs, pair)})
 

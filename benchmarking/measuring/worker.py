@@ -46,7 +46,7 @@ def serve(say: Callable[[Stage | Refusal | Outcome], None]) -> None:
 
     gc.freeze()  # else every pass looks first whether all that torch has loaded is garbage
     say(Stage(name="ready"))
-    rig = None  # for one family of cases: the launcher takes another worker for the next
+    rig = None  # for one worker group: the supervisor starts another worker for the next
     for line in sys.stdin:
         request = Request.model_validate_json(line)
         try:

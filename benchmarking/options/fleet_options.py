@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..fleet.jobs import Fleet
 
 Command = Callable[..., None]
-FLEET = ("launcher", "parallel", "shard", "ray_address")
+FLEET = ("fleet", "parallel", "shard", "ray_address")
 SLURM = ("partition", "gres", "constraint", "jobs", "minutes", "cpus", "memory_gb")
 FLEET_FLAGS = (*FLEET, *(f"slurm_{name}" for name in SLURM))
 
@@ -30,7 +30,7 @@ def fleet_options(command: Command) -> Command:
     for option in reversed(
         (
             click.option(
-                "--launcher", default="local", show_default=True,
+                "--fleet", default="local", show_default=True,
                 help="Who runs the cases: local, ray or slurm.",
             ),
             click.option(
@@ -82,7 +82,7 @@ def fleet_options(command: Command) -> Command:
 class FleetChoice:
     """Where a person wants cases to run."""
 
-    launcher: str = "local"
+    fleet: str = "local"
     parallel: str | None = None
     shard: str | None = None
     ray_address: str | None = None
@@ -96,21 +96,19 @@ class FleetChoice:
         return cls(**own, slurm={name: value for name, value in slurm.items() if value is not None})
 
     def check_flags(self) -> None:
-        """The launcher must be known, and nothing that is asked for be without effect."""
-        from ..fleet.fleets import check_launcher
+        """Refuse an unknown fleet, and options that have no effect on it."""
+        from ..fleet.fleets import check_fleet
 
-        check_launcher(self.launcher)
+        check_fleet(self.fleet)
         others = {
             "--parallel": ("local", self.parallel),
             "--ray-address": ("ray", self.ray_address),
         } | {
             f"--slurm-{name.replace('_', '-')}": ("slurm", self.slurm[name]) for name in self.slurm
         }
-        for flag, (launcher, value) in others.items():
-            if value is not None and launcher != self.launcher:
-                raise UserError(
-                    f"{flag} is for --launcher {launcher}, got --launcher {self.launcher}."
-                )
+        for flag, (fleet, value) in others.items():
+            if value is not None and fleet != self.fleet:
+                raise UserError(f"{flag} is for --fleet {fleet}, got --fleet {self.fleet}.")
 
     def of_sweep(self, asked: Sweep) -> Sweep:
         """A fleet gives any GPU, where no kind is named."""
@@ -124,9 +122,9 @@ class FleetChoice:
                 "--parallel gpus gives each GPU of this machine a worker: name kinds with --gpu, "
                 "not --device."
             )
-        if self.launcher != "local" and asked.device != ("auto",):
+        if self.fleet != "local" and asked.device != ("auto",):
             raise UserError(
-                f"--launcher {self.launcher} runs cases on other machines: name kinds with --gpu, "
+                f"--fleet {self.fleet} runs cases on other machines: name kinds with --gpu, "
                 "not --device."
             )
         if self.shard is not None and asked.gpu == (None,) and asked.device == ("auto",):
@@ -134,7 +132,7 @@ class FleetChoice:
                 "--shard must mean the same on every machine: name the devices with --gpu or "
                 "--device."
             )
-        if asked.gpu != (None,) or (self.launcher == "local" and self.parallel != "gpus"):
+        if asked.gpu != (None,) or (self.fleet == "local" and self.parallel != "gpus"):
             return asked
         return asked.model_copy(update={"gpu": ("any",)})
 
@@ -145,13 +143,15 @@ class FleetChoice:
         cases = self.of_sweep(asked).cases(environment)
         return cases if self.shard is None else shard(cases, plan, *parse_shard(self.shard))
 
-    def fleet(self, cases: Sequence[Case], environment: Environment, store: Store) -> Fleet | None:
+    def find_fleet(
+        self, cases: Sequence[Case], environment: Environment, store: Store
+    ) -> Fleet | None:
         """None where the cases run here, one after another, on devices that they name."""
         from ..fleet.fleets import LOCAL, FleetOptions, FleetRequest, find_fleet
         from ..fleet.slurm import SlurmOptions
 
-        if self.launcher == LOCAL and not any(case.gpu for case in cases):
+        if self.fleet == LOCAL and not any(case.gpu for case in cases):
             return None
         lanes = 1 if self.parallel == "1" else None
         asked = FleetOptions(lanes, self.ray_address, SlurmOptions(**self.slurm))
-        return find_fleet(self.launcher, FleetRequest(cases, environment, store, asked))
+        return find_fleet(self.fleet, FleetRequest(cases, environment, store, asked))

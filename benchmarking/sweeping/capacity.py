@@ -97,7 +97,7 @@ def find_capacity(case: Case, plan: TimingPlan, setting: SweepContext, most: int
     Args:
         case: At any batch size.
         plan: Of the last, full measurement; probes take a short one.
-        setting: Its launcher is closed after each probe, so that nothing of it is left.
+        setting: Its case_runner is closed after each probe, so that nothing of it is left.
         most: The largest batch size that is tried.
 
     Returns:
@@ -153,7 +153,7 @@ class CapacitySearch:
         run.store.write_sweep(run.sweep)
         run.watcher.case_begins(case)
         record = run.measure(case)
-        run.launcher.close()
+        run.case_runner.close()
         run.keep(record)
         if record.status not in (*FITTING, NOT_FITTING):
             raise ProbeFailedError(record)

@@ -1,4 +1,4 @@
-"""Where cases run: a launcher measures one case after another, each beyond this process.
+"""Where cases run: a case_runner measures one case after another, each beyond this process.
 
 The parent never loads torch, so a crash of the driver or the allocator can't take the sweep along.
 """

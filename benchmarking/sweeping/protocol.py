@@ -57,7 +57,7 @@ class Outcome(Strict):
     stderr_tail: str | None = None
     measurement: Measurement | None = None
     trace: Base64Bytes | None = None  # a Chrome trace, gzipped
-    co_tenants: tuple[CoTenant, ...] | None = None  # told by the launcher, not by the worker
+    co_tenants: tuple[CoTenant, ...] | None = None  # told by the case_runner, not by the worker
     wall_s: Seconds
 
 

@@ -56,14 +56,14 @@ class SweepContext:
 
     environment: Of this machine.
     store: Where every case becomes a record.
-    launcher: Measures; closed at the end. None where a fleet does.
+    case_runner: Measures; closed at the end. None where a fleet does.
     watcher: Is told of each case.
     command: That repeats the sweep.
     """
 
     environment: Environment
     store: Store
-    launcher: CaseRunner | None
+    case_runner: CaseRunner | None
     watcher: Watcher
     command: str
 
@@ -80,14 +80,14 @@ class SweepContext:
     @contextmanager
     def holding(self, sweep: SweepFile, fleet: Closable | None = None) -> Iterator[None]:
         """Keep others from a sweep; whatever happens, nothing of it runs on afterwards."""
-        measures = fleet or self.launcher
+        measures = fleet or self.case_runner
         assert measures is not None
         with self.store.lock(sweep.sweep_id):
             self.store.write_sweep(sweep)
             try:
                 yield
             finally:
-                try:  # the watcher first, since a second Ctrl-C may come while the launcher closes
+                try:  # the watcher first: a second Ctrl-C may come while the worker closes
                     self.watcher.end()
                 finally:
                     measures.close()
@@ -141,9 +141,9 @@ class SweepExecution:
         options: SweepOptions,
         done: Iterable[Record] | None = None,
     ) -> None:
-        assert setting.launcher is not None
+        assert setting.case_runner is not None
         self.sweep, self.options = sweep, options
-        self.store, self.launcher = setting.store, setting.launcher
+        self.store, self.case_runner = setting.store, setting.case_runner
         self.watcher, self.stage = setting.watcher, StageKeeper(setting.watcher)
         self.peaks = store_specs(self.store.path)
         self.roofs = self.store.read_roofs()
@@ -213,10 +213,10 @@ class SweepExecution:
         """Measure a case, and again while its GPU is throttled."""
         gpu = self.sweep.environment.find_gpu(case.device)
         if gpu is None:
-            return Attempt(self.launcher.measure(case, plan, on_stage))
+            return Attempt(self.case_runner.measure(case, plan, on_stage))
         for count in range(1, ATTEMPTS + 1):
             with TelemetryWatch(gpu.uuid) as watch:
-                outcome = self.launcher.measure(case, plan, on_stage)
+                outcome = self.case_runner.measure(case, plan, on_stage)
             attempt = Attempt(outcome, watch.telemetry(), count)
             slow = slowdowns(watch.telemetry())
             if outcome.status != "ok" or not slow:

@@ -10,6 +10,6 @@ address=${1:?name the head, such as 10.0.0.1:6379}
 store=${2:?name a store that all nodes reach, such as /mnt/shared/runs or s3://bucket/runs}
 
 sam-bench plan --config examples/fleet/sweep.toml --gpu L4,L40S,H200 \
-    --launcher ray --ray-address "$address" --store "$store"
+    --fleet ray --ray-address "$address" --store "$store"
 sam-bench sweep --config examples/fleet/sweep.toml --gpu L4,L40S,H200 \
-    --launcher ray --ray-address "$address" --store "$store"
+    --fleet ray --ray-address "$address" --store "$store"

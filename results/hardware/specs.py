@@ -131,7 +131,7 @@ def find_spec(gpu_name: str, more: Mapping[str, Spec] = {}) -> Spec | None:
 
 
 @lru_cache
-def kind_of(gpu_name: str) -> str | None:
+def gpu_model_of(gpu_name: str) -> str | None:
     """The most particular row of the table that a GPU has; None where there is none."""
     return find_row(gpu_name, {row: row for row in SPECS})
 
@@ -157,7 +157,7 @@ def words(name: str) -> frozenset[str]:
     return frozenset(re.sub(r"^([0-9]+)gb$", r"\1g", word) for word in split)
 
 
-def find_kind(text: str) -> str | None:
+def find_gpu_model(text: str) -> str | None:
     """A person's word for a GPU as the table spells it; None where the table has none such."""
     asked = words(text) - {"nvidia"}
     return next((row for row in SPECS if words(row) == asked), None)

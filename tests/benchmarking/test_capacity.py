@@ -148,7 +148,7 @@ def device(tmp_path, make_case, make_plan, environment, fake_device):
         launcher, watcher = fake_device.DeviceLauncher(answer), fake_device.Watcher()
         closed, locked, stores = [], [], Store(tmp_path / "runs")
         launcher.close = lambda: closed.append(len(launcher.measured))
-        found = SimpleNamespace(launcher=launcher, store=stores, closed=closed, locked=locked)
+        found = SimpleNamespace(case_runner=launcher, store=stores, closed=closed, locked=locked)
         setting = SweepContext(where, stores, launcher, watcher, "sam-bench capacity")
         try:
             found.sweep_ids = find_capacity(make_case(**case), plan or make_plan(), setting, most)
@@ -197,7 +197,7 @@ def test_each_probe_has_a_process_of_its_own(device):
 def test_nothing_is_left_running_after_the_last_measurement(device):
     found = device()
 
-    assert found.closed[-1] == len(found.launcher.measured)
+    assert found.closed[-1] == len(found.case_runner.measured)
 
 
 def test_every_probe_is_a_record_that_was_planned(device):
@@ -241,7 +241,7 @@ def test_probes_are_short_and_the_full_measurement_as_it_was_asked_for(device):
 def test_probes_of_a_gpu_measure_energy_too(device, make_gpu_environment, nvml):
     found = device(where=make_gpu_environment("9.0"), device="cuda:0")
 
-    assert found.launcher.passes[0] == ("latency", "memory", "energy")
+    assert found.case_runner.passes[0] == ("latency", "memory", "energy")
 
 
 def test_where_nothing_fits_nothing_is_measured_in_full(device):

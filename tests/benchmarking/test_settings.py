@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarking.choices.settings import parse_kind, parse_sweep
+from benchmarking.choices.settings import parse_gpu_model, parse_sweep
 from benchmarking.choices.sweep import QUICK, VOCABULARY, Sweep
 from results.hardware.specs import SPECS
 from results.records.plan import PASSES, TimingPlan
@@ -106,19 +106,19 @@ KINDS = {
 
 @pytest.mark.parametrize(("text", "kind"), KINDS.items())
 def test_a_kind_is_spelled_as_the_table_of_peaks_has_it(text, kind):
-    assert parse_kind(text) == kind
+    assert parse_gpu_model(text) == kind
 
 
 @pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("write", [str, str.lower, str.upper, "NVIDIA {}".format])
 def test_every_row_of_the_table_of_peaks_is_a_kind(name, write):
-    assert parse_kind(write(name)) == name
+    assert parse_gpu_model(write(name)) == name
 
 
 @pytest.mark.parametrize("text", ["RTX 5090", "MI300X", "Apple_M5", "L4.24"])
 @pytest.mark.parametrize("write", [str, str.lower, str.upper])
 def test_a_kind_that_the_table_lacks_is_the_same_however_it_is_written(text, write):
-    assert parse_kind(write(text)) == text.upper()
+    assert parse_gpu_model(write(text)) == text.upper()
 
 
 @pytest.mark.parametrize("value", ["l4, NVIDIA H200,cpu", ["L4", "h200", "CPU"]])

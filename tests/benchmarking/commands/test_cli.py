@@ -133,7 +133,7 @@ OF_ALL = {"--encoder", "--config", "--quick", "--store", "--help"}
 RULE = ("--smallest", "--margin", "--pairs", "--order-seed")
 WRITTEN = ("--junit", "--json", "--markdown")
 WHERE = {
-    "--launcher", "--parallel", "--shard", "--ray-address", "--slurm-partition", "--slurm-gres",
+    "--fleet", "--parallel", "--shard", "--ray-address", "--slurm-partition", "--slurm-gres",
     "--slurm-constraint", "--slurm-jobs", "--slurm-minutes", "--slurm-cpus", "--slurm-memory-gb",
 }  # fmt: skip
 OF_ONE = {
@@ -188,7 +188,7 @@ MISTAKES = {
         f"-s {','.join(map(str, range(16, 16_001, 16)))}",
         "at most 20000 cases, and these axes make 3000000",
     ),
-    "launcher": ("sweep -m tiny --launcher locale", "Unknown launcher 'locale'. .*'local'"),
+    "launcher": ("sweep -m tiny --fleet locale", "Unknown fleet 'locale'. .*'local'"),
     "weights": ("sweep --weights gone.pth", "There are no weights at 'gone.pth'. Fetch them with"),
     "weights too long": (f"sweep --weights {'n' * 5000}", "File name too long"),
     "prompts": ("sweep --prompts masks", "--prompts must be points or boxes, got 'masks'."),

@@ -48,7 +48,7 @@ def true_search(tmp_path_factory, here, one_thread):
 
 def test_a_true_search_shows_the_largest_batch_that_fits(true_search):
     assert true_search.result.exit_code == 0, true_search.result.output
-    assert "Capacity: tiny, 32, fp32, reference, eager on " in true_search.result.stdout
+    assert "Capacity: tiny 32px fp32 reference eager noise on " in true_search.result.stdout
     assert shown(true_search.result.stdout, "largest that fits") == (
         "2",
         "nothing larger was tried that did not fit",
@@ -224,7 +224,7 @@ def test_each_combination_of_the_other_axes_has_its_card(invoke, device):
     result = invoke(f"{SEARCH} -p fp32,bf16")
 
     assert result.exit_code == 0, result.stderr
-    assert re.findall(r"Capacity: tiny, 1024, (\w+), ", result.stdout) == ["fp32", "bf16"]
+    assert re.findall(r"Capacity: tiny 1024px (\w+) ", result.stdout) == ["fp32", "bf16"]
 
 
 def test_where_nothing_fits_a_line_says_so_and_no_card_is_shown(invoke, device):
@@ -245,7 +245,7 @@ def test_a_probe_that_fails_is_told_and_the_next_case_is_searched(invoke, device
         f"tiny b1 1024px fp32 reference eager cpu images: the search ended at batch 1: {status}: "
         f"{status}\n{status}: tiny b1 1024px fp32 reference eager cpu images: {status}\n"
     )
-    assert "Capacity: tiny, 1024, bf16, " in result.stdout
+    assert "Capacity: tiny 1024px bf16 " in result.stdout
 
 
 def test_a_full_measurement_that_failed_ends_with_exit_code_5(invoke, device):

@@ -64,7 +64,7 @@ def launches(monkeypatch, make_record, tmp_path):
     """Two sweep files that are measured by a script."""
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     scripted = Launches(make_record)
-    monkeypatch.setattr(gate_file, "Gate", functools.partial(Gate, launcher=scripted))
+    monkeypatch.setattr(gate_file, "Gate", functools.partial(Gate, measure=scripted))
     for name, attention in (("before", "reference"), ("after", "sdpa")):
         (tmp_path / f"{name}.toml").write_text(f'model = "tiny"\nattention = "{attention}"\n')
     return scripted

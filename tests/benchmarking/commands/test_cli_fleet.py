@@ -99,37 +99,37 @@ MISTAKES = {
     "long": (f"sweep --gpu {'L' * 5000}", "--gpu must be kinds of GPU such as .* got 'L{56}"),
     "shard beyond the last": ("sweep -m tiny --shard 9/8", "--shard must be .* got '9/8'."),
     "shard of whatever is there": ("sweep -m tiny --shard 1/2", "name the devices with --gpu or"),
-    "a device of a fleet": ("sweep --launcher ray --device cpu", "not --device"),
-    "another launcher's option": ("sweep --ray-address h:1 --gpu cpu", "is for --launcher ray"),
+    "a device of a fleet": ("sweep --fleet ray --device cpu", "not --device"),
+    "another launcher's option": ("sweep --ray-address h:1 --gpu cpu", "is for --fleet ray"),
     "Slurm's memory, elsewhere": (
-        "sweep --launcher ray --slurm-memory-gb 64", "--slurm-memory-gb is for --launcher slurm, "
+        "sweep --fleet ray --slurm-memory-gb 64", "--slurm-memory-gb is for --fleet slurm, "
     ),
-    "Slurm's gres, here": ("sweep --slurm-gres gpu:1", "--slurm-gres is for --launcher slurm, got"),
+    "Slurm's gres, here": ("sweep --slurm-gres gpu:1", "--slurm-gres is for --fleet slurm, got"),
     "a device beside --parallel": (
         "sweep --parallel gpus --device cpu", "--parallel gpus gives each GPU .*, not --device."
     ),
-    "launcher beside a device": ("sweep --launcher slum --device cpu", "Unknown launcher 'slum'."),
+    "launcher beside a device": ("sweep --fleet slum --device cpu", "Unknown fleet 'slum'."),
     "Ray's client": (
-        "sweep -m tiny --launcher ray --ray-address ray://head:10001",
+        "sweep -m tiny --fleet ray --ray-address ray://head:10001",
         "A Ray cluster must be named by its head's HOST:PORT, .* got 'ray://head:10001'",
     ),
     "port too large": (
-        f"sweep -m tiny --launcher ray --ray-address 127.0.0.1:{'9' * 30}",
+        f"sweep -m tiny --fleet ray --ray-address 127.0.0.1:{'9' * 30}",
         "There is no Ray cluster at 127.0.0.1:9{30} ",
     ),
     "gres of an attribute": (
-        "sweep -m tiny --launcher slurm --slurm-gres {kind.x} --gpu L4",
+        "sweep -m tiny --fleet slurm --slurm-gres {kind.x} --gpu L4",
         "--slurm-gres must be text with",
     ),
     "gres that is no text": (
-        "sweep --launcher slurm --slurm-gres gpu:{typ} --gpu L4", "--slurm-gres must be text with",
+        "sweep --fleet slurm --slurm-gres gpu:{typ} --gpu L4", "--slurm-gres must be text with",
     ),
     "shard zero": ("plan -m tiny --shard 0/8", "--shard must be .* got '0/8'."),
     "words": ("sweep -m tiny --shard a/b", "--shard must be .* such as 2/8, got 'a/b'."),
-    "launcher": ("sweep -m tiny --launcher slum", "Unknown launcher 'slum'. Did you mean 'slurm'"),
-    "launcher of a plan": ("plan -m tiny --launcher locale", "Unknown launcher 'locale'."),
-    "no Slurm": ("sweep -m tiny --launcher slurm", "There is no Slurm here|needs submitit"),
-    "no Slurm to plan for": ("plan -m tiny --launcher slurm", "is no Slurm here|needs submitit"),
+    "launcher": ("sweep -m tiny --fleet slum", "Unknown fleet 'slum'. Did you mean 'slurm'"),
+    "launcher of a plan": ("plan -m tiny --fleet locale", "Unknown fleet 'locale'."),
+    "no Slurm": ("sweep -m tiny --fleet slurm", "There is no Slurm here|needs submitit"),
+    "no Slurm to plan for": ("plan -m tiny --fleet slurm", "is no Slurm here|needs submitit"),
     "so many at once": ("sweep -m tiny --parallel 2", "'2' is not one of 'gpus', '1'."),
     "no Slurm jobs": ("sweep -m tiny --slurm-jobs 0", "0 is not in the range 1<=x<=10000."),
     "no minutes": ("sweep -m tiny --slurm-minutes 0", "0 is not in the range"),
@@ -289,7 +289,7 @@ def test_a_plan_for_a_fleet_counts_no_case_on_a_cpu_that_the_fleet_lacks(invoke,
         where="in the rack", lanes=lambda: 1, slots=lambda: [Slot("L4", "node-0")]
     )
     monkeypatch.setitem(fleets.FLEETS, "ray", lambda sought: rack)
-    result = invoke("plan -m tiny -b 1 --gpu L4,cpu --launcher ray")
+    result = invoke("plan -m tiny -b 1 --gpu L4,cpu --fleet ray")
     found = {row["device"]: (row["where"], row["status"]) for row in rows(result)}
 
     assert found == {"cuda:0": ("1 x L4", "planned"), "cpu": ("none", "no CPU to measure on")}
@@ -409,12 +409,12 @@ def test_help_tells_where_cases_can_run(invoke, command, name):
     assert f"--{name.replace('_', '-')} " in invoke(f"{command} --help").stdout
 
 
-def test_help_of_a_kind_says_what_can_be_named(invoke):
+def test_help_says_which_gpus_can_be_named(invoke):
     text = " ".join(invoke("sweep --help").stdout.split())
 
     assert (
-        "--gpu VALUES Kinds of GPU, each case on one of its kind wherever that is: L4,L40S,H200, "
-        "any, or cpu; instead of --device." in text
+        "--gpu VALUES GPU models such as L4,L40S,H200, or any, or cpu. Each case runs on a GPU of "
+        "this model, on any machine of the fleet." in text
     )
 
 

@@ -52,7 +52,7 @@ def launches(monkeypatch, make_record):
         told.made.append(source)
         return sweep_id
 
-    monkeypatch.setattr(gate, "Gate", partial(gate.Gate, launcher=launch))
+    monkeypatch.setattr(gate, "Gate", partial(gate.Gate, measure=launch))
     return told
 
 

@@ -266,8 +266,8 @@ def make_cases(make_case):
 def run_local(store, make_plan):
     """Run cases on a machine of these GPUs; gives its fleet, closed."""
 
-    def start(cases, machine, make_launcher, lanes=None, watcher=None):
-        fleet = LocalFleet(machine, lanes, make_launcher)
+    def start(cases, machine, make_case_runner, lanes=None, watcher=None):
+        fleet = LocalFleet(machine, lanes, make_case_runner)
         setting = SweepContext(machine, store, None, watcher or Watcher(), "sam-bench sweep")
         run_on_fleet(cases, make_plan(), setting, fleet, SweepOptions())
         return fleet

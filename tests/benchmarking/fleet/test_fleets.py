@@ -24,5 +24,5 @@ def test_a_fleet_is_found_by_its_name_or_says_in_one_line_what_is_not_there(name
 
 
 def test_an_unknown_fleet_is_refused_with_a_suggestion(sought):
-    with pytest.raises(SweepError, match=r"^Unknown launcher 'locale'\. Did you mean 'local'\?$"):
+    with pytest.raises(SweepError, match=r"^Unknown fleet 'locale'\. Did you mean 'local'\?$"):
         find_fleet("locale", sought)

@@ -198,11 +198,11 @@ def test_a_launcher_is_told_its_gpu_and_none_for_a_cpu(
 ):
     told = []
 
-    def make_launcher(gpu):
+    def make_case_runner(gpu):
         told.append(gpu)
         return scripted_launcher()
 
-    run_local(make_cases(1, "L4", "H200", "cpu"), make_machine(L4, H200), make_launcher)
+    run_local(make_cases(1, "L4", "H200", "cpu"), make_machine(L4, H200), make_case_runner)
 
     assert sorted(told, key=str) == ["GPU-0", "GPU-1", None]
 
@@ -263,12 +263,12 @@ def test_batch_sizes_of_a_model_ascend_on_one_gpu(
 ):
     made = []
 
-    def make_launcher(gpu):
+    def make_case_runner(gpu):
         made.append(metered(gpu))
         return made[-1]
 
     cases = [make_case(batch_size=size, gpu="any", device="cuda:0") for size in (1, 2, 4, 8)]
-    run_local(cases, make_machine(L4, L4), make_launcher)
+    run_local(cases, make_machine(L4, L4), make_case_runner)
 
     assert [launcher.batch_sizes for launcher in made] == [[1, 2, 4, 8]]
 
@@ -370,11 +370,11 @@ def test_a_store_that_takes_no_record_ends_the_sweep_in_one_line(
 def test_a_refused_setting_ends_the_sweep_on_all_gpus(
     run_local, make_cases, make_machine, until_closed, scripted_launcher, refusal
 ):
-    def make_launcher(gpu):
+    def make_case_runner(gpu):
         refused = SweepError("the checkpoint is empty.")
         return scripted_launcher({2: refused}) if gpu == "GPU-1" else until_closed(gpu)
 
-    line = refusal(run_local, make_cases(6), make_machine(L4, L4), make_launcher)
+    line = refusal(run_local, make_cases(6), make_machine(L4, L4), make_case_runner)
 
     assert line == "the checkpoint is empty."
     assert job_threads() == []

@@ -42,7 +42,7 @@ def test_sides_are_launched_in_the_order_that_is_written(make_gate):
     pairs = gate.run().pairs
     orders = [("head", "base") if pair.is_head_first else ("base", "head") for pair in pairs]
 
-    assert gate.launcher.made == [side for order in orders for side in order]
+    assert gate.measure.made == [side for order in orders for side in order]
 
 
 def test_each_side_has_a_store_of_its_own(make_gate):
@@ -218,7 +218,7 @@ def test_the_watcher_is_told_of_each_launch_before_it_begins(make_gate, make_wat
     gate.run()
     begun = [each[2] for each in watcher.told if each[0] == "launch_begins"]
 
-    assert begun == gate.launcher.made
+    assert begun == gate.measure.made
 
 
 def test_no_look_is_announced_where_all_is_decided(make_gate, make_watcher):

@@ -45,7 +45,7 @@ def start(launch, make_case, make_plan):
 
         first = measure()
         pid = int(next(stage for stage in reversed(stages) if stage.isdecimal()))
-        return SimpleNamespace(launcher=launcher, first=first, measure=measure, pid=pid)
+        return SimpleNamespace(case_runner=launcher, first=first, measure=measure, pid=pid)
 
     return make
 
@@ -103,7 +103,7 @@ def test_all_neighbours_are_told(start):
 
 
 def test_a_neighbour_that_has_ended_is_nobodys_company(start):
-    start().launcher.close()
+    start().case_runner.close()
 
     assert start().first.co_tenants == ()
 
@@ -111,7 +111,7 @@ def test_a_neighbour_that_has_ended_is_nobodys_company(start):
 def test_a_neighbour_that_ends_meanwhile_was_company(start, launch, make_case, make_plan):
     there = start()
     outcome = launch(SERVING).measure(
-        make_case(), make_plan(), lambda stage: there.launcher.close()
+        make_case(), make_plan(), lambda stage: there.case_runner.close()
     )
 
     assert others(outcome) == [(there.pid, None)]
