@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +14,9 @@ from results.records.errors import UserError
 
 from ..options.records import read_store
 from ..options.terminal import EXIT_UNCLEAR, out, store_option
+
+if TYPE_CHECKING:
+    from results.answers.recommend import Recommendation
 
 UNITS_S = {"ms": 1e-3, "s": 1.0}
 
@@ -71,7 +75,6 @@ def recommend(
     from results.answers.recommend import Requirements
     from results.answers.recommend import recommend as find
     from results.hardware.specs import store_specs
-    from results.records.case import WAY_AXES
     from results.tables.frames import case_frame
 
     from ..views.printing import markdown, print_table
@@ -83,16 +86,7 @@ def recommend(
     cases = case_frame(read_store(store_path, "all").records, store_specs(store_path))
     found = find(cases, wanted)
     if form == "json":
-        axes = ("batch_size", *WAY_AXES)
-        answer = {
-            **{axis: found.row[axis] for axis in axes},
-            **{name: found.row[name] for name in ("image_s", "median_s", "images_per_s")},
-            "keeps_latency": found.keeps_latency,
-            "confidence": found.confidence,
-            "doubts": [*found.grave, *found.slight],
-            "record": f"{found.row['sweep_id']}/{found.row['case_id']}",
-        }
-        click.echo(json.dumps(answer, indent=1))
+        click.echo(json.dumps(answer(found), indent=1))
     else:
         view = recommendation_view(found, wanted, cases)
         if form == "md":
@@ -101,6 +95,19 @@ def recommend(
             print_table(view, out())
     if not found.keeps_latency:
         sys.exit(EXIT_UNCLEAR)
+
+
+def answer(found: Recommendation) -> dict[str, object]:
+    """The recommendation in base units, for a program."""
+    from results.records.case import WAY_AXES
+
+    names = ("batch_size", *WAY_AXES, "image_s", "median_s", "images_per_s")
+    return {name: found.row[name] for name in names} | {
+        "keeps_latency": found.keeps_latency,
+        "confidence": found.confidence,
+        "doubts": [*found.grave, *found.slight],
+        "record": f"{found.row['sweep_id']}/{found.row['case_id']}",
+    }
 
 
 def allowed_precisions(named: str | None, approximate: bool) -> tuple[str, ...]:

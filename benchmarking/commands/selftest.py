@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,12 @@ from ..options.gate_options import Percent, checked_rule, rule_options
 from ..options.gate_sides import measured, source, typed, watcher
 from ..options.sweep_options import SweepCommand, config_option, quick_option
 from ..options.terminal import EXIT_INVALID, out, store_option
+
+if TYPE_CHECKING:
+    from results.verdicts.decision import Rule
+    from results.verdicts.selftest import SelfTest
+
+    from ..gate.gate import Gate
 
 
 @click.command(cls=SweepCommand)
@@ -55,41 +61,45 @@ def selftest(
     Example:
       sam-bench selftest --inject 5% -m vit_b -b 1 -s 256 --quick
     """  # fmt: skip
-    import numpy as np
-
     from results.records.store import Store, to_json, write_whole
-    from results.verdicts.decision import Rule
-    from results.verdicts.gate_runs import log_ratios
-    from results.verdicts.selftest import SelfTest, judge_gate, selftest_path
+    from results.verdicts.selftest import selftest_path
 
     from ..gate.gate import Gate, GateOptions
-    from ..sweeping.planning import utc_now
     from ..views.printing import print_table
     from ..views.selftest_views import selftest_view
 
     rule = checked_rule(margin, smallest, pairs)
     store = Store(store_path.absolute())
-    # One look at the end: what is asked for is the pairs themselves.
-    options = GateOptions(
-        Rule(margin=margin, smallest=smallest, looks=(measure_pairs,)), order_seed
-    )
+    # Judged once, at the end: what is asked for is the pairs themselves.
+    options = GateOptions(rule.model_copy(update={"looks": (measure_pairs,)}), order_seed)
     with ExitStack() as worktrees:
         sides = [source(".", None, False, settings, worktrees) for _ in range(2)]
         gate = Gate(sides, options, store, watcher("table"), typed())
-        found = measured(gate)
-    ratios = log_ratios(gate.cells, gate.launches)
+        measured(gate)
+    test = judged(gate, rule, order_seed, inject)
+    write_whole(selftest_path(store, test), to_json(test))
+    print_table(selftest_view(test), out())
+
+
+def judged(gate: Gate, rule: Rule, seed: int, inject: float | None) -> SelfTest:
+    """How the rule judges suites drawn from the measured pairs; exit 4 without a valid pair."""
+    import numpy as np
+
+    from results.verdicts.gate_runs import log_ratios
+    from results.verdicts.selftest import SelfTest, judge_gate
+
+    from ..sweeping.planning import utc_now
+
+    ratios, found = log_ratios(gate.cells, gate.launches), gate.gate
     if not np.isfinite(ratios).all(axis=0).any():
         reasons = "; ".join(f"{cell.label}: {cell.reason}" for cell in found.cells if cell.reason)
         click.echo(printable(f"No pair is valid for every case: {reasons}"), err=True)
         sys.exit(EXIT_INVALID)
-    labels = [cell.label for cell in gate.cells]
     environment = found.environment
     assert environment is not None  # a pair was measured
-    test = SelfTest(
+    return SelfTest(
         device=environment.device_name(found.cells[0].head.device),
         torch=environment.torch,
         measured_at=utc_now(),
-        **judge_gate(ratios, labels, rule, order_seed, inject),
+        **judge_gate(ratios, [cell.label for cell in gate.cells], rule, seed, inject),
     )
-    write_whole(selftest_path(store, test), to_json(test))
-    print_table(selftest_view(test), out())

@@ -19,6 +19,7 @@ MOST_SHOWN = 500  # cases, or lines on cases, after a sweep
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from results.records.case import Case
     from results.records.environment import Environment
     from results.records.plan import TimingPlan
     from results.records.store import Store
@@ -176,11 +177,10 @@ def plan(config: Path | None, quick: bool, store_path: Path, **flags: Any) -> No
     from results.records.store import Store
 
     from ..choices.inputs import check_images
-    from ..choices.sweep import foreseen_reason
     from ..errors import SweepError
-    from ..fleet.scheduler import check_needs, does, make_jobs, makespan, need_of
+    from ..fleet.scheduler import check_needs, make_jobs, makespan
     from ..machine.environment import probe_environment
-    from ..sweeping.estimate import case_seconds, measured_rates, rate_key
+    from ..sweeping.estimate import case_seconds, rate_key
     from ..views.printing import print_table
     from ..views.progress import duration
     from ..views.views import plan_view
@@ -192,33 +192,50 @@ def plan(config: Path | None, quick: bool, store_path: Path, **flags: Any) -> No
     cases = places.cases(asked, timing, environment)
     fleet = places.find_fleet(cases, environment, store)
     there = None if fleet is None else [slot.gpu for slot in fleet.slots()]
-    every = (record for sweep_id in store.sweep_ids() for record in store.iterate(sweep_id, []))
-    rates = measured_rates(
-        record
-        for record in every
-        if record.case.gpu is not None or record.environment.hostname == environment.hostname
-    )
     print_table(plan_view(cases, environment, there), out())
     if fleet is not None:
         try:
             check_needs(cases, there or [], fleet.where)
         except SweepError as error:
             click.echo(f"note: {error}", err=True)
-    possible = [
-        case
-        for case in cases
-        if foreseen_reason(case, environment) is None
-        and (there is None or any(does(gpu, need_of(case)) for gpu in there))
-    ]
+    possible = possible_cases(cases, environment, there)
     if not possible:
         click.echo("0 cases to measure: nothing of this can run there.")
         return
+    rates = earlier_rates(store, environment)
     is_known = all(rate_key(case) in rates for case in possible)
     basis = "from earlier records" if is_known else "partly a guess: not all was measured here"
     jobs = make_jobs(possible, lambda case: case_seconds(case, timing, rates))
     whole_s = sum(job.seconds for job in jobs)
     seconds = whole_s if fleet is None else makespan(jobs, there or [], fleet.lanes())
     click.echo(f"{len(possible)} cases to measure, about {duration(seconds)} ({basis}).")
+
+
+def possible_cases(
+    cases: list[Case], environment: Environment, there: list[str | None] | None
+) -> list[Case]:
+    """The cases that can run on this machine or, if given, on one of these GPUs."""
+    from ..choices.sweep import foreseen_reason
+    from ..fleet.scheduler import does, need_of
+
+    return [
+        case
+        for case in cases
+        if foreseen_reason(case, environment) is None
+        and (there is None or any(does(gpu, need_of(case)) for gpu in there))
+    ]
+
+
+def earlier_rates(store: Store, environment: Environment) -> dict[Any, float]:
+    """Rates from the store's records of this machine, and of named GPUs on any machine."""
+    from ..sweeping.estimate import measured_rates
+
+    every = (record for sweep_id in store.sweep_ids() for record in store.iterate(sweep_id, []))
+    return measured_rates(
+        record
+        for record in every
+        if record.case.gpu is not None or record.environment.hostname == environment.hostname
+    )
 
 
 @click.command()
