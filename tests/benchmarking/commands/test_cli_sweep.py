@@ -43,6 +43,22 @@ def test_a_sweep_with_a_failed_case_ends_with_exit_code_5(invoke, launcher, stat
     assert f"3 cases planned: 2 ok, 1 {status}\n" in result.stdout
 
 
+def test_a_dead_drivers_lock_in_an_object_store_is_taken_over_when_asked(invoke, launcher, mistake):
+    address = "memory://left-by-a-dead-driver"
+    words = f"sweep -m tiny -b 1 --store {address}"
+    invoke(words)
+    (sweep_id,) = Store(address).sweep_ids()
+    lock = Store(address).path / sweep_id / ".lock"
+    lock.write_bytes(b"elsewhere, process 7, since then")
+    refusal = mistake(invoke(words))
+    taken_over = invoke(f"{words} --take-over")
+
+    assert "(elsewhere, process 7, since then): wait for it" in refusal
+    assert refusal.endswith(f"If it is dead, delete '{lock}', or use sam-bench sweep --take-over.")
+    assert taken_over.exit_code == 0, taken_over.stderr
+    assert not lock.exists()
+
+
 def test_ctrl_c_ends_with_exit_code_130_and_the_same_command_goes_on(invoke, launcher):
     launcher.script = {2: KeyboardInterrupt()}
     stopped = invoke("sweep -m tiny -b 1,2,4")
