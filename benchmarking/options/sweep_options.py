@@ -29,6 +29,7 @@ def sweep_flags() -> list[click.Parameter]:
     from results.records.plan import TimingPlan
 
     from ..choices.sweep import Sweep
+    from ..measuring.passes.table import default_passes, passes_help
 
     short = {"model": "-m", "batch_size": "-b", "image_size": "-s", "precision": "-p"}
     flags: list[click.Parameter] = []
@@ -36,13 +37,16 @@ def sweep_flags() -> list[click.Parameter]:
         for name, field in fields.items():
             names = [short[name]] if name in short else []
             default = field.default if field.default != (None,) else None
+            description = field.description
+            if name == "passes":
+                default, description = default_passes(), passes_help()
             shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
             ending = f"  [default: {shown}]" if shown is not None else ""
             flags.append(
                 click.Option(
                     [*names, "--" + name.replace("_", "-")],
                     metavar="VALUES" if fields is Sweep.model_fields else "VALUE",
-                    help=f"{field.description}{ending}",
+                    help=f"{description}{ending}",
                 )
             )
     encoder = click.Option(

@@ -85,7 +85,7 @@ def run_on_gpu(
         measure: (case, number of the call) -> a measurement, a status, or an error to raise.
     """
     # A look before and one after alone: scripts of NVML's answers count them.
-    monkeypatch.setattr(runner, "Watch", partial(TelemetryWatch, interval_s=3600.0))
+    monkeypatch.setattr(runner, "TelemetryWatch", partial(TelemetryWatch, interval_s=3600.0))
 
     def start(measure=None, sizes=(1, 2, 4), device="cuda:0", plan=None, **options):
         answer = measure or (lambda case, call: fake_device.measurement_of(case))
