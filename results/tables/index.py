@@ -44,7 +44,16 @@ from ..records.quantities import SCHEMA_VERSION
 from ..records.reading import BrokenFileError, Problem, read_file
 from ..records.schema import Record
 from ..records.store import Store, StoreError, write_whole
-from .frames import AXES_OF_A_FAMILY, IDENTITY, case_frame, component_frame, module_frame
+from .frames import (
+    AXES_OF_A_FAMILY,
+    CASE_COLUMNS,
+    COMPONENT_COLUMNS,
+    IDENTITY,
+    MODULE_COLUMNS,
+    case_frame,
+    component_frame,
+    module_frame,
+)
 from .metrics import METRICS
 
 FOLDER = ".index"
@@ -56,7 +65,8 @@ FRAMES: dict[str, Callable[..., pd.DataFrame]] = {
     "modules": module_frame,
 }
 COUNTS = ("batch_size", "image_size", "checks", "warnings", "invalid_checks")
-BOOLEANS = ("is_synthetic", "is_resolved")
+BOOLEANS = ("is_synthetic", "is_resolved", "is_innermost")
+KNOWN = {*CASE_COLUMNS, *COMPONENT_COLUMNS, *MODULE_COLUMNS}
 # What tells rows of a frame apart: a record that was copied to another file counts once.
 ROW = {"cases": [KEY], "components": [KEY, "pipeline", "component"], "modules": [KEY, "module"]}
 WORTH_WRITING = 0.01  # share of files that changed; to read fewer again takes less than to write
@@ -295,7 +305,8 @@ def type_of(column: str) -> str:
         return "int64"
     if column in BOOLEANS:
         return "boolean"
-    return "float64" if column in METRICS else "object"
+    is_of_a_pass = column not in KNOWN
+    return "float64" if column in METRICS or is_of_a_pass else "object"
 
 
 def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
