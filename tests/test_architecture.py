@@ -23,12 +23,15 @@ PACKAGES = {
 }
 NEVER_TORCH = ("results", "dashboards")
 MEASURING = Path("benchmarking", "measuring")  # the worker's side
+PASSES = MEASURING / "passes"  # whose table the supervising process asks too
 COMMANDS = Path("benchmarking", "commands")
 
 FILES = sorted(path.relative_to(ROOT) for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
 # The process that plans and supervises: it must start at once, and hold no memory of the GPU's.
 SUPERVISING = [
-    path for path in FILES if path.parts[0] == "benchmarking" and MEASURING not in path.parents
+    path
+    for path in FILES
+    if path.parts[0] == "benchmarking" and (MEASURING not in path.parents or PASSES in path.parents)
 ]
 IMPORT_ALL = """
 import importlib, json, sys

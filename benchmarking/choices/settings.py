@@ -15,9 +15,10 @@ from pydantic import ValidationError
 
 from results.hardware.specs import find_gpu_model
 from results.records.case import ANY, Case
-from results.records.plan import PASSES, TimingPlan
+from results.records.plan import TimingPlan
 
 from ..errors import SweepError, quoted, suggestion
+from ..measuring.passes.table import PASSES, default_passes, in_order
 from .sweep import CPU, MAX_VALUES, QUICK, Sweep, is_encoder_path, is_known, unique, vocabulary
 
 MAX_CONFIG_BYTES = 2**20
@@ -36,7 +37,7 @@ def parse_sweep(
     """
     notes: list[str] = []
     axes: dict[str, object] = {}
-    plan: dict[str, object] = dict(QUICK) if quick else {}
+    plan: dict[str, object] = {"passes": default_passes(), **(QUICK if quick else {})}
     for name, value in with_encoders(settings).items():
         if name in Sweep.model_fields:
             axes[name] = parse_axis(name, value, notes)
@@ -202,7 +203,7 @@ def parse_passes(value: object) -> tuple[str, ...]:
     for item in items:
         if item not in PASSES:
             raise SweepError(f"Unknown pass {quoted(item)}.{suggestion(item, PASSES)}")
-    return tuple(item for item in PASSES if item in items)
+    return in_order(items)
 
 
 def read_config(path: Path) -> dict[str, Any]:

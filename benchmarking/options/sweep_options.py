@@ -37,12 +37,15 @@ def sweep_flags(takes_plan: bool) -> list[click.Parameter]:
     from results.records.case import AXES
     from results.records.plan import TimingPlan
 
+    from ..measuring.passes.table import default_passes, passes_help
+
     axes = [
         option(name, axis.help, axis.default, "VALUES", *filter(None, [axis.short]))
         for name, axis in AXES.items()
     ]
+    told = {"passes": (passes_help(), default_passes())}
     plan = [
-        option(name, str(field.description), field.default, "VALUE")
+        option(name, *told.get(name, (str(field.description), field.default)), "VALUE")
         for name, field in TimingPlan.model_fields.items()
         if takes_plan
     ]

@@ -89,9 +89,7 @@ def is_number(value: float | None) -> bool:
 def modules_of(frame: pd.DataFrame, case: Row) -> pd.DataFrame:
     """The innermost modules of a case: a block's work is that of its parts, where these are."""
     is_same = (frame["case_id"] == case["case_id"]) & (frame["sweep_id"] == case["sweep_id"])
-    modules = frame[is_same & (frame["module"] != ENCODER)]
-    outer = {name.rpartition(".")[0] for name in modules["module"]}
-    return modules[~modules["module"].isin(outer)]
+    return frame[is_same & frame["is_innermost"].eq(True)]
 
 
 def kind_view(modules: pd.DataFrame, case: Row) -> TextTable:

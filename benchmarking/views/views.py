@@ -14,6 +14,7 @@ from results.records.environment import Environment
 from results.records.measurement import ENCODER
 from results.records.plan import MASK_GENERATOR, PROMPTS
 from results.tables.frames import (
+    CASE_COLUMNS,
     case_frame,
     check_frame,
     component_frame,
@@ -21,7 +22,8 @@ from results.tables.frames import (
     limits_frame,
     module_frame,
 )
-from results.tables.metrics import METRICS
+from results.tables.metrics import METRICS, number_metric
+from results.tables.pass_columns import pass_columns
 
 from .limit_views import batching_views, capacity_views, limits_views
 from .printing import TextTable, text_headings, two_lines, varying_axes
@@ -47,7 +49,8 @@ def case_views(frame: pd.DataFrame) -> list[TextTable]:
     """A row a case: latency, throughput and memory, or why there is none."""
     axes, caption = varying_axes(frame)
     shown = [name for name in CASE_METRICS if name not in IF_THERE or frame[name].notna().any()]
-    metrics = [two_lines(METRICS[name].heading) for name in shown]
+    shown += pass_columns(frame, CASE_COLUMNS)
+    metrics = [two_lines(number_metric(name).heading) for name in shown]
     view = TextTable(
         "Image encoder, median time of a forward",
         [*axes, *text_headings("status"), "forward\n[ms]", "95 % interval\n[ms]", *metrics],
@@ -56,7 +59,7 @@ def case_views(frame: pd.DataFrame) -> list[TextTable]:
     for row in frame.to_dict("records"):
         own = [str(row[axis]) for axis in axes]
         times = [METRICS["median_s"].show(row["median_s"]), interval(row["low_s"], row["high_s"])]
-        others = [METRICS[name].show(row[name]) for name in shown]
+        others = [number_metric(name).show(row[name]) for name in shown]
         view.rows.append([*own, row["status"], *times, *others])
     return [view]
 

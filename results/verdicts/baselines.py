@@ -109,7 +109,6 @@ def fingerprint_of(record: Record) -> dict[str, str]:
     measurement = record.measurement
     assert measurement is not None  # the record is good
     told: dict[str, object] = {
-        "schema": SCHEMA_VERSION,
         "torch": environment.torch,
         "memory limit": record.plan.memory_limit_bytes,
         f"weights of {record.case.model}": measurement.weights,

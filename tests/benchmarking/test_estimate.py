@@ -6,6 +6,7 @@ import pytest
 
 from benchmarking.choices.execution import EXECUTIONS
 from benchmarking.choices.precision import PRECISIONS
+from benchmarking.measuring.passes.table import PASSES, default_passes
 from benchmarking.sweeping.estimate import (
     GUESSED_FLOPS_PER_S,
     GUESSED_SHARE,
@@ -17,12 +18,12 @@ from benchmarking.sweeping.estimate import (
 )
 from results.hardware.specs import SPECS
 from results.records.case import OWN
-from results.records.plan import PASSES, TimingPlan
+from results.records.plan import TimingPlan
 from sam.attention.variants import ATTENTION
 from sam.sam1.configs import MODELS
 from sam.sam1.work import encoder_work
 
-PLAN = TimingPlan()
+PLAN = TimingPlan(passes=default_passes())
 
 
 @pytest.mark.parametrize("image_size", [256, 1024])
@@ -37,7 +38,9 @@ def test_estimated_flops_are_within_a_fifth_of_the_true(make_case, model, image_
 def test_an_encoder_that_is_not_ours_is_taken_for_a_vit_b(make_case):
     other = make_case(model="package.module:function", attention=OWN, weights=OWN)
 
-    assert case_seconds(other, PLAN, {}) == case_seconds(make_case(model="vit_b"), PLAN, {})
+    plan = TimingPlan(passes=("latency", "modules"))
+
+    assert case_seconds(other, plan, {}) == case_seconds(make_case(model="vit_b"), plan, {})
 
 
 @pytest.mark.parametrize("changes", [{"batch_size": 8}, {"image_size": 1024}, {"model": "vit_h"}])
@@ -50,11 +53,22 @@ def test_more_work_takes_longer(make_case, changes):
 
 @pytest.mark.parametrize("name", [name for name in PASSES if name != "flops"])
 def test_a_pass_takes_time_where_it_is_asked_for(make_case, name):
-    with_all = TimingPlan(passes=PASSES)
+    with_all = TimingPlan(passes=tuple(PASSES))
     without = TimingPlan(passes=tuple(each for each in PASSES if each != name))
     case = make_case(device="cuda:0")  # on a CPU there is no energy to wait for
 
     assert case_seconds(case, without, {}) < case_seconds(case, with_all, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("energy", {"device": "cpu"}), ("modules", {"execution": "compile"})],
+)
+def test_a_pass_that_can_not_run_takes_no_time(make_case, name, changes):
+    case = make_case(**changes)
+    with_it, without = TimingPlan(passes=("latency", name)), TimingPlan(passes=("latency",))
+
+    assert case_seconds(case, with_it, {}) == case_seconds(case, without, {})
 
 
 def test_the_mask_generator_takes_longer_with_more_points(make_case):

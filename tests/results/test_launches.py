@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from results.records.case import AXES
-from results.records.measurement import ModuleTiming
+from results.records.measurement import Modules, ModuleTiming
 from results.records.schema import STATUSES
 from results.records.store import StoreError
 from results.records.telemetry import Telemetry
@@ -163,8 +163,10 @@ def test_a_launch_that_took_no_time_has_none(make_record, make_measurement, make
 
 
 def test_a_module_without_samples_is_none_of_the_launch(make_record, make_measurement):
-    modules = {"neck": ModuleTiming(total_s=(), self_s=(), kind="neck")}
-    launch = gate_run_of(make_record(measurement=make_measurement(modules=modules)))
+    modules = {"neck": ModuleTiming(total_s=(), self_s=(), kind="neck", parent="image_encoder")}
+    launch = gate_run_of(
+        make_record(measurement=make_measurement(modules=Modules(timings=modules)))
+    )
 
     assert launch.modules_s == ()
 
