@@ -97,6 +97,7 @@ def run(
     from ..fleet.driver import run_on_fleet
     from ..machine.environment import probe_environment
     from ..sweeping.case_runner import LocalCaseRunner
+    from ..sweeping.planning import why_not_resumed
     from ..sweeping.runner import SweepContext, SweepOptions, run_sweep
     from ..views.progress import make_watcher
 
@@ -114,6 +115,9 @@ def run(
     case_runner = LocalCaseRunner() if fleet is None else None
     setting = SweepContext(environment, store, case_runner, make_watcher(console), command)
     options = SweepOptions(is_fresh=fresh, prunes=prunes, probes_drift=probes_drift)
+    note = None if fresh else why_not_resumed(store, setting.new_sweep(cases, plan))
+    if note is not None:
+        click.echo(f"note: {note}", err=True)
     try:
         if fleet is None:
             sweep_id = run_sweep(cases, plan, setting, options)
