@@ -1,4 +1,4 @@
-"""The command line: its commands, and what becomes of a person's mistake."""
+"""The command line: its commands, and how your mistakes are shown."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 from typing import Any
 
 import click
+
+from results.records.errors import one_line, printable
 
 from .commands import (
     baseline,
@@ -23,12 +25,27 @@ from .commands import (
     store,
     sweeping,
 )
-from .options.terminal import EXIT_INTERRUPTED, Mistake
+from .errors import USER_ERRORS
+from .options.terminal import EXIT_INTERRUPTED, EXIT_USAGE
 from .signals import terminable
+
+LONGEST_ERROR = 1000  # characters; a name from the command line can have 100,000
+
+
+class ShownError(click.ClickException):
+    """A user's mistake on the terminal: one line, exit code 2."""
+
+    exit_code = EXIT_USAGE
+
+    def __init__(self, message: str) -> None:
+        line = printable(" ".join(message.split()))
+        if len(line) > LONGEST_ERROR:  # what to do is at its end
+            line = f"{line[: LONGEST_ERROR // 2]} ... {line[-LONGEST_ERROR // 2 :]}"
+        super().__init__(line)
 
 
 class Group(click.Group):
-    """Turns errors that a person can mend into one line."""
+    """Shows a user's mistakes in one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -42,35 +59,13 @@ class Group(click.Group):
         except (click.ClickException, click.exceptions.Exit):
             raise
         except Exception as error:
-            from results.records.addresses import is_of_service, one_line
+            from results.records.addresses import is_of_service
 
-            if is_persons_mistake(error):
-                raise Mistake(str(error)) from error
+            if isinstance(error, USER_ERRORS):
+                raise ShownError(str(error)) from error
             if is_of_service(error):
-                raise Mistake(f"The store can't be reached: {one_line(error)}.") from error
+                raise ShownError(f"The store can't be reached: {one_line(error)}.") from error
             raise
-
-
-def is_persons_mistake(error: Exception) -> bool:
-    from results.hardware.specs import HardwareError
-    from results.records.store import StoreError
-    from results.verdicts.baselines import BaselineError
-    from sam.files.download import DownloadError
-
-    from .choices.inputs import InputError
-    from .errors import SweepError
-    from .machine.environment import ProbeError
-
-    mistakes = (
-        StoreError
-        | HardwareError
-        | DownloadError
-        | ProbeError
-        | InputError
-        | SweepError
-        | BaselineError
-    )
-    return isinstance(error, mistakes)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

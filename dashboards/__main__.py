@@ -6,9 +6,11 @@ import gc
 import os
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from results.records.errors import UserError
 
 if TYPE_CHECKING:
     from .data import Data
@@ -17,28 +19,35 @@ EXIT_USAGE = 2
 PORT = 8050
 
 
-class Mistake(click.ClickException):
-    """A person's mistake: one line."""
+class ShownError(click.ClickException):
+    """A user's mistake on the terminal: one line, exit code 2."""
 
     exit_code = EXIT_USAGE
+
+
+class Group(click.Group):
+    """Shows a user's mistakes in one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            raise ShownError(str(error)) from error
 
 
 def find_stores(
     ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
 ) -> tuple[Path, ...]:
-    """The folders or addresses that a person names."""
-    from results.records.addresses import AddressError, open_address
+    """The folders or addresses that you name."""
+    from results.records.addresses import open_address
 
-    try:
-        return tuple(map(open_address, texts))
-    except AddressError as error:
-        raise Mistake(str(error)) from error
+    return tuple(map(open_address, texts))
 
 
 stores_argument = click.argument("stores", nargs=-1, callback=find_stores)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Pictures of what stores of records hold."""
 
@@ -71,18 +80,15 @@ def dashboard(stores: tuple[Path, ...], port: int, host: str, allow_remote: bool
     for name in [each for each in os.environ if each.upper().startswith("DASH_")]:
         del os.environ[name]  # Dash would obey them: another address, files from elsewhere
     from .app import create_app
-    from .server import Pages, ServeError, is_loopback
+    from .server import Pages, is_loopback
 
     if not is_loopback(host) and not allow_remote:
-        raise Mistake(
+        raise UserError(
             f"--host {host} would show the records to other machines: add --allow-remote if you "
             "mean that, or leave --host out."
         )
     data = read(stores)
-    try:
-        pages = Pages(create_app(data), host, port)
-    except ServeError as error:
-        raise Mistake(str(error)) from error
+    pages = Pages(create_app(data), host, port)
     for note in data.snapshot.notes:
         click.echo(note, err=True)
     count = len(data.snapshot.frames["cases"]) if data.snapshot.frames else 0
@@ -107,24 +113,21 @@ def report(output: Path, stores: tuple[Path, ...], title: str, force: bool) -> N
     Example:
       sam-bench report out.html runs
     """
-    from results.records.store import StoreError, write_whole
+    from results.records.store import write_whole
 
     from .offline import report as make_report
     from .view import ViewState
 
     if os.path.lexists(output) and not force:
-        raise Mistake(
+        raise UserError(
             f"'{output}' is there already: name another file, or replace it with --force."
         )
     data = read(stores)
     frames = data.frames(ViewState())
     if frames.is_empty:
         named = ", ".join(f"'{store.path}'" for store in data.stores)
-        raise Mistake(f"{named} has no records: measure some with: sam-bench quickstart")
-    try:
-        write_whole(output, make_report(frames, title, data.snapshot.notes))
-    except StoreError as error:
-        raise Mistake(str(error).split(". Name")[0] + ". Name another file.") from error
+        raise UserError(f"{named} has no records: measure some with: sam-bench quickstart")
+    write_whole(output, make_report(frames, title, data.snapshot.notes), "Name another file.")
     click.echo(f"{len(frames['cases'])} cases in {output}, {output.stat().st_size / 2**20:.1f} MiB")
 
 
@@ -135,7 +138,7 @@ def read(stores: tuple[Path, ...]) -> Data:
     data = Data(stores or (Path("runs"),), processes=os.cpu_count() or 1)
     data.refresh()
     if data.snapshot.errors:
-        raise Mistake(data.snapshot.errors[0])
+        raise UserError(data.snapshot.errors[0])
     return data
 
 

@@ -27,6 +27,7 @@ INDEX = """<!DOCTYPE html>
 <body>{%app_entry%}<footer>{%config%}{%scripts%}{%renderer%}</footer></body>
 </html>"""
 
+ADDRESS, STAMP, DARK = Input("url", "search"), Input("stamp", "data"), Input("dark", "checked")
 Id = dict[str, str]
 
 
@@ -45,7 +46,12 @@ def create_app(data: Data) -> Dash:
         hooks={"request_post": "window.dash_clientside.pages.keepZoom"},
     )
     app.layout = lambda: frame_of_pages(data)
-    register(app, data)
+    register_controls(app, data)
+    register_page(app, data)
+    register_figures(app, data)
+    register_tables(app, data)
+    register_table_files(app, data)
+    register_page_files(app, data)
     register_in_browser(app)
     return app
 
@@ -54,22 +60,37 @@ def theme_of(is_dark: bool | None) -> Theme:
     return "dark" if is_dark else "light"
 
 
-def register(app: Dash, data: Data) -> None:
-    """What the server answers; each in a few lines."""
-    address = Input("url", "search")
-    stamp = Input("stamp", "data")
+def register_controls(app: Dash, data: Data) -> None:
+    """Answer what surrounds a page: links, filters and options."""
 
     @app.callback(Output("stamp", "data"), Input("reload", "n_clicks"), prevent_initial_call=True)
     def reload(clicks: int) -> str:
         return data.refresh().stamp
 
-    @app.callback(Output("nav", "children"), Input("url", "pathname"), address)
+    @app.callback(Output("nav", "children"), Input("url", "pathname"), ADDRESS)
     def navigate(path: str, search: str) -> list[Component]:
         return navigation(path, search or "")
 
-    @app.callback(Output("filters", "children"), stamp, State("url", "search"))
+    @app.callback(Output("filters", "children"), STAMP, State("url", "search"))
     def offer_filters(stamp: str, search: str) -> list[Component]:
         return filter_controls(data.snapshot.frames.get("cases"), parse_view(search))
+
+    @app.callback(
+        Output(part("option", MATCH), "data"),
+        ADDRESS,
+        STAMP,
+        State(part("option", MATCH), "id"),
+        prevent_initial_call=True,
+    )
+    def offer_choices(search: str, stamp: str, control: Id) -> Any:
+        name = control["name"]
+        if OPTIONS[name].choices or name == "prices":
+            return no_update
+        return choices(name, data.frames(parse_view(search)))
+
+
+def register_page(app: Dash, data: Data) -> None:
+    """Answer a page's skeleton and its texts."""
 
     @app.callback(Output("page", "children"), Input("url", "pathname"), State("url", "search"))
     def open_page(path: str, search: str) -> list[Component]:
@@ -80,14 +101,14 @@ def register(app: Dash, data: Data) -> None:
         view = parse_view(search)
         return skeleton(page, view, data.frames(view))
 
-    @app.callback(Output("notes", "children"), address, stamp)
+    @app.callback(Output("notes", "children"), ADDRESS, STAMP)
     def tell(search: str, stamp: str) -> list[Component]:
         return notes_of(data, parse_view(search))
 
     @app.callback(
         Output(part("place", MATCH), "children"),
-        address,
-        stamp,
+        ADDRESS,
+        STAMP,
         State(part("place", MATCH), "id"),
         State("url", "pathname"),
     )
@@ -97,12 +118,16 @@ def register(app: Dash, data: Data) -> None:
             return []
         return page.above(frames) if place["name"] == "above" else page.below(frames)
 
+
+def register_figures(app: Dash, data: Data) -> None:
+    """Answer figures, and the table that each can show."""
+
     @app.callback(
         Output(part("graph", MATCH), "figure"),
         Output(part("graph", MATCH), "style"),
-        address,
-        stamp,
-        Input("dark", "checked"),
+        ADDRESS,
+        STAMP,
+        DARK,
         State(part("graph", MATCH), "id"),
     )
     def draw(search: str, stamp: str, is_dark: bool, graph: Id) -> Any:
@@ -110,24 +135,11 @@ def register(app: Dash, data: Data) -> None:
         return figure, {"height": figure.layout.height}
 
     @app.callback(
-        Output(part("option", MATCH), "data"),
-        address,
-        stamp,
-        State(part("option", MATCH), "id"),
-        prevent_initial_call=True,
-    )
-    def offer_choices(search: str, stamp: str, control: Id) -> Any:
-        name = control["name"]
-        if OPTIONS[name].choices or name == "prices":
-            return no_update
-        return choices(name, data.frames(parse_view(search)))
-
-    @app.callback(
         Output(part("table", MATCH), "children"),
         Input(part("show", MATCH), "n_clicks"),
-        address,
-        stamp,
-        Input("dark", "checked"),
+        ADDRESS,
+        STAMP,
+        DARK,
         State(part("show", MATCH), "id"),
         prevent_initial_call=True,
     )
@@ -143,11 +155,15 @@ def register(app: Dash, data: Data) -> None:
             else []
         )
 
+
+def register_tables(app: Dash, data: Data) -> None:
+    """Answer tables without a figure."""
+
     @app.callback(
         Output(part("rows", MATCH), "children"),
-        address,
-        stamp,
-        Input("dark", "checked"),
+        ADDRESS,
+        STAMP,
+        DARK,
         State(part("rows", MATCH), "id"),
     )
     def fill_table(search: str, stamp: str, is_dark: bool, rows: Id) -> Any:
@@ -160,6 +176,10 @@ def register(app: Dash, data: Data) -> None:
             shown = shown_table(frame, spec.columns)
             return plain_table(list(shown.columns), shown.itertuples(index=False))
         return grid(frame, spec.columns, rows["name"], view, theme_of(is_dark))
+
+
+def register_table_files(app: Dash, data: Data) -> None:
+    """Answer tables as CSV or Markdown."""
 
     @app.callback(
         Output(part("file", MATCH), "data"),
@@ -181,6 +201,10 @@ def register(app: Dash, data: Data) -> None:
         form = pressed["part"]
         make = csv_text if form == "csv" else markdown_text
         return {"content": make(frame, spec.columns), "filename": f"sam-bench-{name}.{form}"}
+
+
+def register_page_files(app: Dash, data: Data) -> None:
+    """Answer the whole view, or a case's trace, as a file."""
 
     @app.callback(
         Output("view-file", "data"),

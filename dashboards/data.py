@@ -16,12 +16,12 @@ import pandas as pd
 from results.answers.capacity import capacity_of_cases
 from results.answers.compare import compare_cases, matched, module_changes
 from results.answers.history import history_frame
-from results.hardware.prices import Price, PriceError, store_prices, with_cost
-from results.hardware.specs import HardwareError
+from results.hardware.prices import Price, store_prices, with_cost
 from results.records.addresses import UnreachableError
+from results.records.errors import UserError
 from results.records.reading import BrokenFileError, Problem, read_file
 from results.records.schema import FAILED, Record, SweepFile
-from results.records.store import Store, StoreError
+from results.records.store import Store
 from results.tables.frames import (
     IDENTITY,
     WHERE,
@@ -104,7 +104,7 @@ class Data:
                     )
                     prices |= store_prices(store.path)
                     gates += read_gates(store, problems)
-                except (StoreError, HardwareError, PriceError) as error:
+                except UserError as error:
                     errors.append(str(error))
             notes = [f"Passed over {each.path}: {each.reason}" for each in problems]
             snapshot = together(self._indexed, prices, gates, errors, notes)

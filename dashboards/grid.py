@@ -9,7 +9,7 @@ import pandas as pd
 from dash import html
 from dash.development.base_component import Component
 
-from results.tables.metrics import METRICS
+from results.tables.metrics import metric_of
 
 from .controls import part
 from .tables import heading, shown_columns, text
@@ -72,7 +72,7 @@ def definition(column: str, values: pd.Series) -> dict[str, Any]:
 
 def cells(values: pd.Series, column: str) -> list[Any]:
     """A column in its unit; numbers stay numbers, so that they are sorted as such."""
-    metric = METRICS.get(column)
+    metric = metric_of(column)
     if not pd.api.types.is_numeric_dtype(values):
         return [None if pd.isna(value) else text(value) for value in values]
     show = (

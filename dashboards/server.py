@@ -21,6 +21,8 @@ from flask import Flask, Response, abort, redirect, request
 from waitress.server import create_server
 from werkzeug.exceptions import HTTPException
 
+from results.records.errors import UserError
+
 from .questions import is_callback
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -41,8 +43,8 @@ HEADERS = {
 }
 
 
-class ServeError(Exception):
-    """The pages can't be served as asked; the message says what to do."""
+class ServeError(UserError):
+    """The pages can't be served as asked."""
 
 
 def guard(app: Dash, hosts: Iterable[str], token: str | None) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from results.records.case import AXES, SERIES_AXES
 from results.tables import markdown
-from results.tables.metrics import METRICS
+from results.tables.frames import CASE_COLUMNS
+from results.tables.metrics import METRICS, metric_of, number_metric
+from results.tables.pass_columns import pass_columns
 
+# In the place of columns of passes that have none of their own, if any row has such a value.
+OF_OTHER_PASSES = "of other passes"
 KEPT = ("gpu", "batch_size", "model")  # also where they are the same in all rows
 OTHER_AXES = tuple(axis for axis in AXES if axis != "gpu")  # which the device's name tells
 
@@ -27,25 +33,36 @@ def shown_columns(frame: pd.DataFrame, columns: tuple[str, ...]) -> list[str]:
     """Without axes that are the same in all rows, and without what no row tells."""
     return [
         column
-        for column in columns
+        for column in with_passes(frame, columns)
         if column in frame
         and not frame[column].isna().all()
         and (column not in AXES or column in KEPT or frame[column].nunique() > 1)
     ]
 
 
+def with_passes(frame: pd.DataFrame, columns: tuple[str, ...]) -> list[str]:
+    """The columns, with those of other passes in their place."""
+    found = {OF_OTHER_PASSES: pass_columns(frame, CASE_COLUMNS)}
+    return [name for column in columns for name in found.get(column, [column])]
+
+
 def shown_table(frame: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
     """Texts, headed with units."""
     table = pd.DataFrame(index=frame.index)
     for column in shown_columns(frame, columns):
-        metric = METRICS.get(column)
-        show = metric.show if metric is not None else text
-        table[heading(column)] = frame[column].map(show)
+        table[heading(column)] = frame[column].map(show_of(frame, column))
     return table
 
 
+def show_of(frame: pd.DataFrame, column: str) -> Callable[[Any], str]:
+    """How a column's values become text."""
+    if column in METRICS:
+        return METRICS[column].show
+    return number_metric(column).show if column in pass_columns(frame, CASE_COLUMNS) else text
+
+
 def heading(column: str) -> str:
-    metric = METRICS.get(column)
+    metric = metric_of(column)
     return metric.heading if metric is not None else column.replace("_", " ")
 
 
@@ -58,7 +75,7 @@ def text(value: str | float | None) -> str:
 
 def csv_text(frame: pd.DataFrame, columns: tuple[str, ...]) -> str:
     """In base units, with the columns' own names: for other programs."""
-    table = frame[[column for column in columns if column in frame]]
+    table = frame[[column for column in with_passes(frame, columns) if column in frame]]
     texts = table.select_dtypes(exclude="number").columns
     plain = table.assign(**{name: table[name].map(no_formula) for name in texts})
     # The ending of RFC 4180, with which a lone carriage return in a text is quoted too.
@@ -85,7 +102,7 @@ TABLES: dict[str, TableSpec] = {
             "device_name", *OTHER_AXES, "status", "median_s", "low_s", "high_s", "n", "image_s",
             "images_per_s",
             "flops_per_s", "mfu", "mfu_measured", "bound_by", "peak_bytes", "million_usd",
-            "embedding_error", "warnings",
+            "embedding_error", "warnings", OF_OTHER_PASSES,
         ),
     ),
     "sweeps": TableSpec(

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol
 
 import torch
 from torch import nn
-from torch.utils.hooks import RemovableHandle
+
+from .calls import CallHooks
 
 
 class MemoryMeter(Protocol):
@@ -101,7 +100,7 @@ class MemoryWatch:
     peak_bytes: int
 
 
-class PeakMemory:
+class PeakMemory(CallHooks[MemoryWatch]):
     """Watches the peak memory of modules' forward calls while it is entered.
 
     Args:
@@ -110,58 +109,28 @@ class PeakMemory:
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], meter: MemoryMeter) -> None:
-        self.modules = dict(modules)
+        super().__init__(modules)
         self.meter = meter
-        self._handles: list[RemovableHandle] = []
-        self._open: list[MemoryWatch] = []
         self._done: dict[str, list[MemoryWatch]] = {name: [] for name in self.modules}
 
-    def __enter__(self) -> Self:
-        try:
-            for name, module in self.modules.items():
-                self._hook(name, module)
-        except BaseException:
-            self._remove_hooks()
-            raise
-        return self
+    def _begin(self, name: str) -> MemoryWatch:
+        self._pass_peak_on()
+        held = self.meter.held_bytes()
+        return MemoryWatch(held, held)  # a meter that rounds may tell a peak below
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._remove_hooks()
-        self._open.clear()
-
-    def _hook(self, name: str, module: nn.Module) -> None:
-        def enter(module: nn.Module, inputs: Any) -> None:
-            self._pass_peak_on()
-            held = self.meter.held_bytes()
-            self._open.append(MemoryWatch(held, held))  # a meter that rounds may tell a peak below
-
-        def leave(module: nn.Module, inputs: Any, output: Any) -> None:
-            self._pass_peak_on()
-            watch = self._open.pop()
-            if self._open:
-                self._open[-1].peak_bytes = max(self._open[-1].peak_bytes, watch.peak_bytes)
-            # After an error, torch calls an always_call hook inside its except block, with None.
-            if output is not None or sys.exception() is None:
-                self._done[name].append(watch)
-
-        # First, so that no other hook's error leaves this one uncalled, and `leave` without a call.
-        self._handles.append(module.register_forward_pre_hook(enter, prepend=True))
-        self._handles.append(module.register_forward_hook(leave, always_call=True))
+    def _end(self, name: str, has_failed: bool) -> None:
+        self._pass_peak_on()
+        watch = self._open.pop()
+        if self._open:
+            self._open[-1].peak_bytes = max(self._open[-1].peak_bytes, watch.peak_bytes)
+        if not has_failed:
+            self._done[name].append(watch)
 
     def _pass_peak_on(self) -> None:
         """Credit the peak so far to the innermost open call, and start a new one."""
         if self._open:
             self._open[-1].peak_bytes = max(self._open[-1].peak_bytes, self.meter.peak_bytes())
         self.meter.reset_peak()
-
-    def _remove_hooks(self) -> None:
-        while self._handles:
-            self._handles.pop().remove()
 
     def peak_bytes(self) -> dict[str, int]:
         """The most memory held during any call, by module name; modules never called left out."""

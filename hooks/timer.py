@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
+from .calls import CallHooks
 from .clocks import Clock
 
 
@@ -24,7 +22,7 @@ class Call:
     children: list[Call] = field(default_factory=list)
 
 
-class ForwardTimer:
+class ForwardTimer(CallHooks[Call]):
     """Times forward calls of modules while it is entered.
 
     No hook waits for the device: marks are queued, and read when results are asked for. Leaving,
@@ -40,53 +38,22 @@ class ForwardTimer:
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], clock: Clock) -> None:
-        self.modules = dict(modules)
+        super().__init__(modules)
         self.clock = clock
-        self._handles: list[RemovableHandle] = []
-        self._open: list[Call] = []
         self._done: list[Call] = []
 
-    def __enter__(self) -> Self:
-        try:
-            for name, module in self.modules.items():
-                self._hook(name, module)
-        except BaseException:
-            self._remove_hooks()
-            raise
-        return self
+    def _begin(self, name: str) -> Call:
+        return Call(name, self.clock.mark())
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._remove_hooks()
-        self._open.clear()
-
-    def _hook(self, name: str, module: nn.Module) -> None:
-        def enter(module: nn.Module, inputs: Any) -> None:
-            self._open.append(Call(name, self.clock.mark()))
-
-        def leave(module: nn.Module, inputs: Any, output: Any) -> None:
-            call = self._open.pop()
-            # After an error, torch calls an always_call hook inside its except block, with None.
-            if output is None and sys.exception() is not None:
-                self.clock.release(call.start)
-                return
-            call.end = self.clock.mark()
-            self._done.append(call)
-            if self._open:
-                self._open[-1].children.append(call)
-
-        # First, so that no other hook's error leaves this one uncalled, and `leave` without a call.
-        self._handles.append(module.register_forward_pre_hook(enter, prepend=True))
-        # always_call: an error below must not leave this call open.
-        self._handles.append(module.register_forward_hook(leave, always_call=True))
-
-    def _remove_hooks(self) -> None:
-        while self._handles:
-            self._handles.pop().remove()
+    def _end(self, name: str, has_failed: bool) -> None:
+        call = self._open.pop()
+        if has_failed:
+            self.clock.release(call.start)
+            return
+        call.end = self.clock.mark()
+        self._done.append(call)
+        if self._open:
+            self._open[-1].children.append(call)
 
     def total_s(self) -> dict[str, list[float]]:
         """Seconds of each call by module name, children included; waits for the device."""

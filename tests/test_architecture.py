@@ -24,6 +24,7 @@ PACKAGES = {
 }
 NEVER_TORCH = ("results", "dashboards")
 MEASURING = Path("benchmarking", "measuring")  # the worker's side
+PASSES = MEASURING / "passes"  # whose table the supervising process asks too
 COMMANDS = Path("benchmarking", "commands")
 # The one file outside sam/ that tells kinds of models apart, and what no other may ask.
 FAMILIES = Path("benchmarking", "choices", "families.py")
@@ -36,7 +37,9 @@ WHICH_MODEL = re.compile(
 FILES = sorted(path.relative_to(ROOT) for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
 # The process that plans and supervises: it must start at once, and hold no memory of the GPU's.
 SUPERVISING = [
-    path for path in FILES if path.parts[0] == "benchmarking" and MEASURING not in path.parents
+    path
+    for path in FILES
+    if path.parts[0] == "benchmarking" and (MEASURING not in path.parents or PASSES in path.parents)
 ]
 IMPORT_ALL = """
 import importlib, json, sys

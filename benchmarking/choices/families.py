@@ -5,10 +5,16 @@ This is the only place outside sam/ that tells one kind of model from another.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from results.records.case import Case
 from sam.families import FAMILIES, MODELS
-from sam.family import BuildOptions, Built, Family, Model
+from sam.family import BuildOptions, Built, Family, Model, WorkFunction
+from sam.work import FLOAT32
+
+# A guess for an encoder whose FLOPs no family knows: about SAM's ViT-B, by area.
+GUESSED_FLOPS, GUESSED_AT = 1e12, 1024  # at so many pixels along an edge
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,3 +58,16 @@ def find_model(name: str) -> Model:
 def family_of(model_name: str) -> Family:
     """The family of a model, whatever its name."""
     return FAMILIES.get(find_model(model_name).family, EXTERNAL)
+
+
+def encoder_flops(case: Case) -> float:
+    """FLOPs of one image in the encoder, as its family knows them; else a guess by area."""
+    family = family_of(case.model)
+    if family.work is None or not family.knows_attention(case.attention):
+        return GUESSED_FLOPS * (case.image_size / GUESSED_AT) ** 2
+    return known_flops(family.work, find_model(case.model).config, case.image_size, case.attention)
+
+
+@lru_cache(maxsize=4096)  # a sweep may have thousands of cases that differ in batch size only
+def known_flops(work: WorkFunction, config: object, image_size: int, attention: str) -> float:
+    return work(config, image_size, attention, FLOAT32)[""].flops

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps
 
+from results.records.errors import UserError
 from results.records.plan import TimingPlan
 
 if TYPE_CHECKING:
@@ -34,12 +35,8 @@ Pixels = np.ndarray  # (H, W, 3) uint8
 Prompts = np.ndarray  # (P, 2) foreground points as (x, y), or (P, 4) boxes as (x0, y0, x1, y1)
 
 
-class InputError(ValueError):
-    """A folder or image can't be used; the message says what to do."""
-
-    def __init__(self, message: str) -> None:
-        # One harmless line that UTF-8 can hold, whatever a file is called.
-        super().__init__("".join(char if char.isprintable() else "?" for char in message))
+class InputError(UserError):
+    """A folder or image can't be used."""
 
 
 @dataclass(frozen=True)

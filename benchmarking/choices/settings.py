@@ -13,11 +13,12 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
-from results.hardware.specs import find_kind
+from results.hardware.specs import find_gpu_model
 from results.records.case import ANY, Case
-from results.records.plan import PASSES, TimingPlan
+from results.records.plan import TimingPlan
 
 from ..errors import SweepError, quoted, suggestion
+from ..measuring.passes.table import PASSES, default_passes, in_order
 from .sweep import CPU, MAX_VALUES, QUICK, Sweep, is_encoder_path, is_known, unique, vocabulary
 
 MAX_CONFIG_BYTES = 2**20
@@ -36,7 +37,7 @@ def parse_sweep(
     """
     notes: list[str] = []
     axes: dict[str, object] = {}
-    plan: dict[str, object] = dict(QUICK) if quick else {}
+    plan: dict[str, object] = {"passes": default_passes(), **(QUICK if quick else {})}
     for name, value in with_encoders(settings).items():
         if name in Sweep.model_fields:
             axes[name] = parse_axis(name, value, notes)
@@ -129,7 +130,7 @@ def parse_name(name: str, item: object) -> list[str]:
     if name == "device" and not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", item):
         raise SweepError(f"--device must be auto, cpu, cuda or cuda:N, got {quoted(item)}.")
     if name == "gpu":
-        return [parse_kind(item)]
+        return [parse_gpu_model(item)]
     known = vocabulary(name)
     if name == "model" and is_encoder_path(item):
         return [item]
@@ -138,7 +139,7 @@ def parse_name(name: str, item: object) -> list[str]:
     return [item]
 
 
-def parse_kind(text: str) -> str:
+def parse_gpu_model(text: str) -> str:
     """A kind of GPU as the table of peaks spells it; another only as far as it may be a name.
 
     Whether one that the table lacks is there at all, the fleet finds out.
@@ -149,7 +150,7 @@ def parse_kind(text: str) -> str:
         raise SweepError(
             f"--gpu must be kinds of GPU such as L4,L40S,H200, or any, or cpu, got {quoted(text)}."
         )
-    return find_kind(text) or text.upper()
+    return find_gpu_model(text) or text.upper()
 
 
 def parse_plan_value(name: str, value: object) -> object:
@@ -202,7 +203,7 @@ def parse_passes(value: object) -> tuple[str, ...]:
     for item in items:
         if item not in PASSES:
             raise SweepError(f"Unknown pass {quoted(item)}.{suggestion(item, PASSES)}")
-    return tuple(item for item in PASSES if item in items)
+    return in_order(items)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -226,8 +227,6 @@ def read_config(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise SweepError(f"'{path}' must be UTF-8 text: save it as UTF-8.") from error
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
-        if isinstance(error, SweepError):
-            raise
         raise SweepError(f"'{path}' is not valid TOML: {str(error)[:200]}.") from error
     if not settings:
         raise SweepError(f"'{path}' sets nothing: write, say, model = [\"vit_b\"] into it.")

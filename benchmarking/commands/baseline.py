@@ -8,9 +8,11 @@ from pathlib import Path
 
 import click
 
+from results.records.errors import UserError, printable
+
 from ..options.gate_options import Percent, baselines_option, check_name
 from ..options.records import read_store
-from ..options.terminal import Mistake, store_option
+from ..options.terminal import store_option
 
 name_argument = click.argument("name")
 
@@ -48,11 +50,13 @@ def save(name: str, sweep_ids: tuple[str, ...], folder: Path, store_path: Path) 
     check_name(name, NAME)
     known = read_baseline(folder, name) if (folder / f"{name}.json").exists() else None
     if "all" in sweep_ids:
-        raise Mistake("SWEEP_IDS must be ids, since each sweep is a session of its own, got 'all'.")
+        raise UserError(
+            "SWEEP_IDS must be ids, since each sweep is a session of its own, got 'all'."
+        )
     for sweep_id in sweep_ids or (None,):
         records = read_store(store_path, sweep_id).records
         if not records:
-            raise Mistake(f"'{store_path}' has no record of that sweep.")
+            raise UserError(f"'{store_path}' has no record of that sweep.")
         first = records[0]
         session = Session(
             sweep_id=first.sweep_id,
@@ -76,14 +80,12 @@ def list_baselines(folder: Path) -> None:
     """
     from results.verdicts.baselines import ACCEPTED, read_accepted, read_baseline
 
-    from ..views.printing import harmless
-
     names = sorted(path.stem for path in folder.glob("*.json") if path.name != ACCEPTED)
     for name in names:
         each = read_baseline(folder, name)
         machine = each.fingerprint.get("gpu") or each.fingerprint.get("cpu", "an unknown machine")
         click.echo(
-            harmless(
+            printable(
                 f"{name}: {machine}, torch {each.fingerprint.get('torch')}: "
                 f"{len(each.sessions)} sessions, {len(each.cases)} cases"
             )
@@ -91,7 +93,7 @@ def list_baselines(folder: Path) -> None:
     accepted = read_accepted(folder / ACCEPTED)
     for word in accepted:
         click.echo(
-            harmless(
+            printable(
                 f"accepted: {word.case} up to {word.up_to - 1:+.1%}, by {word.author} on "
                 f"{word.date}: {word.reason}"
             )
@@ -123,10 +125,8 @@ def accept_regression(
     from results.verdicts.baselines import ACCEPTED, accept
     from results.verdicts.gates import Acceptance
 
-    from ..views.printing import harmless
-
     if not is_name(case):
-        raise Mistake(f"CASE must be a cell's name in the gate's table, got {case[:60]!a}.")
+        raise UserError(f"CASE must be a cell's name in the gate's table, got {case[:60]!a}.")
     try:
         acceptance = Acceptance(
             case=case,
@@ -137,10 +137,10 @@ def accept_regression(
         )
     except ValidationError as error:
         first = error.errors()[0]
-        raise Mistake(f"--{first['loc'][0]}: {first['msg'].lower()}.") from error
+        raise UserError(f"--{first['loc'][0]}: {first['msg'].lower()}.") from error
     accept(folder / ACCEPTED, acceptance)
     told = f"{case} may be {up_to:.1%} slower, says {folder / ACCEPTED}: commit it."
-    click.echo(harmless(told))
+    click.echo(printable(told))
 
 
 def is_name(text: str) -> bool:
@@ -155,4 +155,4 @@ def git_user() -> str:
     try:
         return git("config", "user.name", folder=Path.cwd())
     except GateError as error:
-        raise Mistake("--author must be given, since git knows no user.name here.") from error
+        raise UserError("--author must be given, since git knows no user.name here.") from error

@@ -5,11 +5,23 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from results.records.errors import UserError
+
 from ..options.sweep_options import SweepCommand, asked_sweep, config_option, quick_option
-from ..options.terminal import EXIT_FAILED_CASES, Mistake, out, store_option
+from ..options.terminal import EXIT_FAILED_CASES, out, store_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from results.records.case import Case
+    from results.records.plan import TimingPlan
+    from results.records.schema import Record
+
+    from ..sweeping.runner import SweepContext
 
 MOST = 1024
 
@@ -44,52 +56,70 @@ def capacity(
     Example:
       sam-bench capacity -m tiny -s 128 --most 4 --quick
     """
-    from results.answers.capacity import capacity_frame
-    from results.records.schema import FAILED
     from results.records.store import Store
 
     from ..choices.inputs import check_images
     from ..machine.environment import probe_environment
-    from ..sweeping.capacity import ProbeFailedError, find_capacity
     from ..sweeping.case_runner import LocalCaseRunner
     from ..sweeping.runner import SweepContext
-    from ..views.limit_views import capacity_views
-    from ..views.printing import failure_lines, print_table
     from ..views.progress import PlainWatcher
 
     if flags["batch_size"] is not None:
-        raise Mistake(
+        raise UserError(
             "capacity finds the batch sizes itself: leave --batch-size out, or set --most."
         )
     if latency_budget_ms is not None and not latency_budget_ms < float("inf"):
-        raise Mistake(f"--latency-budget-ms must be a number, got {latency_budget_ms}.")
+        raise UserError(f"--latency-budget-ms must be a number, got {latency_budget_ms}.")
     asked, plan = asked_sweep(config, quick, flags)
     if asked.gpu != (None,):
-        raise Mistake("capacity probes the GPUs of this machine: name one with --device.")
+        raise UserError("capacity probes the GPUs of this machine: name one with --device.")
     check_images(plan.images, asked.input)
     environment, store, console = probe_environment(), Store(store_path), out()
     cases = asked.model_copy(update={"batch_size": (1,)}).cases(environment)
     command = shlex.join(["sam-bench", *sys.argv[1:]])
+    budget_s = None if latency_budget_ms is None else latency_budget_ms * 1e-3
     is_complete = True
     for case in cases:
         setting = SweepContext(
             environment, store, LocalCaseRunner(), PlainWatcher(console), command
         )
-        try:
-            sweep_ids = find_capacity(case, plan, setting, most)
-        except ProbeFailedError as error:
-            click.echo(f"{case.label}: the search ended at {error}", err=True)
-            is_complete = False
-            sweep_ids = [error.sweep_id]
-        records = [record for each in sweep_ids for record in store.read(each).records]
-        budget_s = None if latency_budget_ms is None else latency_budget_ms * 1e-3
-        for line in failure_lines([each for each in records if each.status in FAILED]):
+        records, failures = search(case, plan, setting, most)
+        for line in failures:
             click.echo(line, err=True)
-            is_complete = False
-        views = capacity_views(capacity_frame(records, budget_s))
-        for view in views:
-            print_table(view, console)
-        if not views:
-            console.print(f"{case.label}: not even one image fits.", highlight=False)
+        is_complete = is_complete and not failures
+        tell(case, records, budget_s, console)
     if not is_complete:
         sys.exit(EXIT_FAILED_CASES)
+
+
+def search(
+    case: Case, plan: TimingPlan, setting: SweepContext, most: int
+) -> tuple[list[Record], list[str]]:
+    """The records of a case's probes, and a line for each failure."""
+    from results.records.schema import FAILED
+
+    from ..sweeping.capacity import ProbeFailedError, find_capacity
+    from ..views.printing import failure_lines
+
+    failures = []
+    try:
+        sweep_ids = find_capacity(case, plan, setting, most)
+    except ProbeFailedError as error:
+        failures.append(f"{case.label}: the search ended at {error}")
+        sweep_ids = [error.sweep_id]
+    records = [record for each in sweep_ids for record in setting.store.read(each).records]
+    failures += failure_lines([each for each in records if each.status in FAILED])
+    return records, failures
+
+
+def tell(case: Case, records: list[Record], budget_s: float | None, console: Console) -> None:
+    from results.answers.capacity import capacity_frame
+
+    from ..views.limit_views import capacity_views
+    from ..views.printing import print_table
+
+    views = capacity_views(capacity_frame(records, budget_s))
+    for view in views:
+        print_table(view, console)
+    if not views:
+        console.print(f"{case.label}: not even one image fits.", highlight=False)

@@ -6,10 +6,13 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from results.records.errors import UserError, printable
 
 from ..options.gate_options import (
     Percent,
@@ -20,13 +23,12 @@ from ..options.gate_options import (
     write,
 )
 from ..options.records import read_store
-from ..options.sweep_options import SweepCommand, asked_sweep, config_option, quick_option
+from ..options.sweep_options import AxesCommand, asked_sweep, config_option
 from ..options.terminal import (
     EXIT_FAILED_CASES,
     EXIT_INVALID,
     EXIT_REGRESSED,
     EXIT_UNCLEAR,
-    Mistake,
     out,
     store_option,
 )
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 LONGEST_COUNT_S = 1800.0  # of facts; a vit_h in float64 takes a slow machine minutes
 
 
-@click.command(cls=SweepCommand)
+@click.command(cls=AxesCommand)
 @baselines_option
 @click.option("--update-expected", is_flag=True, help="Write what is found as what is expected.")
 @click.option("--baseline", "name", help="Judge the newest sweep of the store by it too.")
@@ -54,7 +56,6 @@ LONGEST_COUNT_S = 1800.0  # of facts; a vit_h in float64 takes a slow machine mi
 )
 @output_options
 @config_option
-@quick_option
 @store_option
 def check(
     folder: Path,
@@ -66,7 +67,6 @@ def check(
     json_path: Path | None,
     markdown_path: Path | None,
     config: Path | None,
-    quick: bool,
     **flags: str | None,
 ) -> None:
     """Gate a change by what is the same at every run, on a machine without a GPU too: parameters,
@@ -84,43 +84,83 @@ def check(
     Example:
       sam-bench check -m vit_b --attention reference,sdpa
     """  # fmt: skip
-    from results.verdicts.baselines import NAME, FingerprintError
-    from results.verdicts.facts import differences, not_compared, write_facts
+    from results.verdicts.baselines import NAME
+    from results.verdicts.facts import write_facts
 
     if name is not None:
         check_name(name, NAME)
         if update_expected:
-            raise Mistake("--update-expected writes facts, --baseline judges times: one at a time.")
-    asked, _ = asked_sweep(config, quick, flags)
+            raise UserError(
+                "--update-expected writes facts, --baseline judges times: one at a time."
+            )
+    asked, _ = asked_sweep(config, False, flags)
     found = count(asked)
     if update_expected:
         for facts in found.values():
             click.echo(f"Expected from now on: {write_facts(folder, facts)}")
         return
+    result = compare_facts(folder, found)
+    if name is not None:
+        add_times(result, folder, name, store_path, smallest)
+    tell(result)
+    write_findings(result, junit_path, json_path, markdown_path)
+    sys.exit(exit_code(result))
+
+
+@dataclass
+class CheckResult:
+    """What `check` found.
+
+    found: Facts by model.
+    missing: Models of which nothing is expected yet.
+    judged: Times by the baseline.
+    is_comparable: Whether everything could be compared.
+    """
+
+    found: dict[str, FactsFile]
+    missing: list[str]
+    changes: list[Difference]
+    notes: list[str]
+    is_comparable: bool
+    judged: list[CaseVerdict] = field(default_factory=list)
+
+    @property
+    def has_facts(self) -> bool:
+        return len(self.missing) < len(self.found)
+
+    @property
+    def findings(self) -> list[Finding]:
+        return [
+            *(
+                (each.name, "DIFFERS", f"expected {each.expected}, got {each.found}")
+                for each in self.changes
+            ),
+            *((each.label, each.verdict, each.reason) for each in self.judged),
+        ]
+
+
+def compare_facts(folder: Path, found: dict[str, FactsFile]) -> CheckResult:
+    from results.verdicts.facts import differences, not_compared
+
     expected = read_expected(folder, found)
     missing = [model for model in found if model not in expected]
     changes = [each for model in expected for each in differences(expected[model], found[model])]
     notes = not_compared(expected, found)
     notes += [f"nothing is expected of {model} yet: --update-expected" for model in missing]
-    judged: list[CaseVerdict] = []
-    is_incomparable = bool(missing)
-    if name is not None:
-        try:
-            judged = judge_times(folder, name, store_path, smallest)
-        except FingerprintError as error:  # facts count on any machine
-            notes.append(str(error))
-            is_incomparable = True
-    findings = [
-        *(
-            (each.name, "DIFFERS", f"expected {each.expected}, got {each.found}")
-            for each in changes
-        ),
-        *((each.label, each.verdict, each.reason) for each in judged),
-    ]
-    tell(found, changes, judged, notes, missing)
-    is_compared = len(missing) < len(found)
-    write_findings(findings, notes, is_compared, junit_path, json_path, markdown_path)
-    sys.exit(exit_code(changes, judged, is_incomparable))
+    return CheckResult(found, missing, changes, notes, is_comparable=not missing)
+
+
+def add_times(
+    result: CheckResult, folder: Path, name: str, store_path: Path, smallest: float
+) -> None:
+    """Judge the newest sweep by a baseline; on another machine only facts can be compared."""
+    from results.verdicts.baselines import FingerprintError
+
+    try:
+        result.judged = judge_times(folder, name, store_path, smallest)
+    except FingerprintError as error:
+        result.notes.append(str(error))
+        result.is_comparable = False
 
 
 def count(asked: Sweep) -> dict[str, FactsFile]:
@@ -161,7 +201,7 @@ def read_expected(folder: Path, found: dict[str, FactsFile]) -> dict[str, FactsF
         try:
             facts = read_facts(folder, model)
         except BrokenFileError as error:
-            raise Mistake(
+            raise UserError(
                 f"What is expected of {model} can't be used: {error}. Write it again with "
                 "--update-expected."
             ) from error
@@ -187,7 +227,7 @@ def judge_times(folder: Path, name: str, store_path: Path, smallest: float) -> l
     kept = {each.sweep_id for each in baseline.sessions}
     new = [each for each in Store(store_path).sweep_ids() if each not in kept]
     if not new:
-        raise Mistake(
+        raise UserError(
             f"'{store_path}' holds no sweep that baseline '{name}' does not keep: measure one with "
             "sam-bench sweep."
         )
@@ -201,48 +241,39 @@ def judge_times(folder: Path, name: str, store_path: Path, smallest: float) -> l
     return [*times, *judge_missing(baseline, sessions[-1])]
 
 
-def tell(
-    found: dict[str, FactsFile],
-    changes: list[Difference],
-    judged: list[CaseVerdict],
-    notes: list[str],
-    missing: list[str],
-) -> None:
-    from ..views.printing import TextTable, harmless, print_table
+def tell(result: CheckResult) -> None:
+    from ..views.printing import TextTable, print_table, text_headings
 
-    if changes:
+    if result.changes:
+        headings = text_headings("model", "variant", "fact", "expected", "found")
         rows = [
-            [each.model, each.variant, each.fact, each.expected, each.found] for each in changes
+            [each.model, each.variant, each.fact, each.expected, each.found]
+            for each in result.changes
         ]
-        print_table(
-            TextTable("What differs", ["model", "variant", "fact", "expected", "found"], rows),
-            out(),
-        )
-    if judged:
-        rows = [[each.verdict, each.label, each.reason] for each in judged]
-        print_table(
-            TextTable("Times beside the baseline", ["verdict", "case", "reason"], rows), out()
-        )
-    variants = sum(len(each.variants) for each in found.values())
-    verdict = f"{len(changes)} facts differ" if changes else "as expected"
-    if not any(each.model not in missing for each in found.values()):
+        print_table(TextTable("What differs", headings, rows), out())
+    if result.judged:
+        headings = text_headings("verdict", "case", "reason")
+        rows = [[each.verdict, each.label, each.reason] for each in result.judged]
+        print_table(TextTable("Times beside the baseline", headings, rows), out())
+    variants = sum(len(each.variants) for each in result.found.values())
+    verdict = f"{len(result.changes)} facts differ" if result.changes else "as expected"
+    if not result.has_facts:
         verdict = "there is nothing to compare them with"
-    for note in notes:
-        click.echo(harmless(f"note: {note}"), err=True)
-    click.echo(f"{len(found)} models, {variants} variants: {verdict}")
+    for note in result.notes:
+        click.echo(printable(f"note: {note}"), err=True)
+    click.echo(f"{len(result.found)} models, {variants} variants: {verdict}")
 
 
 def write_findings(
-    findings: Sequence[Finding],
-    notes: list[str],
-    is_compared: bool,
+    result: CheckResult,
     junit_path: Path | None,
     json_path: Path | None,
     markdown_path: Path | None,
 ) -> None:
     from ..views.gate_report import junit
 
-    told = findings_text(findings, notes, is_compared)
+    findings, notes = result.findings, result.notes
+    told = findings_text(findings, notes, result.has_facts)
     if junit_path is not None:
         everything = findings or [("facts", "NOT_COMPARABLE" if notes else "OK", "; ".join(notes))]
         write(junit_path, junit("sam-bench check", everything))
@@ -279,12 +310,12 @@ def findings_text(findings: Sequence[Finding], notes: list[str], is_compared: bo
     return cut(f"### sam-bench check\n\n{body}{foot}")
 
 
-def exit_code(changes: list[Difference], judged: list[CaseVerdict], is_incomparable: bool) -> int:
+def exit_code(result: CheckResult) -> int:
     """Times that are not comparable yet don't gate: there, the facts alone do."""
-    verdicts = {each.verdict for each in judged}
-    if changes or "REGRESSED" in verdicts:
+    verdicts = {each.verdict for each in result.judged}
+    if result.changes or "REGRESSED" in verdicts:
         return EXIT_REGRESSED
-    if is_incomparable:
+    if not result.is_comparable:
         return EXIT_INVALID
     if "FAILED" in verdicts:
         return EXIT_FAILED_CASES

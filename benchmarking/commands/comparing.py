@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from results.records.errors import UserError, printable
+
 from ..options.gate_options import add_to_summary, checked_rule, output_options, rule_options, write
 from ..options.gate_sides import measured, source, typed, watcher
 from ..options.records import read_store
 from ..options.sweep_options import SweepCommand, config_option, quick_option
-from ..options.terminal import EXIT_INVALID, Mistake, out, store_option
+from ..options.terminal import EXIT_INVALID, out, store_option
 
 if TYPE_CHECKING:
     from results.records.schema import Record
@@ -79,7 +81,7 @@ def refuse_unused(context: click.Context, names: Iterable[str]) -> None:
         if context.get_parameter_source(name) is typed:
             every = context.command.get_params(context)
             option = next(each.opts[-1] for each in every if each.name == name)
-            raise Mistake(f"{option} is for --ab, which measures: add that, or leave it out.")
+            raise UserError(f"{option} is for --ab, which measures: add that, or leave it out.")
 
 
 def run_gate(
@@ -129,7 +131,7 @@ def accepted_between(base: SideSource, head: SideSource, path: Path | None) -> l
 
     named = path or Path("baselines", ACCEPTED)
     if path is not None and (path.is_absolute() or not (head.folder / path).is_file()):
-        raise Mistake(
+        raise UserError(
             "--accepted must name a file by its path below this folder, since each side has its "
             f"own, and HEAD must have it, got {str(path)[:200]!a}."
         )
@@ -169,12 +171,12 @@ def write_outputs(
 def show_comparison(before: str, after: str, form: str, store_path: Path) -> None:
     """Two sets of records side by side."""
     from ..views.comparison_views import compared, comparison_view
-    from ..views.printing import harmless, markdown, print_table
+    from ..views.printing import markdown, print_table
 
     sides = [read_side(name, store_path) for name in (before, after)]
     both = compared(*sides) if all(sides) else None
     if both is None or both.matched.empty:
-        click.echo(harmless(f"{before} and {after} have no case in common."), err=True)
+        click.echo(printable(f"{before} and {after} have no case in common."), err=True)
         sys.exit(EXIT_INVALID)
     view = comparison_view(both)
     if form == "json":
@@ -190,9 +192,9 @@ def read_side(name: str, store_path: Path) -> list[Record]:
     if not os.path.isdir(name):  # nor is a name that is too long for one
         try:
             return read_store(store_path, name).records
-        except Mistake as mistake:
-            told = mistake.message if mistake.message[-1] in ".?" else f"{mistake.message}."
-            raise Mistake(f"{told} To measure revisions, add --ab.") from mistake
+        except UserError as error:
+            told = str(error) if str(error)[-1] in ".?" else f"{error}."
+            raise UserError(f"{told} To measure revisions, add --ab.") from error
     path = Path(name)
     if (path / "sweep.json").is_file() or (path / "cases").is_dir():
         own = path.resolve()  # '.' has neither a name nor a parent

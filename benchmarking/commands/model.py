@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..options.terminal import EXIT_FAILED_CASES, Mistake, out
+from results.records.errors import UserError, printable
+
+from ..options.terminal import EXIT_FAILED_CASES, out
 
 if TYPE_CHECKING:
     import torch
@@ -104,7 +106,7 @@ def download(model: str, folder: Path, base_url: str | None) -> None:
     known = official_of(MODELS)
     official = known.get(model)
     if official is None:
-        raise Mistake(f"No official checkpoint of {quoted(model)}.{suggestion(model, known)}")
+        raise UserError(f"No official checkpoint of {quoted(model)}.{suggestion(model, known)}")
     with byte_progress(official.filename, official.size_bytes, out(stderr=True)) as on_progress:
         path = fetch(official, folder, base_url, on_progress)
     click.echo(f"{path}: verified. Use it with: sam-bench sweep -m {model} --weights {path}")
@@ -183,7 +185,6 @@ def masks(
     from ..choices.families import family_of
     from ..choices.precision import apply_precision
     from ..measuring.mask_files import make_masks, plan_jobs
-    from ..views.printing import harmless
     from ..views.progress import count_progress
 
     jobs = plan_jobs(source, folder, as_json=convert_to_rle)
@@ -210,14 +211,14 @@ def masks(
                 is_done = isinstance(outcome, int)
                 said = f"{job.output}: {outcome} masks" if is_done else f"passed over: {outcome}"
                 failures += not is_done
-                advance(harmless(said))
+                advance(printable(said))
     except OSError as error:
-        raise Mistake(f"'{folder}' can't be written: {error.strerror}.") from error
+        raise UserError(f"'{folder}' can't be written: {error.strerror}.") from error
     except KeyboardInterrupt as stop:
         again = "The same command, without --overwrite, goes on where this one stopped."
         raise KeyboardInterrupt(again) from stop
     done = len(left) - failures
-    click.echo(f"{done} image{'s' * (done != 1)}: masks in {harmless(str(folder))}")
+    click.echo(f"{done} image{'s' * (done != 1)}: masks in {printable(str(folder))}")
     if checkpoint == "random":
         click.echo("Weights: random. These masks mean nothing.")
     if failures:
@@ -264,9 +265,9 @@ def onnx(
       sam-bench onnx -m vit_b --output masks.onnx --encoder-output encoder.onnx
     """
     if output is None and encoder_output is None:
-        raise Mistake("Nothing to export: name a new file with --output or --encoder-output.")
+        raise UserError("Nothing to export: name a new file with --output or --encoder-output.")
     if output is None and quantize_out is not None:
-        raise Mistake("--quantize-out makes a copy of --output: name that one too.")
+        raise UserError("--quantize-out makes a copy of --output: name that one too.")
     check_new([path for path in (output, encoder_output, quantize_out) if path is not None])
     with in_one_line():
         from sam import onnx_export
@@ -295,11 +296,11 @@ def check_new(paths: Iterable[Path]) -> None:
     for path in written:
         with in_one_line(), suppress(FileNotFoundError, NotADirectoryError):
             path.lstat()
-            raise Mistake(f"'{path}' exists: name another file, or move it away.")
+            raise UserError(f"'{path}' exists: name another file, or move it away.")
         if not path.parent.is_dir():
-            raise Mistake(f"There is no folder '{path.parent}' for '{path.name}': make it first.")
+            raise UserError(f"There is no folder '{path.parent}' for '{path.name}': make it first.")
     if len({os.path.realpath(path) for path in written}) < len(written):
-        raise Mistake("Each output must be a file of its own: two have the same name.")
+        raise UserError("Each output must be a file of its own: two have the same name.")
 
 
 def checked_model(model_type: str) -> str:
@@ -310,7 +311,7 @@ def checked_model(model_type: str) -> str:
     check_known("model", name)
     family = family_of(name)
     if family.mask_generator is None:
-        raise Mistake(f"{name} can't be used here: {family.no_masks}.")
+        raise UserError(f"{name} can't be used here: {family.no_masks}.")
     return name
 
 
@@ -340,10 +341,10 @@ def check_place(model: str, device: str, precision: str, attention: str) -> torc
     reason = why_unsupported(precision, place.type, capability)
     reason = reason or why_no_eight_bits(precision, family)
     if reason is not None:
-        raise Mistake(f"{reason}: choose another --precision or --device.")
+        raise UserError(f"{reason}: choose another --precision or --device.")
     reason = family.why_no_attention(attention, place.type, PRECISIONS[precision].dtype)
     if reason is not None:
-        raise Mistake(f"{reason}: choose another --attention or --device.")
+        raise UserError(f"{reason}: choose another --attention or --device.")
     return place
 
 
@@ -352,7 +353,7 @@ def check_known(axis: str, value: str) -> None:
     from ..errors import quoted, suggestion
 
     if not is_known(axis, value):
-        raise Mistake(f"Unknown {axis} {quoted(value)}.{suggestion(value, VOCABULARY[axis])}")
+        raise UserError(f"Unknown {axis} {quoted(value)}.{suggestion(value, VOCABULARY[axis])}")
 
 
 def find_device(name: str) -> torch.device:
@@ -369,22 +370,20 @@ def find_device(name: str) -> torch.device:
         trial.cpu()  # which the device "meta" refuses
         return trial.device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise Mistake(f"There is no device {quoted(name)} here: try --device cpu.") from error
+        raise UserError(f"There is no device {quoted(name)} here: try --device cpu.") from error
 
 
 @contextmanager
 def in_one_line(done: str = "written") -> Iterator[None]:
     """Errors of the model's that a person can mend become one line; `done` with files."""
-    from sam.files.masks import MissingExtraError
-
     try:
         with enough_memory():
             yield
     except OSError as error:
         name = f"'{error.filename}'" if error.filename else "A file"  # a full disk names none
-        raise Mistake(f"{name} can't be {done}: {error.strerror}.") from error
-    except (ValueError, MissingExtraError) as error:
-        raise Mistake(str(error)) from error
+        raise UserError(f"{name} can't be {done}: {error.strerror}.") from error
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 @contextmanager
@@ -398,7 +397,7 @@ def enough_memory() -> Iterator[None]:
         status, reason = classify(error)
         if status != "oom":
             raise
-        raise Mistake(
+        raise UserError(
             "The memory does not suffice: choose a smaller model, --image-size or "
             f"--points-per-batch ({reason})."
         ) from error

@@ -6,11 +6,17 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from results.records.errors import UserError
+
 from ..options.records import read_store
-from ..options.terminal import EXIT_UNCLEAR, Mistake, out, store_option
+from ..options.terminal import EXIT_UNCLEAR, out, store_option
+
+if TYPE_CHECKING:
+    from results.answers.recommend import Recommendation
 
 UNITS_S = {"ms": 1e-3, "s": 1.0}
 
@@ -66,34 +72,21 @@ def recommend(
     Example:
       sam-bench recommend --gpu H200 --model vit_h --latency 200ms --store demo
     """
-    from results.answers.recommend import NoRecordError, Requirements
+    from results.answers.recommend import Requirements
     from results.answers.recommend import recommend as find
     from results.hardware.specs import store_specs
-    from results.records.case import WAY_AXES
     from results.tables.frames import case_frame
 
     from ..views.printing import markdown, print_table
     from ..views.recommend_views import recommendation_view
 
     if gpu is not None and not gpu.strip():
-        raise Mistake("--gpu must hold words of a GPU's name, as L4, or cpu; it is empty.")
+        raise UserError("--gpu must hold words of a GPU's name, as L4, or cpu; it is empty.")
     wanted = Requirements(model, gpu, image_size, latency, allowed_precisions(named, approximate))
     cases = case_frame(read_store(store_path, "all").records, store_specs(store_path))
-    try:
-        found = find(cases, wanted)
-    except NoRecordError as error:
-        raise Mistake(str(error)) from error
+    found = find(cases, wanted)
     if form == "json":
-        axes = ("batch_size", *WAY_AXES)
-        answer = {
-            **{axis: found.row[axis] for axis in axes},
-            **{name: found.row[name] for name in ("image_s", "median_s", "images_per_s")},
-            "keeps_latency": found.keeps_latency,
-            "confidence": found.confidence,
-            "doubts": [*found.grave, *found.slight],
-            "record": f"{found.row['sweep_id']}/{found.row['case_id']}",
-        }
-        click.echo(json.dumps(answer, indent=1))
+        click.echo(json.dumps(answer(found), indent=1))
     else:
         view = recommendation_view(found, wanted, cases)
         if form == "md":
@@ -102,6 +95,19 @@ def recommend(
             print_table(view, out())
     if not found.keeps_latency:
         sys.exit(EXIT_UNCLEAR)
+
+
+def answer(found: Recommendation) -> dict[str, object]:
+    """The recommendation in base units, for a program."""
+    from results.records.case import WAY_AXES
+
+    names = ("batch_size", *WAY_AXES, "image_s", "median_s", "images_per_s")
+    return {name: found.row[name] for name in names} | {
+        "keeps_latency": found.keeps_latency,
+        "confidence": found.confidence,
+        "doubts": [*found.grave, *found.slight],
+        "record": f"{found.row['sweep_id']}/{found.row['case_id']}",
+    }
 
 
 def allowed_precisions(named: str | None, approximate: bool) -> tuple[str, ...]:
@@ -117,7 +123,7 @@ def allowed_precisions(named: str | None, approximate: bool) -> tuple[str, ...]:
     names = tuple(name.strip() for name in named.split(","))
     for name in names:
         if name not in PRECISIONS:
-            raise Mistake(
+            raise UserError(
                 f"{quoted(name)} is no precision for --precision.{suggestion(name, PRECISIONS)}"
             )
     return names

@@ -5,34 +5,42 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from results.records.errors import printable
 
 from ..options.gate_options import Percent, checked_rule, rule_options
 from ..options.gate_sides import measured, source, typed, watcher
 from ..options.sweep_options import SweepCommand, config_option, quick_option
 from ..options.terminal import EXIT_INVALID, out, store_option
 
+if TYPE_CHECKING:
+    from results.verdicts.decision import Rule
+    from results.verdicts.selftest import SelfTest
+
+    from ..gate.gate import Gate
+
 
 @click.command(cls=SweepCommand)
-@click.option("--aa", "is_aa", is_flag=True, help="Measure the same on both sides: the default.")
 @click.option(
-    "--inject", type=Percent(), help="Add this to one side's times too, to see if it is found."
+    "--inject",
+    type=Percent(),
+    help="Slow one side by this percentage, to see if the gate detects it.",
 )
 @click.option(
     "--measure-pairs",
     type=click.IntRange(10, 1000),
     default=30,
     show_default=True,
-    help="Pairs of launches to measure.",
+    help="Number of pairs to measure.",
 )
 @rule_options
 @config_option
 @quick_option
 @store_option
 def selftest(
-    is_aa: bool,
     inject: float | None,
     measure_pairs: int,
     smallest: float,
@@ -42,52 +50,56 @@ def selftest(
     store_path: Path,
     **settings: Any,
 ) -> None:
-    """Try the gate on this machine: how often would it cry wolf, and what can it see?
+    """Test the gate on this machine: how often does it raise a false alarm, and how small a change
+    can it detect?
 
-    Both sides are the same code. Suites are drawn again from the pairs that were measured; what is
-    found is kept in the store, and stands beside each result of the gate from then on. --inject
-    adds a share to the times of the drawn suites, which is what a change that slows everything
-    would do.
+    Both sides measure the same code. The measured pairs are resampled into many suites; the result
+    is stored and shown beside every later verdict of the gate. --inject slows one side of these
+    suites by a percentage, as a change that slows everything would.
 
     \b
     Example:
-      sam-bench selftest --aa --inject 5% -m vit_b -b 1 -s 256 --quick
+      sam-bench selftest --inject 5% -m vit_b -b 1 -s 256 --quick
     """  # fmt: skip
-    import numpy as np
-
     from results.records.store import Store, to_json, write_whole
-    from results.verdicts.decision import Rule
-    from results.verdicts.gate_runs import log_ratios
-    from results.verdicts.selftest import SelfTest, judge_gate, selftest_path
+    from results.verdicts.selftest import selftest_path
 
     from ..gate.gate import Gate, GateOptions
-    from ..sweeping.planning import utc_now
-    from ..views.printing import harmless, print_table
+    from ..views.printing import print_table
     from ..views.selftest_views import selftest_view
 
     rule = checked_rule(margin, smallest, pairs)
     store = Store(store_path.absolute())
-    # One look at the end: what is asked for is the pairs themselves.
-    options = GateOptions(
-        Rule(margin=margin, smallest=smallest, looks=(measure_pairs,)), order_seed
-    )
+    # Judged once, at the end: what is asked for is the pairs themselves.
+    options = GateOptions(rule.model_copy(update={"looks": (measure_pairs,)}), order_seed)
     with ExitStack() as worktrees:
         sides = [source(".", None, False, settings, worktrees) for _ in range(2)]
         gate = Gate(sides, options, store, watcher("table"), typed())
-        found = measured(gate)
-    ratios = log_ratios(gate.cells, gate.launches)
+        measured(gate)
+    test = judged(gate, rule, order_seed, inject)
+    write_whole(selftest_path(store, test), to_json(test))
+    print_table(selftest_view(test), out())
+
+
+def judged(gate: Gate, rule: Rule, seed: int, inject: float | None) -> SelfTest:
+    """How the rule judges suites drawn from the measured pairs; exit 4 without a valid pair."""
+    import numpy as np
+
+    from results.verdicts.gate_runs import log_ratios
+    from results.verdicts.selftest import SelfTest, judge_gate
+
+    from ..sweeping.planning import utc_now
+
+    ratios, found = log_ratios(gate.cells, gate.launches), gate.gate
     if not np.isfinite(ratios).all(axis=0).any():
         reasons = "; ".join(f"{cell.label}: {cell.reason}" for cell in found.cells if cell.reason)
-        click.echo(harmless(f"No pair is valid for every case: {reasons}"), err=True)
+        click.echo(printable(f"No pair is valid for every case: {reasons}"), err=True)
         sys.exit(EXIT_INVALID)
-    labels = [cell.label for cell in gate.cells]
     environment = found.environment
     assert environment is not None  # a pair was measured
-    test = SelfTest(
+    return SelfTest(
         device=environment.device_name(found.cells[0].head.device),
         torch=environment.torch,
         measured_at=utc_now(),
-        **judge_gate(ratios, labels, rule, order_seed, inject),
+        **judge_gate(ratios, [cell.label for cell in gate.cells], rule, seed, inject),
     )
-    write_whole(selftest_path(store, test), to_json(test))
-    print_table(selftest_view(test), out())

@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from results.records.errors import UserError
+
 from ..options.records import read_store
-from ..options.terminal import Mistake, out, store_option
+from ..options.terminal import out, store_option
 
 if TYPE_CHECKING:
     from results.records.schema import Record
 
 FORMATS = ("table", "json", "csv", "md")
-VIEW_NAMES = (
-    "cases",
-    "components",
-    "modules",
-    "checks",
-    "kernels",
-    "capacity",
-    "limits",
-    "batching",
-)
-view_argument = click.argument(
-    "view", type=click.Choice(VIEW_NAMES), default="cases", metavar=f"[{'|'.join(VIEW_NAMES)}]"
-)
+
+
+class ViewName(click.ParamType):
+    """A row of VIEWS; that table is loaded only when needed, since pandas loads slowly."""
+
+    name = "view"
+
+    def choice(self) -> click.Choice[str]:
+        from ..views.views import VIEWS
+
+        return click.Choice(tuple(VIEWS))
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return f"[{'|'.join(self.choice().choices)}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return self.choice().convert(value, param, ctx)
+
+
+view_argument = click.argument("view", type=ViewName(), default="cases")
 
 
 @click.command()
@@ -90,14 +99,14 @@ def export(form: str, view: str, store_path: Path, sweep_id: str, output: Path |
     output = output or Path(f"{view}.{form}")
     try:
         if output.exists():
-            raise Mistake(f"'{output}' exists: name another file with --output, or move it away.")
+            raise UserError(f"'{output}' exists: name another file with --output, or move it away.")
         if form == "csv":
             frame.to_csv(output, index=False)
         else:
             frame.to_parquet(output, index=False)
     except OSError as error:
         reason = error.strerror or error  # pandas gives a text alone
-        raise Mistake(f"'{output}' can't be written: {reason}.") from error
+        raise UserError(f"'{output}' can't be written: {reason}.") from error
     click.echo(f"{len(frame)} rows in {output}")
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
-from ..options.terminal import EXIT_INVALID, Mistake, find_store, store_option
+from results.records.errors import UserError, printable
+
+from ..options.terminal import EXIT_INVALID, find_store, store_option
 
 
 @click.command()
@@ -31,7 +33,7 @@ def demo(store_path: Path, seed: int) -> None:
 
     opened = Store(store_path)
     if opened.sweep_ids():
-        raise Mistake(
+        raise UserError(
             f"'{store_path}' holds records already, and made-up ones must not lie among measured "
             "ones: name a new folder with --store."
         )
@@ -65,14 +67,12 @@ def verify(store_path: Path) -> None:
     from results.records.repair import describe, look_over
     from results.records.store import Store
 
-    from ..views.printing import harmless
-
     looks = look_over(Store(store_path))
     if not looks:
         raise no_records(store_path)
     for look in looks:
         for line in describe(look):
-            click.echo(harmless(line))
+            click.echo(printable(line))
     records = sum(len(look.records) for look in looks)
     bad = sum(not look.is_fine for look in looks)
     verdict = f"{bad} not fine, mended with: sam-bench store repair" if bad else "all fine"
@@ -97,14 +97,12 @@ def repair(store_path: Path) -> None:
     from results.records.repair import repair as repair_store
     from results.records.store import Store
 
-    from ..views.printing import harmless
-
     opened = Store(store_path)
     if not opened.sweep_ids():
         raise no_records(store_path)
     count = 0
     for line in repair_store(opened):
-        click.echo(harmless(line))
+        click.echo(printable(line))
         count += 1
     click.echo(
         "See what there is now with: sam-bench store verify" if count else "Nothing to mend."
@@ -128,12 +126,10 @@ def merge(stores: tuple[str, ...], output: str) -> None:
     from results.records.merge import merge as merge_stores
     from results.records.store import Store
 
-    from ..views.printing import harmless
-
     target = Store(find_store(output))
     merged = merge_stores([Store(find_store(text)) for text in stores], target)
     for line in merged.conflicts:
-        click.echo(harmless(line), err=True)
+        click.echo(printable(line), err=True)
     click.echo(
         f"{merged.copied} files copied, {merged.same} there already, {merged.replaced} told better "
         f"by another store, {len(merged.conflicts)} conflicts: {target.path}, which now holds "
@@ -143,5 +139,5 @@ def merge(stores: tuple[str, ...], output: str) -> None:
         sys.exit(EXIT_INVALID)
 
 
-def no_records(store_path: Path) -> Mistake:
-    return Mistake(f"'{store_path}' has no records: measure some with: sam-bench quickstart")
+def no_records(store_path: Path) -> UserError:
+    return UserError(f"'{store_path}' has no records: measure some with: sam-bench quickstart")

@@ -19,11 +19,13 @@ MOST_SHOWN = 500  # cases, or lines on cases, after a sweep
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from results.records.case import Case
     from results.records.environment import Environment
     from results.records.plan import TimingPlan
     from results.records.store import Store
 
     from ..choices.sweep import Sweep
+    from ..sweeping.estimate import Rates
 
 
 @click.command(cls=SweepCommand)
@@ -31,6 +33,11 @@ if TYPE_CHECKING:
 @quick_option
 @store_option
 @click.option("--fresh", is_flag=True, help="Measure again what an equal sweep has measured.")
+@click.option(
+    "--take-over",
+    is_flag=True,
+    help="Replace the lock that a dead driver of this sweep left in an object store.",
+)
 @click.option("--no-prune", is_flag=True, help="Try larger batches after one that did not fit.")
 @click.option(
     "--trace",
@@ -43,6 +50,7 @@ def sweep(
     quick: bool,
     store_path: Path,
     fresh: bool,
+    take_over: bool,
     no_prune: bool,
     trace: bool,
     **flags: Any,
@@ -64,6 +72,7 @@ def sweep(
         plan,
         store_path,
         fresh=fresh,
+        takes_over=take_over,
         prunes=not no_prune,
         probes_drift=not quick,
         places=places,
@@ -76,6 +85,7 @@ def run(
     store_path: Path,
     *,
     fresh: bool = False,
+    takes_over: bool = False,
     prunes: bool = True,
     probes_drift: bool = True,
     places: FleetChoice | None = None,
@@ -88,6 +98,7 @@ def run(
     from ..fleet.driver import run_on_fleet
     from ..machine.environment import probe_environment
     from ..sweeping.case_runner import LocalCaseRunner
+    from ..sweeping.planning import why_not_resumed
     from ..sweeping.runner import SweepContext, SweepOptions, run_sweep
     from ..views.progress import make_watcher
 
@@ -98,13 +109,16 @@ def run(
     if not cases:
         click.echo(f"Shard {places.shard} of this sweep has no cases: there are fewer than shards.")
         return
-    store = Store(store_path)
+    store = Store(store_path, takes_over)
     console = out()
     command = shlex.join(["sam-bench", *sys.argv[1:]])
     fleet = places.find_fleet(cases, environment, store)
     case_runner = LocalCaseRunner() if fleet is None else None
     setting = SweepContext(environment, store, case_runner, make_watcher(console), command)
     options = SweepOptions(is_fresh=fresh, prunes=prunes, probes_drift=probes_drift)
+    note = None if fresh else why_not_resumed(store, setting.new_sweep(cases, plan))
+    if note is not None:
+        click.echo(f"note: {note}", err=True)
     try:
         if fleet is None:
             sweep_id = run_sweep(cases, plan, setting, options)
@@ -168,11 +182,10 @@ def plan(config: Path | None, quick: bool, store_path: Path, **flags: Any) -> No
     from results.records.store import Store
 
     from ..choices.inputs import check_images
-    from ..choices.sweep import foreseen_reason
     from ..errors import SweepError
-    from ..fleet.scheduler import check_needs, does, make_jobs, makespan, need_of
+    from ..fleet.scheduler import check_needs, make_jobs, makespan
     from ..machine.environment import probe_environment
-    from ..sweeping.estimate import case_seconds, measured_rates, rate_key
+    from ..sweeping.estimate import case_seconds, rate_key
     from ..views.printing import print_table
     from ..views.progress import duration
     from ..views.views import plan_view
@@ -184,33 +197,50 @@ def plan(config: Path | None, quick: bool, store_path: Path, **flags: Any) -> No
     cases = places.cases(asked, timing, environment)
     fleet = places.find_fleet(cases, environment, store)
     there = None if fleet is None else [slot.gpu for slot in fleet.slots()]
-    every = (record for sweep_id in store.sweep_ids() for record in store.iterate(sweep_id, []))
-    rates = measured_rates(
-        record
-        for record in every
-        if record.case.gpu is not None or record.environment.hostname == environment.hostname
-    )
     print_table(plan_view(cases, environment, there), out())
     if fleet is not None:
         try:
             check_needs(cases, there or [], fleet.where)
         except SweepError as error:
             click.echo(f"note: {error}", err=True)
-    possible = [
-        case
-        for case in cases
-        if foreseen_reason(case, environment) is None
-        and (there is None or any(does(gpu, need_of(case)) for gpu in there))
-    ]
+    possible = possible_cases(cases, environment, there)
     if not possible:
         click.echo("0 cases to measure: nothing of this can run there.")
         return
+    rates = earlier_rates(store, environment)
     is_known = all(rate_key(case) in rates.flops_per_s for case in possible)
     basis = "from earlier records" if is_known else "partly a guess: not all was measured here"
     jobs = make_jobs(possible, lambda case: case_seconds(case, timing, rates))
     whole_s = sum(job.seconds for job in jobs)
     seconds = whole_s if fleet is None else makespan(jobs, there or [], fleet.lanes())
     click.echo(f"{len(possible)} cases to measure, about {duration(seconds)} ({basis}).")
+
+
+def possible_cases(
+    cases: list[Case], environment: Environment, there: list[str | None] | None
+) -> list[Case]:
+    """The cases that can run on this machine or, if given, on one of these GPUs."""
+    from ..choices.sweep import foreseen_reason
+    from ..fleet.scheduler import does, need_of
+
+    return [
+        case
+        for case in cases
+        if foreseen_reason(case, environment) is None
+        and (there is None or any(does(gpu, need_of(case)) for gpu in there))
+    ]
+
+
+def earlier_rates(store: Store, environment: Environment) -> Rates:
+    """Rates from the store's records of this machine, and of named GPUs on any machine."""
+    from ..sweeping.estimate import measured_rates
+
+    every = (record for sweep_id in store.sweep_ids() for record in store.iterate(sweep_id, []))
+    return measured_rates(
+        record
+        for record in every
+        if record.case.gpu is not None or record.environment.hostname == environment.hostname
+    )
 
 
 @click.command()

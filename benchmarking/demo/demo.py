@@ -20,6 +20,7 @@ from results.records.plan import TimingPlan
 from results.records.schema import Record, Status, SweepEnd, SweepFile
 from results.records.store import Store
 
+from ..measuring.passes.table import default_passes
 from ..sweeping.checks import Evidence, judge
 from ..sweeping.runner import judged
 from .synthetic_gpu import SyntheticGpu, fits, measure, peak_bytes, watch
@@ -98,7 +99,7 @@ def make_sweep(cases: Iterable[Case], gpu: SyntheticGpu, when: datetime, commit:
         definition_sha256="0" * 64,
         command="sam-bench demo",
         created_at=when.isoformat(timespec="seconds"),
-        plan=TimingPlan.model_validate({"module_depth": 2}),
+        plan=TimingPlan.model_validate({"passes": default_passes(), "module_depth": 2}),
         cases=tuple(cases),
         environment=make_environment(gpu, commit),
     )

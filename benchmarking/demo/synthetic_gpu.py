@@ -18,8 +18,10 @@ from results.records.measurement import (
     Latency,
     Measurement,
     Memory,
+    Modules,
     ModuleTiming,
     Output,
+    Pipeline,
     Work,
 )
 from results.records.telemetry import Telemetry
@@ -136,29 +138,34 @@ def measure(
     forwards = max(1, int(5 / forward_s))
     joules = gpu.power_watts * gpu.power_share * forwards * forward_s
     return Measurement(
-        latency=Latency(
-            forward_s=tuple(samples),
-            chunk_forwards=(SAMPLES,),
-            chunk_wall_s=(float(samples.sum()) * 1.002,),
-            chunk_launch_s=(min(launch_s, forward_s),),
-            stop_reason="converged",
-            first_forward_s=0.5 + forward_s,
-            warmup_s=2.0,
-            warmup_forwards=20,
-        ),
-        components_s=components(case, gpu, forward_s, random),
-        prompts=case.batch_size,
-        modules=modules(case, parts, forward_s, random),
-        plain_forward_s=tuple(forward_s * random.lognormal(0, NOISE, MODULE_SAMPLES)),
-        memory=Memory(
-            source="made up",
-            weights_bytes=weights_bytes,
-            peak_bytes=peak_bytes(case),
-            rise_bytes=peak_bytes(case) - weights_bytes,
-        ),
-        work=whole,
+        passes={
+            "latency": Latency(
+                forward_s=tuple(samples),
+                chunk_forwards=(SAMPLES,),
+                chunk_wall_s=(float(samples.sum()) * 1.002,),
+                chunk_launch_s=(min(launch_s, forward_s),),
+                stop_reason="converged",
+                first_forward_s=0.5 + forward_s,
+                warmup_s=2.0,
+                warmup_forwards=20,
+            ),
+            "components": Pipeline(
+                stages_s=components(case, gpu, forward_s, random), prompts=case.batch_size
+            ),
+            "modules": Modules(
+                timings=modules(case, parts, forward_s, random),
+                plain_forward_s=tuple(forward_s * random.lognormal(0, NOISE, MODULE_SAMPLES)),
+            ),
+            "memory": Memory(
+                source="made up",
+                weights_bytes=weights_bytes,
+                peak_bytes=peak_bytes(case),
+                rise_bytes=peak_bytes(case) - weights_bytes,
+            ),
+            "flops": whole,
+            "energy": Energy(joules=joules, window_s=forwards * forward_s, forwards=forwards),
+        },
         parameters=weights_bytes // formats_of(case).weight,
-        energy=Energy(joules=joules, window_s=forwards * forward_s, forwards=forwards),
         output=Output(
             shape=output_shape(case),
             dtype=dtype,
@@ -221,7 +228,9 @@ def modules(
     scale = forward_s * (1 - REST) / sum(part.seconds for part in parts)
     whole = forward_s * noise
     timings = {
-        ENCODER: ModuleTiming(total_s=tuple(whole), self_s=tuple(whole * REST), kind="encoder")
+        ENCODER: ModuleTiming(
+            total_s=tuple(whole), self_s=tuple(whole * REST), kind="encoder", parent=None
+        )
     }
     for name in filter(None, works):
         own = [part for part in parts if part.name == name or part.name.startswith(f"{name}.")]
@@ -232,6 +241,7 @@ def modules(
             total_s=tuple(total),
             self_s=tuple(total if is_part else 0 * total),
             kind=kind_of(name, case),
+            parent=block if (block := name.rpartition(".")[0]) in timings else ENCODER,
             work=in_batch(works[name], case, moved),
         )
     return timings

@@ -104,7 +104,6 @@ class FleetRun:
         """Until every job has ended."""
         idle_since = time.monotonic()
         while self.scheduler or self.running:
-            self.store.check_held(self.sweep.sweep_id)  # the nodes write what they measure
             if self.scheduler:
                 self.start_jobs()
             if self.can_go_on():

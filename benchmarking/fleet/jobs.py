@@ -9,25 +9,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
-from results.hardware.specs import HardwareError
-from results.records.addresses import AddressError, UnreachableError, exists, one_line
+from results.records.addresses import AddressError, UnreachableError, exists
 from results.records.case import Case
 from results.records.environment import Environment
+from results.records.errors import one_line
 from results.records.plan import TimingPlan
 from results.records.schema import Record, SweepFile
-from results.records.store import Store, StoreError
+from results.records.store import Store
 
-from ..choices.inputs import InputError
 from ..choices.sweep import CPU
-from ..errors import SweepError
-from ..machine.environment import ProbeError, probe_environment
+from ..errors import USER_ERRORS, SweepError
+from ..machine.environment import probe_environment
 from ..sweeping.case_runner import WORKER, CaseRunner, LocalCaseRunner, OnStage
 from ..sweeping.protocol import Outcome
 from ..sweeping.runner import SweepContext, SweepExecution, SweepOptions
 from .scheduler import does, need_of
-
-# What a person must mend: of a sweep's settings and files, of a machine, of the store.
-MISTAKES = (SweepError, InputError, HardwareError, ProbeError, StoreError)
 
 
 @dataclass(frozen=True)
@@ -264,7 +260,7 @@ def run_to_end(task: Task, tell: Tell, case_runner: CaseRunner | None = None) ->
         run_task(task, tell, case_runner)
     except KeyboardInterrupt:  # or the case_runner was stopped
         last = JobEnded(lost="it was told to end")
-    except MISTAKES as error:
+    except USER_ERRORS as error:
         last = JobRefused(str(error))
     except Exception as error:
         last = JobEnded(lost=f"{type(error).__name__}: {one_line(error)}")

@@ -17,8 +17,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from results.records.addresses import one_line
 from results.records.environment import Environment
+from results.records.errors import one_line
 
 from ..choices.sweep import CPU
 from ..errors import SweepError, quoted

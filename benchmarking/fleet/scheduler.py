@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from results.hardware.specs import SPECS, fits, kind_of
+from results.hardware.specs import SPECS, fits, gpu_model_of
 from results.records.case import ANY, Case
 from results.records.plan import TimingPlan
 
@@ -51,7 +51,7 @@ def does(gpu: str | None, need: str) -> bool:
     if gpu is None or need == CPU:
         return gpu is None and need == CPU
     # What the table has a row for is that row's alone: an H100 PCIe is no H100.
-    return need == ANY or (kind_of(gpu) == need if need in SPECS else fits(need, gpu))
+    return need == ANY or (gpu_model_of(gpu) == need if need in SPECS else fits(need, gpu))
 
 
 def check_needs(cases: Iterable[Case], there: Sequence[str | None], where: str) -> None:

@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from results.records.addresses import one_line
 from results.records.case import ANY
+from results.records.errors import one_line
 from results.records.schema import Record
 from results.records.store import Store
 

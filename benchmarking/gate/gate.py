@@ -33,11 +33,11 @@ from results.verdicts.decision import (
 )
 from results.verdicts.gate_runs import (
     CasePair,
-    Launches,
+    GateRuns,
     axes_apart,
     cycles,
+    gate_runs_of,
     judged_cell,
-    launches_of,
     log_ratios,
     match_cases,
     module_changes,
@@ -57,7 +57,7 @@ GRACE_S = 3.0  # for a launch to end after Ctrl-C
 
 
 class GateError(SweepError):
-    """The two sides can't be compared as asked; the message says what to do."""
+    """The two sides can't be compared as asked."""
 
 
 class GateRunError(GateError):
@@ -187,7 +187,7 @@ class Gate:
         self.random = np.random.default_rng(options.seed)
         self.cells: list[CasePair] = []
         self.looks = InterimLooks(0, self.rule)
-        self.launches: list[tuple[Launches, Launches]] = []
+        self.launches: list[tuple[GateRuns, GateRuns]] = []
         self.notes: tuple[str, ...] = ()
         self.failures = 0  # of launches, since the last whole pair
         self.gate = GateFile(
@@ -255,7 +255,7 @@ class Gate:
         )
         if not self.gate.pairs:
             self.plan_cells(ids)
-        base, head = (launches_of(self.store_of(side), ids[side]) for side in (0, 1))
+        base, head = (gate_runs_of(self.store_of(side), ids[side]) for side in (0, 1))
         self.launches.append((base, head))
         self.gate = self.gate.model_copy(update={"pairs": (*self.gate.pairs, pair)})
 

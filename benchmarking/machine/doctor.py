@@ -15,8 +15,9 @@ import psutil
 from pydantic import ValidationError
 
 from results.answers.limits import reached_s
-from results.records.addresses import is_remote, one_line
+from results.records.addresses import is_remote
 from results.records.environment import Environment
+from results.records.errors import one_line
 from results.records.measurement import MeasuredRoofs
 from results.records.plan import TimingPlan
 from results.records.store import Store, StoreError, write_whole
@@ -183,7 +184,7 @@ def check_store(store_path: Path) -> Diagnosis:
             write_whole(Path(scratch) / "probe.json", "{}\n")
         free = shutil.disk_usage(folder).free
     except (OSError, StoreError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = one_line(error)
         return Diagnosis("store", False, f"'{store_path}' can't be written: {reason}")
     return Diagnosis(
         "store", free >= LEAST_FREE_BYTES, f"'{store_path}', {free / 2**30:.0f} GiB free"

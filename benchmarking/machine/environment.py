@@ -18,13 +18,14 @@ import psutil
 from pydantic import ValidationError
 
 from results.records.environment import Environment, Gpu
+from results.records.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 PROBE_TIMEOUT_S = 180.0
 
 
-class ProbeError(Exception):
-    """The machine can't be described, most likely since torch can't be loaded."""
+class ProbeError(UserError):
+    """The machine can't be described, most likely because torch can't be loaded."""
 
 
 def probe_environment() -> Environment:

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from results.records.errors import one_line
+
 from ..errors import SweepError, quoted
 
 
@@ -38,7 +40,8 @@ def load_encoder(path: str, image_size: int, seed: int = 0) -> nn.Module:
             torch.manual_seed(seed)
             encoder = function(image_size=image_size) if takes_size else function()
     except Exception as error:
-        raise SweepError(f"--encoder {path} failed: {one_line(error)}") from error
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise SweepError(f"--encoder {path} failed: {reason}") from error
     if not isinstance(encoder, nn.Module):
         raise SweepError(
             f"--encoder must name a function that returns a torch.nn.Module; {path} returned "
@@ -57,7 +60,7 @@ def find_function(path: str) -> Callable[..., Any]:
     except Exception as error:
         raise SweepError(
             f"--encoder {path}: {module_name} must be a module that can be imported from here: "
-            f"{one_line(error)}"
+            f"{type(error).__name__}: {one_line(error)}"
         ) from error
     function = getattr(module, name, None)
     if not callable(function):
@@ -68,10 +71,6 @@ def find_function(path: str) -> Callable[..., Any]:
         )
     found: Callable[..., Any] = function
     return found
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def first_tensor(output: Any) -> Tensor:

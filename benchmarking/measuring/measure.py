@@ -6,44 +6,26 @@ Shapes: B images, S pixels along an edge.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hooks import ForwardTimer, PeakMemory
 from results.records.case import Case
-from results.records.measurement import ENCODER, Measurement, Memory, ModuleTiming, Output, Work
+from results.records.measurement import Measurement, Output, PassResult, to_result
 from results.records.plan import TimingPlan
 
-from ..choices.execution import EXECUTIONS, timed_modules
-from ..choices.families import family_of
-from ..choices.inputs import (
-    BUFFERS,
-    Photographs,
-    Pixels,
-    noise_batches,
-    photograph_batches,
-    read_input,
-)
-from .passes.accuracy import embedding_error_pass
-from .passes.energy import energy_pass
-from .passes.kernels import kernels_pass
-from .passes.pipeline import (
-    components_pass,
-    copy_to_device,
-    mask_generator_pass,
-    normalise,
-    resize_images,
-)
+# What passes import when they run is loaded here, before a case may limit this process's memory.
+from ..choices.inputs import BUFFERS, read_input
+from ..machine import telemetry  # noqa: F401
+from . import timing, work  # noqa: F401
+from .batches import make_batches
+from .passes.bench import Bench
+from .passes.table import PASSES
 from .rig import Rig
-from .timing import collected_garbage, limited, time_forwards
-from .work import case_work
 
-Forward = Callable[[Tensor], Tensor]
 Report = Callable[[str], None]
 
 
@@ -73,7 +55,9 @@ def measure_case(case: Case, plan: TimingPlan, rig: Rig, report: Report) -> Meas
     notes = dict(rig.notes)
     if photographs.unreadable:
         notes["input"] = "passed over: " + " ".join(photographs.unreadable)
+    passes: dict[str, PassResult] = {}
     measured: dict[str, Any] = {
+        "passes": passes,
         "parameters": sum(weight.numel() for weight in rig.encoder.parameters()),
         "weights": rig.weights,
         "input_source": photographs.source,
@@ -81,184 +65,35 @@ def measure_case(case: Case, plan: TimingPlan, rig: Rig, report: Report) -> Meas
         "flags": torch_flags(),
     }
     try:
-        with torch.inference_mode():
+        with torch.no_grad():  # not inference mode, whose tensors can have no gradients later
             batches = make_batches(case, plan, rig, photographs)
-            for name in plan.passes:
-                report(name)
-                reason = why_not(name, case)
-                if reason is not None:
-                    notes[name] = f"unsupported: {reason}"
-                    continue
-                found = PASS_FUNCTIONS[name](case, plan, rig, batches, photographs)
-                notes |= found.pop("notes", {})
-                measured |= found
-            report("output")
+        bench = Bench(case, plan, rig, batches, photographs, notes)
+        for name in plan.passes:
+            report(name)
+            found = run_pass(name, bench)
+            if found is not None:
+                passes[name] = found
+        report("output")
+        with torch.inference_mode():
             embeddings = rig.encode(batches[0])
             measured["output"] = describe_output(embeddings)
             measured["batch_error"] = batch_error(case, rig, embeddings)
-            measured["timer_test_s"] = rig.timer_test_s
+        measured["timer_test_s"] = rig.timer_test_s
     except Exception as error:
         raise PassError(error, Measurement(**measured)) from error
     return Measurement(**measured)
 
 
-def why_not(name: str, case: Case) -> str | None:
-    """Why a pass can't be run on a case, or None where it can."""
-    execution, family = EXECUTIONS[case.execution], family_of(case.model)
-    pipelines = {"components": family.prompts, "mask_generator": family.mask_generator}
-    if pipelines.get(name, family) is None:
-        return family.no_masks
-    if name == "kernels" and execution.needs_export:
-        return "torch's profiler does not see what onnxruntime runs"
-    if name == "energy" and not case.device.startswith("cuda"):
-        return "NVML counts the energy of GPUs alone"
-    if name == "modules":
-        return execution.hides_modules
-    if name == "memory":
-        return execution.hides_memory(case.device.partition(":")[0])
-    if name == "mask_generator" and case.execution != "eager":
-        return "the mask generator runs the image encoder eagerly"
-    return None
-
-
-def make_batches(case: Case, plan: TimingPlan, rig: Rig, photographs: Photographs) -> list[Tensor]:
-    """Normalised (B, 3, S, S) inputs on the device, in the encoder's type, for rotation."""
-    if case.input == "noise":
-        size = case.image_size
-        return noise_batches(case.batch_size, size, plan.seed, rig.device, rig.dtype)
-
-    def prepare(images: Sequence[Pixels]) -> Tensor:
-        # Allocated whole before the first image, so that a batch that can't fit fails at once.
-        shape = (len(images), 3, case.image_size, case.image_size)
-        batch = torch.empty(shape, device=rig.device, dtype=rig.dtype)
-        for index, image in enumerate(images):
-            resized = resize_images(rig, [image])
-            batch[index] = normalise(rig, copy_to_device(rig, resized))[0]
-        return batch
-
-    return photograph_batches(photographs, case.batch_size, prepare)
-
-
-def latency_pass(
-    case: Case, plan: TimingPlan, rig: Rig, batches: list[Tensor], photographs: Photographs
-) -> dict[str, Any]:
-    """Whole forwards of the image encoder, with no hook and no profiler."""
-    return {"latency": time_forwards(rotating(rig.encode, batches), rig.clock, plan)}
-
-
-def rotating(forward: Forward, batches: list[Tensor]) -> Callable[[], Tensor]:
-    """A forward that takes another batch at each call."""
-    rotation = itertools.cycle(batches)
-    return lambda: forward(next(rotation))
-
-
-def modules_pass(
-    case: Case, plan: TimingPlan, rig: Rig, batches: list[Tensor], photographs: Photographs
-) -> dict[str, Any]:
-    """Each module's time in forwards with hooks on, its FLOPs, and its memory."""
-    found = timed_modules(case, plan, rig.encoder)
-    modules = {name: timed.module for name, timed in found.items()}
-    forward = rotating(rig.encode, batches)
-    # Without the root, whose peak the memory pass takes without hooks.
-    inner = {name: module for name, module in modules.items() if name != ENCODER}
-    with PeakMemory(inner, rig.meter) as memory:
-        forward()
-    peaks, rises = memory.peak_bytes(), memory.rise_bytes()
-    timer, plain = ForwardTimer(modules, rig.clock), []
-    with collected_garbage():
-        with timer:
-            forward()  # the first with hooks pays for making them
-        timer.clear()
-        for _ in limited(plan.module_forwards, plan.max_timed_s):
-            # In turn with forwards without hooks, so that what hooks cost can be told.
-            with timer:
-                forward()
-            start = rig.clock.mark()
-            forward()
-            plain.append((start, rig.clock.mark()))
-        total_s, self_s = timer.total_s(), timer.self_s()
-        plain_s = tuple(rig.clock.seconds(*pair) for pair in plain)
-        timer.clear()
-    works, notes = try_work(case, plan, rig)
-    hidden = EXECUTIONS[case.execution].hides_parts
-    if hidden is not None and (plan.module_depth > 1 or plan.module_pattern is not None):
-        notes = notes | {"modules": f"nothing within a block was timed: {hidden}"}
-    return {
-        "modules": {
-            name: ModuleTiming(
-                total_s=by_forward(total_s[name], len(plain)),
-                self_s=by_forward(self_s[name], len(plain)),
-                kind=found[name].kind,
-                work=works.get(name),
-                peak_bytes=peaks.get(name),
-                rise_bytes=rises.get(name),
-            )
-            for name in modules
-        },
-        "plain_forward_s": plain_s,
-        "notes": notes,
-    }
-
-
-def by_forward(calls_s: Sequence[float], forwards: int) -> tuple[float, ...]:
-    """The calls of a module, added up where a forward makes several."""
-    count = len(calls_s) // forwards
-    if count <= 1 or len(calls_s) % forwards:
-        return tuple(calls_s)
-    return tuple(sum(calls_s[start : start + count]) for start in range(0, len(calls_s), count))
-
-
-def memory_pass(
-    case: Case, plan: TimingPlan, rig: Rig, batches: list[Tensor], photographs: Photographs
-) -> dict[str, Any]:
-    """The peak of one forward, with no hook."""
-    weights = (*rig.model.parameters(), *rig.model.buffers())
-    rig.encode(batches[0])  # workspaces of libraries, and compilation, come with the first
-    rig.meter.settle()
-    held = rig.meter.held_bytes()
-    rig.meter.reset_peak()
-    rig.encode(batches[0])
-    rig.clock.synchronize()
-    peak = rig.meter.peak_bytes()
-    measured: dict[str, Any] = {}
-    if rig.device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(rig.device)
-        measured = {
-            "reserved_bytes": torch.cuda.max_memory_reserved(rig.device),
-            "device_used_bytes": total - free,
-            "alloc_retries": torch.cuda.memory_stats(rig.device).get("num_alloc_retries", 0),
-        }
-    return {
-        "memory": Memory(
-            source=rig.meter.source,
-            weights_bytes=sum(weight.nbytes for weight in weights),
-            peak_bytes=peak,
-            rise_bytes=max(0, peak - held),
-            **measured,
-        )
-    }
-
-
-def flops_pass(
-    case: Case, plan: TimingPlan, rig: Rig, batches: list[Tensor], photographs: Photographs
-) -> dict[str, Any]:
-    """What a forward has to do: FLOPs and bytes."""
-    works, notes = try_work(case, plan, rig)
-    return {"work": works.get(ENCODER), "notes": notes}
-
-
-def try_work(case: Case, plan: TimingPlan, rig: Rig) -> tuple[dict[str, Work], dict[str, str]]:
-    """The work of each timed module in one forward; or why it can't be told of another encoder."""
-    key = (case.batch_size, plan.module_depth, plan.module_pattern)
-    try:
-        if key not in rig.works:  # counting takes a moment, and two passes ask
-            rig.works[key] = case_work(case, plan, rig.encoder, rig.dtype)
-        return rig.works[key], {}
-    except Exception as error:
-        if rig.family.work is not None:
-            raise
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        return {}, {"flops": f"this encoder does not run on the meta device: {reason}"}
+def run_pass(name: str, bench: Bench) -> PassResult | None:
+    """What a pass finds; None, and mostly a note, if it can't run or finds nothing."""
+    row = PASSES[name]
+    reason = row.why_not(bench.case)
+    if reason is not None:
+        bench.notes[name] = f"unsupported: {reason}"
+        return None
+    with torch.inference_mode(not row.needs_gradients):
+        found = row.run(bench)
+    return to_result(name, found) if found is not None else None
 
 
 def batch_error(case: Case, rig: Rig, embeddings: Tensor) -> float | None:
@@ -293,16 +128,3 @@ def torch_flags() -> dict[str, bool | int | str]:
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "threads": torch.get_num_threads(),
     }
-
-
-PASS_FUNCTIONS: dict[str, Callable[..., dict[str, Any]]] = {
-    "latency": latency_pass,
-    "modules": modules_pass,
-    "memory": memory_pass,
-    "flops": flops_pass,
-    "embedding_error": embedding_error_pass,
-    "components": components_pass,
-    "mask_generator": mask_generator_pass,
-    "energy": energy_pass,
-    "kernels": kernels_pass,
-}

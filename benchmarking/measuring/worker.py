@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from ..errors import USER_ERRORS
 from ..sweeping.protocol import BEAT_S, Answer, Beat, Outcome, Refusal, Request, Stage
 from .failures import classify
 
@@ -130,8 +131,8 @@ def attempt(request: Request, rig: Rig, say: Callable[[Stage], None]) -> Refusal
 
 
 def failure(error: Exception, stage: str, wall_s: float) -> Refusal | Outcome:
-    """A person's mistake ends the sweep; anything else is what became of the case."""
-    if is_persons_mistake(error):
+    """The user's mistake ends the sweep; anything else is the case's outcome."""
+    if isinstance(error, USER_ERRORS):
         return Refusal(message=str(error))
     traceback.print_exception(error)
     status, message = classify(error)
@@ -157,16 +158,6 @@ def take_stdout() -> TextIO:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return answers
-
-
-def is_persons_mistake(error: Exception) -> bool:
-    """Whether the sweep was asked for with a file or setting that can't be used."""
-    from sam.files.checkpoints import CheckpointError
-
-    from ..choices.inputs import InputError
-    from ..errors import SweepError
-
-    return isinstance(error, CheckpointError | InputError | SweepError)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .terminal import Mistake
+from results.records.errors import UserError
 
 if TYPE_CHECKING:
     from results.records.case import Case
@@ -108,7 +108,7 @@ class FleetChoice:
         }
         for flag, (fleet, value) in others.items():
             if value is not None and fleet != self.fleet:
-                raise Mistake(f"{flag} is for --fleet {fleet}, got --fleet {self.fleet}.")
+                raise UserError(f"{flag} is for --fleet {fleet}, got --fleet {self.fleet}.")
 
     def of_sweep(self, asked: Sweep) -> Sweep:
         """A fleet gives any GPU, where no kind is named."""
@@ -118,17 +118,17 @@ class FleetChoice:
         if self.shard is not None:
             parse_shard(self.shard)
         if self.parallel == "gpus" and asked.device != ("auto",):
-            raise Mistake(
+            raise UserError(
                 "--parallel gpus gives each GPU of this machine a worker: name kinds with --gpu, "
                 "not --device."
             )
         if self.fleet != "local" and asked.device != ("auto",):
-            raise Mistake(
+            raise UserError(
                 f"--fleet {self.fleet} runs cases on other machines: name kinds with --gpu, "
                 "not --device."
             )
         if self.shard is not None and asked.gpu == (None,) and asked.device == ("auto",):
-            raise Mistake(
+            raise UserError(
                 "--shard must mean the same on every machine: name the devices with --gpu or "
                 "--device."
             )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .terminal import Mistake
+from results.records.errors import UserError
 
 if TYPE_CHECKING:
     from results.verdicts.decision import Rule
@@ -29,7 +29,9 @@ class Percent(click.ParamType):
         found = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%", str(value).strip())
         if found is None or float(found[1]) > 100:
             named = parameter.opts[0] if parameter is not None else "it"
-            raise Mistake(f"{named} must be a percentage with its sign, such as 3%, got {value!a}.")
+            raise UserError(
+                f"{named} must be a percentage with its sign, such as 3%, got {value!a}."
+            )
         return float(found[1]) / 100
 
 
@@ -46,7 +48,7 @@ class PairCounts(click.ParamType):
             looks = tuple(map(int, text.split(",")))
             if looks[0] >= FEWEST_PAIRS and list(looks) == sorted(set(looks)):
                 return looks
-        raise Mistake(
+        raise UserError(
             "--pairs must be ascending numbers of at least 7 pairs, since fewer can't tell, such "
             f"as 10,20,30, got {text[:60]!a}."
         )
@@ -96,19 +98,16 @@ def checked_rule(margin: float, smallest: float, pairs: tuple[int, ...]) -> Rule
     from results.verdicts.decision import Rule
 
     if margin >= smallest:
-        raise Mistake(f"--margin must be below --smallest, got {margin:.2%} and {smallest:.2%}.")
+        raise UserError(f"--margin must be below --smallest, got {margin:.2%} and {smallest:.2%}.")
     return Rule(margin=margin, smallest=smallest, looks=pairs)
 
 
 def write(path: Path, text: str) -> None:
-    from results.records.store import StoreError, write_whole
+    from results.records.store import write_whole
 
     if not path.name:
-        raise Mistake("A file to write must have a name, got an empty one.")
-    try:
-        write_whole(path, text)
-    except StoreError as error:
-        raise Mistake(str(error).split(". Name")[0] + ". Name another file.") from error
+        raise UserError("A file to write must have a name, got an empty one.")
+    write_whole(path, text, advice="Name another file.")
 
 
 def add_to_summary(text: str) -> None:
@@ -135,7 +134,7 @@ baselines_option = click.option(
 
 def check_name(name: str, pattern: str) -> None:
     if not re.fullmatch(pattern.strip("^$"), name) or name == "accepted":
-        raise Mistake(
+        raise UserError(
             "A baseline's name must be of letters, digits, - and _, and not 'accepted', got "
             f"{name[:60]!a}."
         )

@@ -9,8 +9,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from results.records.errors import UserError
+
 from .sweep_options import asked_sweep
-from .terminal import Mistake, out
+from .terminal import out
 
 if TYPE_CHECKING:
     from results.verdicts.gates import GateFile
@@ -32,7 +34,7 @@ def source(
     here = Path.cwd()
     if name.endswith(".toml"):
         if settings.get("config") is not None:
-            raise Mistake("--config would set what the two sweep files set: leave it out.")
+            raise UserError("--config would set what the two sweep files set: leave it out.")
         words = sweep_words(settings | {"config": name})
         return SideSource(Side(label=name, python=python), words, here, python_of(python))
     words = sweep_words(settings)

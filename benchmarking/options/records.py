@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .terminal import Mistake
+from results.records.errors import UserError, printable, quoted, suggestion
 
 if TYPE_CHECKING:
     from results.records.store import Contents
@@ -20,19 +20,18 @@ def read_store(store_path: Path, sweep_id: str | None) -> Contents:
     from results.answers.limits import with_roofs
     from results.records.store import Store
 
-    from ..errors import quoted, suggestion
-    from ..views.printing import harmless
-
     store = Store(store_path)
     ids = store.sweep_ids()
     if not ids:
-        raise Mistake(f"'{store_path}' has no records: measure some with: sam-bench quickstart")
+        raise UserError(f"'{store_path}' has no records: measure some with: sam-bench quickstart")
     if sweep_id is not None and sweep_id not in ("all", *ids):
-        raise Mistake(f"No sweep {quoted(sweep_id)} in '{store_path}'.{suggestion(sweep_id, ids)}")
+        raise UserError(
+            f"No sweep {quoted(sweep_id)} in '{store_path}'.{suggestion(sweep_id, ids)}"
+        )
     contents = store.read(None if sweep_id == "all" else sweep_id or ids[-1])
     contents.records = with_roofs(contents.records, store.read_roofs())
     for problem in contents.problems[:MOST_PROBLEMS]:
-        click.echo(harmless(f"passed over {problem.path}: {problem.reason}"), err=True)
+        click.echo(printable(f"passed over {problem.path}: {problem.reason}"), err=True)
     left_out = len(contents.problems) - MOST_PROBLEMS
     if left_out > 0:
         click.echo(f"and {left_out} files more: sam-bench store verify tells of all", err=True)

@@ -19,23 +19,35 @@ class SweepCommand(click.Command):
     They are made when the command is asked for, so that `sam-bench --help` stays quick.
     """
 
+    takes_plan = True
+
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         *own, help_flag = super().get_params(ctx)
-        return [*own, *sweep_flags(), help_flag]
+        return [*own, *sweep_flags(self.takes_plan), help_flag]
 
 
-def sweep_flags() -> list[click.Parameter]:
+class AxesCommand(SweepCommand):
+    """A command that plans cases but times nothing: its flags are the fields of Sweep."""
+
+    takes_plan = False
+
+
+def sweep_flags(takes_plan: bool) -> list[click.Parameter]:
     """An option for each axis and field of the plan; benchmarking.choices.settings parses them."""
     from results.records.case import AXES
     from results.records.plan import TimingPlan
+
+    from ..measuring.passes.table import default_passes, passes_help
 
     axes = [
         option(name, axis.help, axis.default, "VALUES", *filter(None, [axis.short]))
         for name, axis in AXES.items()
     ]
+    told = {"passes": (passes_help(), default_passes())}
     plan = [
-        option(name, str(field.description), field.default, "VALUE")
+        option(name, *told.get(name, (str(field.description), field.default)), "VALUE")
         for name, field in TimingPlan.model_fields.items()
+        if takes_plan
     ]
     encoder = click.Option(
         ["--encoder"],

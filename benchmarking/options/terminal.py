@@ -1,4 +1,4 @@
-"""What all commands share: mistakes in one line, the terminal, and the folder of records."""
+"""What all commands share: exit codes, the terminal, and the folder of records."""
 
 from __future__ import annotations
 
@@ -9,24 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from results.records.errors import UserError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 EXIT_REGRESSED, EXIT_USAGE, EXIT_UNCLEAR = 1, 2, 3
 EXIT_INVALID, EXIT_FAILED_CASES, EXIT_INTERRUPTED = 4, 5, 130
-LONGEST_ERROR = 1000  # characters; a name from the command line can have 100,000
-
-
-class Mistake(click.ClickException):
-    """A person's mistake: one line, exit code 2."""
-
-    exit_code = EXIT_USAGE
-
-    def __init__(self, message: str) -> None:
-        line = "".join(char if char.isprintable() else "?" for char in " ".join(message.split()))
-        if len(line) > LONGEST_ERROR:  # what to do stands at its end
-            line = f"{line[: LONGEST_ERROR // 2]} ... {line[-LONGEST_ERROR // 2 :]}"
-        super().__init__(line)
 
 
 def out(stderr: bool = False) -> Console:
@@ -38,15 +27,12 @@ def out(stderr: bool = False) -> Console:
 
 
 def find_store(text: str) -> Path:
-    """The folder or address that a person names."""
-    from results.records.addresses import AddressError, is_remote, open_address
+    """The folder or address that you name."""
+    from results.records.addresses import is_remote, open_address
 
-    try:
-        path = open_address(text)
-    except AddressError as error:
-        raise Mistake(str(error)) from error
+    path = open_address(text)
     if not is_remote(path) and os.path.realpath(path) == "/":
-        raise Mistake("--store must be a folder of its own, got '/': name one, such as ./runs.")
+        raise UserError("--store must be a folder of its own, got '/': name one, such as ./runs.")
     return path
 
 

@@ -12,6 +12,7 @@ from results.records.plan import TimingPlan
 from results.records.schema import Record
 
 from ..choices.sweep import QUICK
+from ..measuring.passes.table import PASSES
 from .runner import SweepContext, SweepExecution, SweepOptions, run_sweep
 
 NOT_FITTING = "oom"
@@ -129,7 +130,7 @@ def find_capacity(case: Case, plan: TimingPlan, setting: SweepContext, most: int
 
 def probe_plan(plan: TimingPlan, case: Case) -> TimingPlan:
     """As short as --quick, and only what a card shows."""
-    energy = ("energy",) if case.device.startswith("cuda") else ()
+    energy = ("energy",) if PASSES["energy"].why_not(case) is None else ()
     return plan.model_copy(update={**QUICK, "passes": ("latency", "memory", *energy)})
 
 

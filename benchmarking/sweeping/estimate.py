@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from results.hardware.specs import find_spec
 from results.records.case import WAY_AXES, Case
 from results.records.plan import TimingPlan
 from results.records.schema import Record
-from sam.family import WorkFunction
-from sam.work import FLOAT32
 
-from ..choices.families import family_of, find_model
+from ..choices.families import encoder_flops
+from ..measuring.passes.table import PASSES
 
 # Guesses of FLOP/s for a device that no record tells of, low on purpose.
 GUESSED_FLOPS_PER_S = {"cpu": 5e10, "cuda": 2e13}
 GUESSED_SHARE = 0.3  # of a GPU's peak, where its kind is known
 WORKER_START_S = 6.0  # loading torch and building a model
 CASE_OVERHEAD_S = 2.0  # inputs, counting FLOPs, the output's digest
-ENERGY_WINDOW_S, KERNEL_FORWARDS = 5.0, 4
-# A guess for an encoder whose FLOPs nobody knows yet: about SAM's ViT-B, by area.
-GUESSED_FLOPS, GUESSED_AT = 1e12, 1024
-PROMPT_FLOPS = 3.6e9  # of the mask decoder, at 1024 pixels
 
 
 @dataclass(frozen=True)
@@ -50,19 +44,6 @@ class Rates:
 
 
 NO_RATES = Rates()
-
-
-def encoder_flops(case: Case) -> float:
-    """FLOPs of one image in the encoder, as its family knows them; else a guess by area."""
-    family = family_of(case.model)
-    if family.work is None or not family.knows_attention(case.attention):
-        return GUESSED_FLOPS * (case.image_size / GUESSED_AT) ** 2
-    return known_flops(family.work, find_model(case.model).config, case.image_size, case.attention)
-
-
-@lru_cache(maxsize=4096)  # a sweep may have thousands of cases that differ in batch size only
-def known_flops(work: WorkFunction, config: object, image_size: int, attention: str) -> float:
-    return work(config, image_size, attention, FLOAT32)[""].flops
 
 
 def measured_rates(records: Iterable[Record]) -> Rates:
@@ -96,26 +77,7 @@ def guessed_rate(case: Case) -> float:
 
 def case_seconds(case: Case, plan: TimingPlan, rates: Rates = NO_RATES) -> float:
     """Seconds that measuring a case will take."""
-    kind = case.device.partition(":")[0]
     forward_s = rates.forward_s(case)
-    rate = rates.flops_per_s.get(rate_key(case)) or guessed_rate(case)
-    warmup_s = min(
-        max(plan.warmup_s, plan.warmup_forwards * forward_s), plan.warmup_cap_s + forward_s
-    )
-    timed_s = forward_s + min(
-        max(plan.min_timed_s, plan.min_forwards * forward_s), plan.max_timed_s
-    )
-    hooked_s = min(plan.module_forwards * forward_s, plan.max_timed_s) + 3 * forward_s
-    prompts = plan.points_per_side**2 * case.batch_size
-    generate_s = forward_s + prompts * PROMPT_FLOPS * (case.image_size / 1024) ** 2 / rate
-    passes = {
-        "latency": warmup_s + timed_s,
-        "modules": hooked_s,
-        "components": hooked_s * 1.2,
-        "memory": forward_s,
-        "energy": ENERGY_WINDOW_S if kind == "cuda" else 0.0,
-        "kernels": KERNEL_FORWARDS * forward_s,
-        "embedding_error": forward_s,
-        "mask_generator": max(generate_s, min(plan.module_forwards * generate_s, plan.max_timed_s)),
-    }
-    return CASE_OVERHEAD_S + forward_s + sum(passes.get(name, 0.0) for name in plan.passes)
+    rows = (PASSES[name] for name in plan.passes)
+    passes_s = (row.seconds(case, plan, forward_s) for row in rows if row.why_not(case) is None)
+    return CASE_OVERHEAD_S + forward_s + sum(passes_s)

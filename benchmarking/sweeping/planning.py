@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -16,11 +17,11 @@ from results.records.environment import OF_ONE_MACHINE, Environment
 from results.records.plan import TimingPlan
 from results.records.reading import BrokenFileError, read_file
 from results.records.schema import SweepFile
-from results.records.store import Store
+from results.records.store import DEFINITION_DIGITS, Store
 
 from ..choices.sweep import is_encoder_path
 
-DEFINITION_DIGITS = 6  # of the definition, that a sweep's id ends with
+MOST_CHANGES = 5  # that are named
 
 
 def resumed_sweep(store: Store, new: SweepFile) -> SweepFile | None:
@@ -30,17 +31,43 @@ def resumed_sweep(store: Store, new: SweepFile) -> SweepFile | None:
         UnreachableError: Where an address does not tell of a sweep, which may be it.
     """
     definition, cases = new.definition_sha256, new.cases
-    for sweep_id in reversed(store.sweep_ids()):
-        try:
-            sweep = read_file(store.path / sweep_id / "sweep.json", SweepFile)
-        except BrokenFileError:
-            continue
+    for sweep in newest_first(store):
         # A plan that was rebuilt from its records knows the first digits alone, and not all cases.
         digits = sweep.definition_sha256
         if len(digits) >= DEFINITION_DIGITS and definition.startswith(digits):
             whole = {"definition_sha256": definition, "cases": cases}
             return sweep.model_copy(update=whole)
     return None
+
+
+def why_not_resumed(store: Store, new: SweepFile) -> str | None:
+    """Why an unfinished sweep of the same cases is not resumed, in one line; None if there is none.
+
+    What was measured by other code or on another machine is not continued: half of its records
+    would not be comparable with the other half.
+    """
+    from results.answers.compare import environment_changes, plan_changes  # which load pandas
+
+    for sweep in newest_first(store):
+        if set(sweep.cases) != set(new.cases) or store.read_end(sweep.sweep_id) is not None:
+            continue
+        if sweep.definition_sha256 == new.definition_sha256:
+            return None
+        changes = environment_changes(sweep.environment, new.environment)
+        changes += plan_changes(sweep.plan, new.plan)
+        names = [name for name, *_ in changes] or ["its weights, images or encoder"]
+        return (
+            f"Sweep {sweep.sweep_id} of the same cases is unfinished and not resumed, since these "
+            f"have changed: {', '.join(names[:MOST_CHANGES])}. A new sweep begins."
+        )
+    return None
+
+
+def newest_first(store: Store) -> Iterator[SweepFile]:
+    """The sweeps of a store, without those whose plan can't be used."""
+    for sweep_id in reversed(store.sweep_ids()):
+        with suppress(BrokenFileError):
+            yield read_file(store.path / sweep_id / "sweep.json", SweepFile)
 
 
 def new_sweep(

@@ -13,7 +13,6 @@ from results.answers.limits import with_roofs
 from results.hardware.specs import store_specs
 from results.records.case import Case
 from results.records.environment import Environment
-from results.records.measurement import ENCODER
 from results.records.plan import TimingPlan
 from results.records.quantities import Samples
 from results.records.schema import RETRIED, Check, Record, Status, SweepEnd, SweepFile
@@ -316,17 +315,7 @@ def measured_s(record: Record) -> float:
     measurement = record.measurement
     if measurement is None:
         return 0.0
-    latency, modules = measurement.latency, measurement.modules or {}
-    parts: list[Samples] = [
-        *(measurement.components_s or {}).values(),
-        *(measurement.mask_generator_s or {}).values(),
-        measurement.plain_forward_s or (),
-        modules[ENCODER].total_s if ENCODER in modules else (),
-    ]
-    if latency is not None:
-        parts.append((*latency.forward_s, latency.first_forward_s, latency.warmup_s))
-    energy_s = measurement.energy.window_s if measurement.energy is not None else 0.0
-    return sum(map(sum, parts)) + energy_s
+    return sum(result.timed_s() for result in measurement.passes.values())
 
 
 def has_good_latency(record: Record) -> bool:

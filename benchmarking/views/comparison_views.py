@@ -20,11 +20,12 @@ from results.answers.compare import (
     unasked_changes,
 )
 from results.records.case import AXES
+from results.records.errors import printable
 from results.records.schema import Record
 from results.tables.frames import case_frame
 from results.tables.metrics import METRICS
 
-from .printing import TextTable, harmless
+from .printing import TextTable, text_headings, two_lines
 
 Change = tuple[str, str, str]  # what differs, before, after
 SHOWN = ("before_s", "after_s", "ratio")
@@ -85,16 +86,19 @@ def comparison_view(both: Comparison) -> TextTable:
     """A row a case that both have, the largest change first; what else there is, below."""
     rows = both.matched.sort_values("ratio", ascending=False, kind="stable")
     axes = [axis for axis in AXES if axis == "batch_size" or rows[axis].nunique() > 1]
-    headings = [METRICS[name].heading.replace(" [", "\n[") for name in SHOWN]
-    view = TextTable("After against before", [*axes, *headings, "95 % interval", "verdict"])
+    headings = [two_lines(METRICS[name].heading) for name in SHOWN]
+    view = TextTable(
+        "After against before",
+        [*text_headings(*axes), *headings, "95 % interval", *text_headings("verdict")],
+    )
     for row in rows.to_dict("records"):
         interval = (METRICS["ratio"].show(row[name]) for name in ("ratio_low", "ratio_high"))
         shown = [METRICS[name].show(row[name]) for name in SHOWN]
-        own = [harmless(str(row[axis])) for axis in axes]
+        own = [printable(str(row[axis])) for axis in axes]
         view.rows.append([*own, *shown, " .. ".join(interval), row["verdict"]])
     mean = geometric_mean(both.rows)
     view.caption = f"geometric mean of {len(rows)} ratios: {mean:.4f}; above 1 is slower"
-    view.sentences = [harmless(each) for each in sentences(both)]
+    view.sentences = [printable(each) for each in sentences(both)]
     return view
 
 

@@ -9,11 +9,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from results.records.errors import printable
 from results.verdicts.gates import GateFile, Side
 
 from ..gate.gate import GateWatcher
 from .gate_report import percent
-from .printing import harmless
 from .progress import duration
 
 MOST_ROWS = 30  # of a live table: more would not fit on a terminal
@@ -44,7 +44,7 @@ class PlainGateWatcher:
         """Nothing is left open."""
 
     def say(self, text: str) -> None:
-        self.console.print(harmless(text), markup=False, highlight=False, soft_wrap=True)
+        self.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 class LiveGateWatcher:
@@ -73,7 +73,7 @@ class LiveGateWatcher:
         self.live.stop()
 
     def show(self, text: str) -> None:
-        self.live.update(Group(self.table, Text(harmless(text))))
+        self.live.update(Group(self.table, Text(printable(text))))
 
 
 def cells_table(gate: GateFile) -> Table:
@@ -82,7 +82,7 @@ def cells_table(gate: GateFile) -> Table:
         interval = f"{percent(cell.ratio_low)} .. {percent(cell.ratio_high)}"
         verdict = "..." if cell.verdict == "INCONCLUSIVE" else cell.verdict
         table.add_row(
-            Text(harmless(cell.label)), str(cell.pairs), percent(cell.ratio), interval, verdict
+            Text(printable(cell.label)), str(cell.pairs), percent(cell.ratio), interval, verdict
         )
     return table
 

@@ -7,16 +7,20 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from xml.etree import ElementTree
 
+from results.records.errors import printable
 from results.tables import markdown
 from results.tables.metrics import METRICS
 from results.verdicts.decision import Verdict
 from results.verdicts.gates import Cell, GateFile, ModuleChange, Side
 
 from ..gate.gate import EXIT_CODES
-from .printing import TextTable, harmless
+from .printing import TextTable, text_headings
 
 MOST_COMMENT_BYTES = 60_000  # GitHub refuses a comment of more than 65,536 characters
-HEADINGS = ["verdict", "case", "base [ms]", "head [ms]", "change [%]", "95 % [%]", "pairs", "sees"]
+HEADINGS = (
+    *text_headings("verdict", "case"), "base\n[ms]", "head\n[ms]", "change\n[%]", "95 %\n[%]",
+    "pairs", "sees",
+)  # fmt: skip
 MODULE_HEADINGS = ["module", "kind", "change [%]", "lost [ms]"]
 ORDER = {verdict: number for number, verdict in enumerate(EXIT_CODES)}
 SHORT_COMMIT = 12
@@ -36,7 +40,7 @@ def gate_view(gate: GateFile) -> TextTable:
     worst = sorted(gate.cells, key=lambda cell: ORDER[cell.verdict])
     view = TextTable(
         f"{gate.base.label} against {gate.head.label}: {headline(gate)}",
-        two_line_headings(HEADINGS),
+        HEADINGS,
         [row(cell) for cell in worst],
         caption=caption(gate),
     )
@@ -44,10 +48,6 @@ def gate_view(gate: GateFile) -> TextTable:
         view.sentences += [f"{cell.label}: {told}" for told in remarks(cell)]
     view.sentences += gate.notes
     return view
-
-
-def two_line_headings(headings: Sequence[str]) -> list[str]:
-    return [heading.replace(" [", "\n[") for heading in headings]
 
 
 def headline(gate: GateFile) -> str:
@@ -185,7 +185,7 @@ def cut(text: str) -> str:
     terminal is left out of it.
     """
     taken = "\n" + markdown.INVISIBLE
-    text = "".join(char if char.isprintable() or char in taken else "?" for char in text)
+    text = printable(text, keep=taken)
     content = text.encode()
     if len(content) <= MOST_COMMENT_BYTES:
         return text
@@ -207,8 +207,8 @@ def junit(suite: str, findings: Iterable[Finding]) -> str:
         skipped=str(len(unclear)),
     )  # fmt: skip
     for name, verdict, told in findings:
-        case = ElementTree.SubElement(root, "testcase", classname=suite, name=harmless(name))
-        text = harmless(told)
+        case = ElementTree.SubElement(root, "testcase", classname=suite, name=printable(name))
+        text = printable(told)
         if verdict in FAILING:
             ElementTree.SubElement(case, "failure", message=f"{verdict}: {text}")
         elif is_unclear(verdict):

@@ -7,7 +7,7 @@ import pandas as pd
 from results.records.case import AXES
 from results.tables.metrics import METRICS
 
-from .printing import TextTable
+from .printing import TextTable, text_headings
 
 HEADINGS = ("since", "commit", "step [%]", "sessions", "now\n[ms/image]")
 
@@ -16,7 +16,7 @@ def history_view(rows: pd.DataFrame) -> TextTable:
     """A row a step, the newest first, and below how many cells stayed as they were."""
     axes = [axis for axis in AXES if axis == "batch_size" or rows[axis].nunique() > 1]
     devices = ["gpu"] if rows["gpu"].nunique() > 1 else []
-    view = TextTable("Steps over time", [*devices, *axes, *HEADINGS])
+    view = TextTable("Steps over time", [*text_headings(*devices, *axes), *HEADINGS])
     steps = rows[rows["step"].notna()].sort_values("started_at", ascending=False, kind="stable")
     sessions = rows.groupby("series")["session"].max()
     now_s = rows.groupby("series")["image_s"].last()

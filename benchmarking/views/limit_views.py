@@ -10,15 +10,15 @@ from results.records.case import AXES, PLACE_AXES, SERIES_AXES, case_label
 from results.records.measurement import ENCODER
 from results.tables.metrics import METRICS
 
-from .printing import TextTable, two_lines, varying_axes
+from .printing import TextTable, text_headings, two_lines, varying_axes
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LIMIT_METRICS = ("image_s", "flops_per_s", "mfu", "mfu_measured")
 KIND_HEADINGS = (
-    "kind", "modules", "share\n[%]", "work\n[GFLOP]", "moved\n[MiB]", "achieved\n[TFLOP/s]",
-    "MFU\n[%]", "bound by",
+    *text_headings("kind"), "modules", "share\n[%]", "work\n[GFLOP]", "moved\n[MiB]",
+    "achieved\n[TFLOP/s]", "MFU\n[%]", *text_headings("bound by"),
 )  # fmt: skip
 HELPS, HELPS_LITTLE = 1.5, 1.05  # times as many images a second
 WORTH_TELLING = 0.05  # of a change, before a cause of it is named
@@ -43,7 +43,7 @@ def limits_views(frame: pd.DataFrame) -> list[TextTable]:
     headings = [two_lines(METRICS[name].heading) for name in shown]
     view = TextTable(
         "How far from the limit",
-        [*axes, *headings, "floor\n[ms/image]", "times the\nfloor", "bound by"],
+        [*axes, *headings, "floor\n[ms/image]", "times the\nfloor", *text_headings("bound by")],
         caption=caption,
     )
     for row in cases.to_dict("records"):
@@ -89,15 +89,13 @@ def is_number(value: float | None) -> bool:
 def modules_of(frame: pd.DataFrame, case: Row) -> pd.DataFrame:
     """The innermost modules of a case: a block's work is that of its parts, where these are."""
     is_same = (frame["case_id"] == case["case_id"]) & (frame["sweep_id"] == case["sweep_id"])
-    modules = frame[is_same & (frame["module"] != ENCODER)]
-    outer = {name.rpartition(".")[0] for name in modules["module"]}
-    return modules[~modules["module"].isin(outer)]
+    return frame[is_same & frame["is_innermost"].eq(True)]
 
 
 def kind_view(modules: pd.DataFrame, case: Row) -> TextTable:
     """A row a kind of module of one case."""
     own = case_label(case, NAMED_AXES)
-    view = TextTable(f"By part: {own} on {device_of(case)}", list(KIND_HEADINGS))
+    view = TextTable(f"By part: {own} on {device_of(case)}", KIND_HEADINGS)
     mfu_name = "mfu_measured" if is_number(case["mfu_measured"]) else "mfu"
     for kind, group in modules.groupby("kind", sort=False):
         total_s, flops = group["total_s"].sum(), group["flops"].sum(min_count=1)
@@ -287,7 +285,7 @@ def capacity_view(row: Row) -> TextTable:
     own = case_label(row, [axis for axis in NAMED_AXES if axis != "batch_size"])
     view = TextTable(
         f"Capacity: {own} on {device_of(row)}",
-        ["what", "batch", "figure"],
+        [*text_headings("what"), "batch", *text_headings("figure")],
     )
     gib, rate = METRICS["fixed_bytes"].show, METRICS["images_per_s"].show
     limit = row["memory_limit_bytes"]

@@ -12,29 +12,33 @@ from rich.markup import escape
 from rich.table import Table
 
 from results.records.case import AXES
+from results.records.errors import printable
 from results.records.schema import Record, SweepEnd
 from results.tables import markdown as md
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TEXT_HEADINGS = (
-    "sweep_id", "module", "kind", "status", "name", "what it is", "check", "limit", "verdict",
-    "reason",
-"kernel", "what", "figure",
-)  # fmt: skip
+
+class TextHeading(str):
+    """The heading of a column of text, which is aligned to the left; others hold numbers."""
+
+
+def text_headings(*headings: str) -> list[TextHeading]:
+    return [TextHeading(heading) for heading in headings]
 
 
 @dataclass
 class TextTable:
     """A table ready to be shown: text cells, what is the same in every row, and what it says.
 
+    headings: Those of columns of text are of `text_headings`.
     faint: Row and column of cells that are no more than noise; in parentheses too.
     sentences: What a person should take from it, below.
     """
 
     title: str
-    headings: list[str]
+    headings: Sequence[str]
     rows: list[list[str]] = field(default_factory=list)
     caption: str = ""
     faint: set[tuple[int, int]] = field(default_factory=set)
@@ -43,31 +47,26 @@ class TextTable:
 
 def print_table(view: TextTable, console: Console) -> None:
     table = Table(
-        title=escape(harmless(view.title)),
+        title=escape(printable(view.title)),
         title_justify="left",
         title_style="bold",
-        caption=escape(harmless(view.caption)) or None,
+        caption=escape(printable(view.caption)) or None,
         caption_justify="left",
     )
     for heading in view.headings:
-        is_text = heading in AXES or heading in TEXT_HEADINGS
+        is_text = isinstance(heading, TextHeading)
         justify: Literal["left", "right"] = "left" if is_text else "right"
         # Folded where the terminal is narrow: a cut number would be a wrong one.
         table.add_column(escape(heading), justify=justify, overflow="fold")
     for row_index, row in enumerate(view.rows):
         cells = []
         for column, cell in enumerate(row):
-            text = escape(harmless(cell))
+            text = escape(printable(cell))
             cells.append(f"[dim]{text}[/dim]" if (row_index, column) in view.faint else text)
         table.add_row(*cells)
     console.print(table)
     for sentence in view.sentences:
-        console.print(harmless(sentence), markup=False, highlight=False, soft_wrap=True)
-
-
-def harmless(text: str) -> str:
-    """Text that can't drive a terminal, whoever wrote the record that it is from."""
-    return "".join(char if char.isprintable() else "?" for char in text)
+        console.print(printable(sentence), markup=False, highlight=False, soft_wrap=True)
 
 
 def markdown(view: TextTable) -> str:
@@ -81,9 +80,9 @@ def two_lines(heading: str) -> str:
     return heading.replace(" [", "\n[")
 
 
-def varying_axes(frame: pd.DataFrame) -> tuple[list[str], str]:
+def varying_axes(frame: pd.DataFrame) -> tuple[list[TextHeading], str]:
     """The axes, and the sweep, that differ between rows; and a line that names the other axes."""
-    axes = ("sweep_id", *AXES)
+    axes = text_headings("sweep_id", *AXES)
     varying = [axis for axis in axes if frame[axis].nunique() > 1 or axis == "batch_size"]
     if frame.empty:
         return varying, ""
@@ -105,7 +104,7 @@ def check_line(frame: pd.DataFrame) -> str:
 def failure_lines(records: Sequence[Record]) -> list[str]:
     """A line for each case that has no number, with its reason."""
     return [
-        harmless(f"{record.status}: {record.case.label}: {record.message}")
+        printable(f"{record.status}: {record.case.label}: {record.message}")
         for record in records
         if record.status != "ok"
     ]
@@ -133,7 +132,7 @@ def end_lines(end: SweepEnd | None) -> list[str]:
             "warm-up work."
         )
     lines += [
-        harmless(f"self-check {name}: {check.verdict}: {check.reason}")
+        printable(f"self-check {name}: {check.verdict}: {check.reason}")
         for name, check in end.checks.items()
         if check.verdict != "pass"
     ]

@@ -21,12 +21,12 @@ from rich.progress import (
 )
 
 from results.records.case import Case
+from results.records.errors import printable
 from results.records.plan import TimingPlan
 from results.records.schema import Record, SweepFile
 from results.tables.metrics import METRICS
 
 from ..sweeping.estimate import Rates, case_seconds, measured_rates
-from .printing import harmless
 
 if TYPE_CHECKING:
     from ..sweeping.runner import Watcher
@@ -164,7 +164,7 @@ def case_line(record: Record) -> str:
     """What became of a case, in one line."""
     measurement = record.measurement
     if record.status != "ok" or measurement is None or measurement.latency is None:
-        return harmless(f"{record.case.label}: {record.status} {record.message or ''}".rstrip())
+        return printable(f"{record.case.label}: {record.status} {record.message or ''}".rstrip())
     from results.tables.frames import case_row
 
     row = case_row(record, None)

@@ -12,7 +12,7 @@ from sam.attention.variants import BOTH
 from ..choices.execution import EXECUTIONS, why_no_export
 from ..choices.families import family_of
 from ..choices.precision import PRECISIONS, why_no_eight_bits
-from .printing import TextTable
+from .printing import TextTable, text_headings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +40,7 @@ def recommendation_view(
 
     row, other = found.row, found.runner_up
     device: str = row["gpu"] if pd.notna(row["gpu"]) else row["cpu"]
-    headings = ["what", "recommended"] + ["runner-up"] * (other is not None)
+    headings = [*text_headings("what"), "recommended"] + ["runner-up"] * (other is not None)
     view = TextTable(f"{wanted.model} at {wanted.image_size} px on {device}", headings)
     for name in SHOWN:
         cells = [cell(name, each) for each in (row, other) if each is not None]

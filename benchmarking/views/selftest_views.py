@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from results.verdicts.selftest import EFFECTS, SelfTest
 
-from .printing import TextTable
+from .printing import TextTable, text_headings
 
 
 def selftest_view(test: SelfTest) -> TextTable:
     """A row a cell: what it can see, and how often what was injected is found."""
-    headings = ["case", "can't see less than"]
+    headings = [*text_headings("case"), "can't see less than"]
     if test.injected is not None:
         headings.append(f"{test.injected:.1%} found in")
     view = TextTable("The gate on this machine", headings)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from .printing import harmless, markdown, print_table
+from results.records.errors import printable
+
+from .printing import markdown, print_table
 from .views import VIEWS
 
 if TYPE_CHECKING:
@@ -47,4 +49,4 @@ def show_sentences(
     for name in names:
         for view in VIEWS[name].views(VIEWS[name].frame(records, peaks)):
             for sentence in view.sentences:
-                console.print(harmless(sentence), markup=False, highlight=False, soft_wrap=True)
+                console.print(printable(sentence), markup=False, highlight=False, soft_wrap=True)

@@ -14,6 +14,7 @@ from results.records.environment import Environment
 from results.records.measurement import ENCODER
 from results.records.plan import MASK_GENERATOR, PROMPTS
 from results.tables.frames import (
+    CASE_COLUMNS,
     case_frame,
     check_frame,
     component_frame,
@@ -21,10 +22,11 @@ from results.tables.frames import (
     limits_frame,
     module_frame,
 )
-from results.tables.metrics import METRICS
+from results.tables.metrics import METRICS, number_metric
+from results.tables.pass_columns import pass_columns
 
 from .limit_views import batching_views, capacity_views, limits_views
-from .printing import TextTable, two_lines, varying_axes
+from .printing import TextTable, text_headings, two_lines, varying_axes
 
 CASE_METRICS = (
     "image_s", "images_per_s", "flops_per_s", "mfu", "mfu_measured", "peak_bytes",
@@ -35,9 +37,11 @@ PIPELINES = {
     PROMPTS: "From files to the masks of all prompts",
     MASK_GENERATOR: "Mask generator",
 }
-KERNEL_HEADINGS = ("kind", "kernel", "calls", "time\n[ms]", "share\n[%]")
+KERNEL_HEADINGS = (*text_headings("kind", "kernel"), "calls", "time\n[ms]", "share\n[%]")
 MOST_KERNELS, LONGEST_KERNEL = 20, 90
-CHECK_HEADINGS = ("check", "value", "limit", "verdict", "reason")
+CHECK_HEADINGS = (
+    *text_headings("check"), "value", *text_headings("limit", "verdict", "reason")
+)  # fmt: skip
 IN_PARENTHESES = "in parentheses: too short for the timer to tell"
 
 
@@ -45,16 +49,17 @@ def case_views(frame: pd.DataFrame) -> list[TextTable]:
     """A row a case: latency, throughput and memory, or why there is none."""
     axes, caption = varying_axes(frame)
     shown = [name for name in CASE_METRICS if name not in IF_THERE or frame[name].notna().any()]
-    metrics = [two_lines(METRICS[name].heading) for name in shown]
+    shown += pass_columns(frame, CASE_COLUMNS)
+    metrics = [two_lines(number_metric(name).heading) for name in shown]
     view = TextTable(
         "Image encoder, median time of a forward",
-        [*axes, "status", "forward\n[ms]", "95 % interval\n[ms]", *metrics],
+        [*axes, *text_headings("status"), "forward\n[ms]", "95 % interval\n[ms]", *metrics],
         caption=caption,
     )
     for row in frame.to_dict("records"):
         own = [str(row[axis]) for axis in axes]
         times = [METRICS["median_s"].show(row["median_s"]), interval(row["low_s"], row["high_s"])]
-        others = [METRICS[name].show(row[name]) for name in shown]
+        others = [number_metric(name).show(row[name]) for name in shown]
         view.rows.append([*own, row["status"], *times, *others])
     return [view]
 
@@ -97,7 +102,7 @@ def module_views(frame: pd.DataFrame) -> list[TextTable]:
 
 
 def module_view(
-    group: pd.DataFrame, axes: list[str], values: tuple[object, ...], caption: str
+    group: pd.DataFrame, axes: Sequence[str], values: tuple[object, ...], caption: str
 ) -> TextTable:
     """A row a module, a column a batch size, and each module's share at the largest."""
     batches = sorted(group["batch_size"].unique())
@@ -105,7 +110,7 @@ def module_view(
     batch_headings = [f"batch {batch}\n[ms/image]" for batch in batches]
     view = TextTable(
         "Time by module" + (f": {own}" if own else ""),
-        ["module", "kind", *batch_headings, f"share at {batches[-1]}\n[%]"],
+        [*text_headings("module", "kind"), *batch_headings, f"share at {batches[-1]}\n[%]"],
         caption=caption,
     )
     for module, rows in group.groupby("module", sort=False):
@@ -144,7 +149,7 @@ def kernel_views(frame: pd.DataFrame) -> list[TextTable]:
     for _, case in frame.groupby(["sweep_id", "case_id"], sort=False):
         first = case.iloc[0]
         own = ", ".join(f"{axis} {first[axis]}" for axis in axes)
-        view = TextTable(f"Kernels of a forward: {own}", list(KERNEL_HEADINGS))
+        view = TextTable(f"Kernels of a forward: {own}", KERNEL_HEADINGS)
         kinds = case.groupby(["kind", "kernel"], sort=False)[["calls", "total_s", "share"]].sum()
         longest = kinds.sort_values("total_s", ascending=False)
         for row in longest.head(MOST_KERNELS).reset_index().to_dict("records"):
@@ -220,7 +225,7 @@ def plan_view(
             return [gpu.name if gpu is not None else None]
         return [name for name in there if does(name, need_of(case))]
 
-    headings = [*AXES, "where", "status"]
+    headings = text_headings(*AXES, "where", "status")
     rows = []
     for case in cases:
         own = ["-" if value is None else str(value) for value in case.model_dump().values()]
@@ -240,7 +245,7 @@ def choices_views() -> list[TextTable]:
     return [
         TextTable(
             f"--{axis}",
-            ["name", "what it is"],
+            text_headings("name", "what it is"),
             [[name, getattr(entry, "summary", str(entry))] for name, entry in entries.items()],
         )
         for axis, entries in tables.items()

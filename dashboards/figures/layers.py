@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from results.records.case import case_label
+from results.records.measurement import ENCODER
 
 from ..theme import finish, kind_color, safe
 from .series import (
@@ -24,8 +25,6 @@ from .series import (
     with_device,
 )
 
-INNER = r"^blocks\.\d+\."  # norm1, attn, norm2 and mlp of a block
-BLOCK = r"blocks\.\d+"
 OF_A_RUN = ["sweep_id", *SERIES_COLUMNS]
 
 
@@ -69,10 +68,10 @@ def of_family(
     modules = frame[frame["record_id"].isin(own["record_id"]) & frame["total_s"].notna()]
     modules = modules.merge(own[["record_id", "family"]], on="record_id", sort=False)
     modules = per_image(with_device(modules))
-    is_inner = modules["module"].str.contains(INNER, regex=True)
-    if depth == "parts" and is_inner.any():
+    is_outermost = modules["parent"] == ENCODER
+    if depth == "parts" and not is_outermost.all():
         return with_rest(modules)
-    return modules[~is_inner]
+    return modules[is_outermost]
 
 
 def newest_of(runs: pd.DataFrame) -> str | None:
@@ -91,8 +90,8 @@ def per_image(modules: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_rest(modules: pd.DataFrame) -> pd.DataFrame:
-    """Of each block only what its parts do not account for, so that all adds up."""
-    is_block = modules["module"].str.fullmatch(BLOCK)
+    """The innermost modules, and of those that contain them only the rest, so that all adds up."""
+    is_block = ~modules["is_innermost"].astype(bool)
     own_ms = modules["self_s"] / modules["batch_size"] * 1e3
     whole_s = modules.groupby("record_id")["self_s"].transform("sum")
     return modules.assign(

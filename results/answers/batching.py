@@ -24,7 +24,7 @@ import pandas as pd
 
 from ..hardware.specs import Spec
 from ..records.case import SERIES_AXES
-from ..records.measurement import ENCODER, ModuleTiming, Work
+from ..records.measurement import ENCODER, ModuleTiming, Work, innermost
 from ..records.schema import Record
 from ..tables.frames import UNATTRIBUTED, frame
 from .limits import Limits, bound_by, limits_of
@@ -122,10 +122,10 @@ def parts(record: Record, peaks: Mapping[str, Spec] | None) -> dict[str, ModuleS
     own_s = {name: float(np.median(timing.self_s)) for name, timing in modules.items()}
     scale = image_s(record) / sum(own_s.values())
     limits = limits_of(record, peaks)
-    has_parts = any(timing.kind.endswith("attention") for timing in modules.values())
+    inner = innermost(modules)
     return {
         name: ModuleShare(
-            kind=UNATTRIBUTED if name == ENCODER else kind_of_part(timing.kind, has_parts),
+            kind=kind_of_part(name, timing.kind, inner),
             image_s=own_s[name] * scale,
             cause=cause(own_work(name, modules), limits),
         )
@@ -136,8 +136,9 @@ def parts(record: Record, peaks: Mapping[str, Spec] | None) -> dict[str, ModuleS
 def own_work(name: str, modules: Mapping[str, ModuleTiming]) -> Work | None:
     """The work of a module without that of the timed modules in it."""
     work = modules[name].work
-    inner = [modules[child].work for child in children_of(name, modules)]
-    known = [each for each in inner if each is not None]
+    known = [
+        each.work for each in modules.values() if each.parent == name and each.work is not None
+    ]
     if work is None or not known:
         return work
     moved = sum(each.moved_bytes or 0 for each in known)
@@ -149,20 +150,11 @@ def own_work(name: str, modules: Mapping[str, ModuleTiming]) -> Work | None:
     )
 
 
-def children_of(name: str, names: Iterable[str]) -> list[str]:
-    """The outermost modules in a module; in the encoder are all others."""
-    inside = [
-        other
-        for other in names
-        if other != name and (name == ENCODER or other.startswith(f"{name}."))
-    ]
-    return [
-        other for other in inside if not any(other.startswith(f"{between}.") for between in inside)
-    ]
-
-
-def kind_of_part(kind: str, has_parts: bool) -> str:
-    return REST if has_parts and kind in ("window", "global", "block") else kind
+def kind_of_part(name: str, kind: str, innermost: set[str]) -> str:
+    """What a module's own time is counted as; of one with timed parts it is the rest."""
+    if name == ENCODER:
+        return UNATTRIBUTED
+    return kind if name in innermost else REST
 
 
 def whole(record: Record, peaks: Mapping[str, Spec] | None) -> dict[str, ModuleShare]:

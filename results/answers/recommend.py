@@ -14,6 +14,7 @@ import pandas as pd
 
 from ..hardware.specs import fits
 from ..records.case import WAY_AXES
+from ..records.errors import UserError
 from .capacity import KNEE
 
 AGREEMENT = 0.05  # between two measurements of the same
@@ -23,8 +24,8 @@ Row = dict[Any, Any]  # of a case, by column
 Confidence = Literal["high", "medium", "low"]
 
 
-class NoRecordError(ValueError):
-    """No record answers; the message says what there is."""
+class NoRecordError(UserError):
+    """No record answers the question."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from typing import Annotated
 import pandas as pd
 from pydantic import BeforeValidator, Field
 
+from ..records.errors import UserError
 from ..records.quantities import Strict
 from .specs import Figure, find_row, number_of, read_rows
 
@@ -27,7 +28,7 @@ IMAGES = 1_000_000
 SECONDS_PER_HOUR = 3600
 
 
-class PriceError(ValueError):
+class PriceError(UserError):
     """A file of prices that can't be used."""
 
 

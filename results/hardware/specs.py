@@ -28,7 +28,8 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field, ValidationError
 
-from ..records.addresses import failures, one_line
+from ..records.addresses import failures
+from ..records.errors import UserError, one_line, quoted
 from ..records.quantities import Strict
 
 TERA, GIGA, MEBI = 1e12, 1e9, 2**20
@@ -44,7 +45,7 @@ Form = TypeVar("Form", bound=Strict)
 Found = TypeVar("Found")
 
 
-class HardwareError(ValueError):
+class HardwareError(UserError):
     """A file of peaks that can't be used."""
 
 
@@ -130,7 +131,7 @@ def find_spec(gpu_name: str, more: Mapping[str, Spec] = {}) -> Spec | None:
 
 
 @lru_cache
-def kind_of(gpu_name: str) -> str | None:
+def gpu_model_of(gpu_name: str) -> str | None:
     """The most particular row of the table that a GPU has; None where there is none."""
     return find_row(gpu_name, {row: row for row in SPECS})
 
@@ -156,7 +157,7 @@ def words(name: str) -> frozenset[str]:
     return frozenset(re.sub(r"^([0-9]+)gb$", r"\1g", word) for word in split)
 
 
-def find_kind(text: str) -> str | None:
+def find_gpu_model(text: str) -> str | None:
     """A person's word for a GPU as the table spells it; None where the table has none such."""
     asked = words(text) - {"nvidia"}
     return next((row for row in SPECS if words(row) == asked), None)
@@ -182,7 +183,7 @@ def read_specs(path: Path) -> dict[str, Spec]:
     return {name: row.peak() for name, row in rows.items()}
 
 
-def read_rows(path: Path, form: type[Form], refusal: type[ValueError]) -> dict[str, Form]:
+def read_rows(path: Path, form: type[Form], refusal: type[UserError]) -> dict[str, Form]:
     """A TOML file's sections by the GPU's name above each; none where there is no file.
 
     Args:
@@ -226,28 +227,19 @@ def read_row(name: str, section: object, form: type[Form]) -> Form:
     if not words(name) or not isinstance(section, dict):
         raise RowError(
             "each section must be a table with a GPU's name above it, as "
-            f'["NVIDIA L4"], got {shown(name)} = {shown(section)}.'
+            f'["NVIDIA L4"], got {quoted(name)} = {quoted(section)}.'
         )
     unknown = [key for key in section if key not in form.model_fields]
     if unknown:  # before what is missing, which it may be, misspelt
         known = ", ".join(form.model_fields)
-        raise RowError(f"{shown(unknown[0])} of {shown(name)} is unknown. Known: {known}.")
+        raise RowError(f"{quoted(unknown[0])} of {quoted(name)} is unknown. Known: {known}.")
     try:
         return form.model_validate(section, strict=True)  # where "1" and true are no numbers
     except ValidationError as error:
         key = str(error.errors()[0]["loc"][0])
     must = form.model_fields[key].description or "text"
-    came = shown(section[key]) if key in section else "none"
-    raise RowError(f"{key} of {shown(name)} must be {must}, got {came}.")
-
-
-def shown(value: object) -> str:
-    """A person's value in one line, safe to print: escaped, and cut where it is long."""
-    try:
-        text = ascii(value)
-    except ValueError:  # Python writes no whole number of over 4,300 digits
-        return "a number too long to show"
-    return text if len(text) <= 60 else text[:57] + "..."
+    came = quoted(section[key]) if key in section else "none"
+    raise RowError(f"{key} of {quoted(name)} must be {must}, got {came}.")
 
 
 # By row: fp32, tf32, half, GB/s, MiB. Rates of eight bits stand in the same documents. "Halved":

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import platform
 import secrets
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
+
+from .errors import UserError, one_line
 
 TEMPORARY = ".tmp"
 # Of these a file appears whole or not at all when it is put; of others, once it is renamed.
@@ -27,19 +27,14 @@ PUT_WHOLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "mem
 PATTERN = frozenset("*?[")  # what fsspec takes for one, in a file's name
 # Packages whose errors say that an address can't be reached, or that one may not.
 SERVICES = ("aiohttp", "azure", "botocore", "gcsfs", "google")
-# A lock that is an object outlives its owner: it holds while that renews it.
-RENEW_S, STALE_S = 30.0, 180.0
-WATCH_S = 1.5 * RENEW_S  # in which a living owner renews it
-TRIES = 10  # at a lock that is there and gone again
-SETTLE_S = 1.0  # until an object that two have written at once is that of the last
 
 
 class UnreachableError(OSError):
     """An address does not answer, or must not be read."""
 
 
-class AddressError(ValueError):
-    """A place that no store can lie at; the message says what to do."""
+class AddressError(UserError):
+    """No store can be at this place."""
 
 
 def open_address(text: str) -> Path:
@@ -113,14 +108,6 @@ def is_of_service(error: Exception) -> bool:
     """Whether it is of the packages that speak to a service, and so no defect of ours."""
     package = type(error).__module__.partition(".")[0]
     return isinstance(error, UnreachableError) or package in SERVICES
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, in a line that can stand in another."""
-    told = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    if isinstance(error, FileNotFoundError) and " " not in told:  # a name alone
-        told = "No such file or directory"
-    return " ".join(told.split())[:200].rstrip(".")
 
 
 def read_many(paths: Sequence[Path]) -> list[bytes | Exception]:
@@ -199,124 +186,63 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-@dataclass
-class AddressLock:
-    """A lock that is held; `is_lost` once another has taken it, who heard nothing for long."""
-
-    is_lost: bool = False
-
-
 @contextmanager
-def holding(path: Path) -> Iterator[AddressLock]:
-    """Hold a lock.
+def holding(path: Path, takes_over: bool = False) -> Iterator[None]:
+    """Hold a lock. The system releases a file's lock when its process ends, but an object stays.
+
+    Args:
+        takes_over: Replace an object that a dead process left behind.
 
     Raises:
-        BlockingIOError: Where another holds it; says who, as far as it is known.
-        OSError: Where there can be no lock. Other errors too, of an address.
+        BlockingIOError: Another process holds it; for an object, the message says which one.
+        OSError: There can be no lock. Other errors too, of an address.
     """
     if is_remote(path):
-        with holding_object(path) as held:
-            yield held
+        with holding_object(path, takes_over):
+            yield
         return
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield AddressLock()
+        yield
 
 
 @contextmanager
-def holding_object(path: Path) -> Iterator[AddressLock]:
-    """Hold a lock that is an object: it is put only where there is none."""
-    token = secrets.token_hex(8)
-    if not puts_whole(file_system(path)):
-        file_system(path).makedirs(key(path.parent), exist_ok=True)
-    take(path, token)
-    held, is_over = AddressLock(), threading.Event()
-
-    def renew() -> None:
-        while not held.is_lost and not is_over.wait(RENEW_S):
-            with suppress(Exception):  # the next time, perhaps: it holds for several
-                if (owner_of(path) or {}).get("token") in (token, None):
-                    file_system(path).pipe_file(key(path), statement(token))
-                else:
-                    held.is_lost = True
-
-    renewing = threading.Thread(target=renew, daemon=True)
-    renewing.start()
-    try:
-        yield held
-    finally:
-        is_over.set()
-        renewing.join(RENEW_S)
-        with suppress(Exception):  # else it grows stale
-            if (owner_of(path) or {}).get("token") == token:
-                file_system(path).rm_file(key(path))
-
-
-def take(path: Path, token: str) -> None:
+def holding_object(path: Path, takes_over: bool) -> Iterator[None]:
+    """Hold a lock that is an object: put only if there is none, and removed at the end."""
     files = file_system(path)
-    owner: dict[str, Any] | None = None
-    for _ in range(TRIES):
-        try:
-            files.pipe_file(key(path), statement(token), mode="create")
-            return
-        except FileExistsError:
-            owner = owner_of(path)
-        if owner is not None:  # else it was released meanwhile
-            break
-    if owner is None:
-        raise BlockingIOError("others take it and release it all the time")
-    if is_fresh(owner) or is_renewed(path, owner):
-        raise BlockingIOError(named(owner_of(path) or owner))
-    # Its owner is dead. Two may find that out at once: the later is the owner then.
-    files.pipe_file(key(path), statement(token))
-    time.sleep(SETTLE_S)
-    owner = owner_of(path) or {}
-    if owner.get("token") != token:
-        raise BlockingIOError(named(owner))
-
-
-def named(owner: dict[str, Any]) -> str:
-    return f"{owner.get('host')}, process {owner.get('pid')}"
-
-
-def statement(token: str) -> bytes:
-    owner = {"token": token, "host": platform.node(), "pid": os.getpid(), "at": time.time()}
-    return json.dumps(owner).encode()
-
-
-def owner_of(path: Path) -> dict[str, Any] | None:
-    """Who holds a lock that is an object; None where there is none, nothing where it is garbled.
-
-    Raises:
-        OSError: Where it can't be read, and may well be held. Other errors too.
-    """
+    if not puts_whole(files):
+        files.makedirs(key(path.parent), exist_ok=True)
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    owner = f"{platform.node()}, process {os.getpid()}, since {now}".encode()
     try:
-        told = json.loads(file_system(path).cat_file(key(path)))
+        files.pipe_file(key(path), owner, **({} if takes_over else {"mode": "create"}))
+    except FileExistsError as error:
+        raise BlockingIOError(owner_of(path)) from error
+    try:
+        yield
+    finally:
+        with suppress(Exception):  # then it stays, as that of a dead process does
+            if files.cat_file(key(path)) == owner:  # nobody has taken it over
+                files.rm_file(key(path))
+
+
+def owner_of(path: Path) -> str:
+    """Who holds a lock that is an object, as that process has described itself."""
+    try:
+        found: bytes = file_system(path).cat_file(key(path))
     except FileNotFoundError:
-        return None
-    except ValueError:
-        return {}
-    return told if isinstance(told, dict) else {}
-
-
-def is_renewed(path: Path, owner: dict[str, Any]) -> bool:
-    """Whether an owner lives whose clock is late, so that its lock looks old, or who was just
-    writing it, so that it looks garbled.
-    """
-    time.sleep(WATCH_S)
-    return owner_of(path) != owner
-
-
-def is_fresh(owner: dict[str, Any]) -> bool:
-    at = owner.get("at")
-    return isinstance(at, int | float) and time.time() - at < STALE_S
+        return "which has just ended"
+    return found[:200].decode(errors="replace")
 
 
 def is_held(path: Path) -> bool:
-    """Whether somebody holds a lock; one who takes it at this very moment may be told so of us."""
+    """Whether a process holds a lock, or has left an object behind.
+
+    A process that takes a file's lock at this very moment may be refused because of this look.
+    """
     if is_remote(path):
-        with suppress(Exception):  # where it does not tell, nobody else is told so either
-            return is_fresh(owner_of(path) or {})
+        with suppress(UnreachableError):
+            return exists(path)
         return False
     try:
         if not path.is_file():

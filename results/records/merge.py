@@ -14,11 +14,13 @@ from enum import IntEnum
 from itertools import groupby
 from pathlib import Path
 
-from .addresses import exists, failures, file_system, is_remote, key, one_line
-from .reading import BrokenFileError, read_file
+from .addresses import exists, failures, file_system, is_remote, key
+from .errors import one_line
+from .reading import BrokenFileError, check_version, parse_json, read_file
 from .repair import DIGITS
 from .schema import RETRIED, Record, SweepEnd, SweepFile
 from .store import Store, StoreError, write_whole
+from .upgrades import upgraded
 
 CONFLICTS = "conflicts"  # a folder beside those of the sweeps
 
@@ -128,7 +130,7 @@ def add(source: Path, target: Path, place: str, merged: MergeResult) -> None:
         merged.copied += 1
         return
     old = read(target / place)
-    if new == old:
+    if new == old or is_same(target / place, source / place):
         merged.same += 1
         return
     before, after = rank(target / place), rank(source / place)
@@ -144,6 +146,29 @@ def add(source: Path, target: Path, place: str, merged: MergeResult) -> None:
             f"{place}: '{source}' tells it differently; the first is kept, the other is in "
             f"'{target / CONFLICTS}'"
         )
+
+
+def is_same(one: Path, other: Path) -> bool:
+    """Whether two files say the same, if in the words of two versions."""
+    form = form_of(one)
+    try:
+        if form is not None:
+            return bool(read_file(one, form) == read_file(other, form))
+        first, second = (
+            upgraded(check_version(parse_json(read(path).decode()))) for path in (one, other)
+        )
+        return first == second
+    except (BrokenFileError, UnicodeDecodeError):
+        return False
+
+
+def form_of(path: Path) -> type[Record | SweepFile | SweepEnd] | None:
+    """What a file of a sweep is read as."""
+    if path.parent.name == "cases":
+        return Record
+    if path.name == "sweep.json":
+        return SweepFile
+    return SweepEnd if path.name == "end.json" else None
 
 
 def read(path: Path) -> bytes:

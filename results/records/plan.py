@@ -10,24 +10,13 @@ from .quantities import Strict
 
 # Pipelines whose components are timed: chosen prompts, and a grid of them over the whole image.
 PROMPTS, MASK_GENERATOR = "prompts", "mask_generator"
-PASSES = (
-    "latency", "modules", "memory", "flops", "embedding_error", "components", MASK_GENERATOR,
-    "energy", "kernels",
-)  # fmt: skip
-ON_REQUEST = (
-    MASK_GENERATOR,  # takes as long as a thousand prompts an image
-    "energy",  # keeps the GPU busy for five seconds more
-    "kernels",  # a trace of some megabytes
-)
 
 
 class TimingPlan(Strict):
     """How a case is measured: the passes, the warm-up and the stopping rule."""
 
-    passes: tuple[str, ...] = Field(
-        tuple(name for name in PASSES if name not in ON_REQUEST),
-        description=f"What is measured, each on its own; {', '.join(ON_REQUEST)} where named.",
-    )
+    # Which passes there are, and which run if none is named, is for those who run them to say.
+    passes: tuple[str, ...] = Field((), description="Passes to run, each on its own.")
     warmup_s: float = Field(2.0, ge=0, le=3600, description="Least warm-up, in seconds.")
     warmup_forwards: int = Field(3, ge=1, le=10_000, description="Least warm-up, in forwards.")
     warmup_cap_s: float = Field(20.0, gt=0, le=3600, description="Most warm-up, in seconds.")

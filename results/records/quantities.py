@@ -5,12 +5,14 @@ Times are seconds, sizes are bytes; every field carries its unit in its name.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 FILE_NAME = r"^[0-9A-Za-z][0-9A-Za-z._-]{0,79}$"  # ids are names of files and folders
+PASS_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")  # the key of a result and the prefix of columns
 
 
 def seven_digits(seconds: float) -> float:

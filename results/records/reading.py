@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from .addresses import UnreachableError, failures, is_remote, one_line
+from .addresses import UnreachableError, failures, is_remote
+from .errors import one_line
 from .quantities import SCHEMA_VERSION
+from .upgrades import UPGRADES, is_readable, upgraded
 
 MAX_FILE_BYTES = 64 * 2**20
 
@@ -100,22 +102,38 @@ def check_size(size: int) -> None:
 
 def parse_file(text: str, form: type[Form]) -> Form:
     """A file's text, strictly."""
-    content = parse_json(text)
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
-        # A version that is no whole number is nobody's.
-        kind = OtherVersionError if type(version) is int else BrokenFileError
-        raise kind(
-            f"its schema_version is {version!r:.100}, and this version reads {SCHEMA_VERSION}"
-        )
+    content = check_version(parse_json(text))
+    if content["schema_version"] != SCHEMA_VERSION:
+        text = upgraded_text(content)
     try:
-        # Strictly, so that "1" and true are no numbers; not from `content`, whose lists would have
-        # to be tuples.
+        # Strictly, so that "1" and true are no numbers; from text, since lists would have to be
+        # tuples.
         return form.model_validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise BrokenFileError(f"{place!r:.100}: {first['msg']}") from error
+
+
+def check_version(content: Any) -> dict[str, Any]:
+    """A file's content, if it is of a version that can be read."""
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if is_readable(version):
+        return dict(content)
+    # A version that is no whole number is nobody's.
+    kind = OtherVersionError if type(version) is int else BrokenFileError
+    raise kind(
+        f"its schema_version is {version!r:.100}, and this version of sam-bench reads "
+        f"{min(UPGRADES)} to {SCHEMA_VERSION}"
+    )
+
+
+def upgraded_text(content: dict[str, Any]) -> str:
+    """What an older version wrote, as the present one would have written it."""
+    try:
+        return json.dumps(upgraded(content))
+    except RecursionError as error:
+        raise BrokenFileError("its brackets are nested too deep") from error
 
 
 def parse_json(text: str) -> Any:

@@ -13,13 +13,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .addresses import exists, failures, is_held, is_remote, one_line, sync_folder
+from .addresses import exists, failures, is_held, is_remote, sync_folder
 from .case import Case
 from .environment import OF_ONE_MACHINE
+from .errors import one_line
 from .plan import TimingPlan
 from .reading import BrokenFileError, OtherVersionError, Problem, read_file
 from .schema import Record, SweepEnd, SweepFile
-from .store import LockedError, Store, StoreError, case_files, left_overs, writing
+from .store import (
+    DEFINITION_DIGITS,
+    LockedError,
+    Store,
+    StoreError,
+    case_files,
+    left_overs,
+    writing,
+)
 
 DIGITS = 64  # of a definition; a rebuilt plan knows those in the sweep's id alone
 
@@ -250,7 +259,7 @@ def rebuilt_plan(sweep_id: str, records: Iterable[Record]) -> SweepFile | None:
     own.sort(key=lambda record: (record.started_at, record.case.batch_size, record.case_id))
     if not own or any(made_by(record) != made_by(own[0]) for record in own):
         return None
-    digits = re.search(r"-([0-9a-f]{6})(-[0-9]+)?$", sweep_id)
+    digits = re.search(rf"-([0-9a-f]{{{DEFINITION_DIGITS}}})(-[0-9]+)?$", sweep_id)
     return SweepFile(
         sweep_id=sweep_id,
         definition_sha256=digits[1] if digits else "unknown",

@@ -7,6 +7,9 @@ on old records.
 History of SCHEMA_VERSION:
     1: the first.
     2: `work` in place of FLOPs alone; other processes with their memory.
+    3: `passes` by name in place of a field for each; modules with the one that contains them.
+
+Files of version 2 are read too: see `upgrades.py`.
 """
 
 from __future__ import annotations

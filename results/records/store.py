@@ -24,27 +24,28 @@ from pydantic_core import PydanticSerializationError
 
 from .addresses import (
     TEMPORARY,
-    AddressLock,
     UnreachableError,
     exists,
     failures,
     holding,
     is_remote,
-    one_line,
     open_address,
     read_many,
     write_file,
 )
+from .errors import UserError, one_line
 from .measurement import MeasuredRoofs
 from .reading import BrokenFileError, Problem, read_file, read_into
 from .schema import Record, SweepEnd, SweepFile
 
 ROOFS = "roofs"  # a folder beside those of the sweeps
 MANY = 500  # files that are read at a time
+DEFINITION_DIGITS = 6  # of a sweep's definition, at the end of its id
+ADVICE = "Name another store with --store, or make room."
 
 
-class StoreError(Exception):
-    """A store can't be read or written; the message says what to do."""
+class StoreError(UserError):
+    """A store can't be read or written."""
 
 
 class LockedError(StoreError):
@@ -65,12 +66,13 @@ class Store:
 
     Args:
         path: Made at the first write; may be an address such as "s3://bucket/runs".
+        takes_over: Replace locks that dead processes left in an object store.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, takes_over: bool = False) -> None:
         self.path = open_address(path) if isinstance(path, str) else path
+        self.takes_over = takes_over
         self._sweeps: dict[str, SweepFile] = {}
-        self._held: dict[str, AddressLock] = {}
 
     def case_path(self, sweep_id: str, case_id: str) -> Path:
         return self.path / sweep_id / "cases" / f"{case_id}.json"
@@ -86,10 +88,8 @@ class Store:
         same sweep can then measure what went with it.
 
         Raises:
-            LockedError: Where another process has taken the sweep meanwhile.
             StoreError: Where it can't be written.
         """
-        self.check_held(record.sweep_id)
         sweep = self._sweeps.get(record.sweep_id)
         if sweep is not None:
             plan = self.path / sweep.sweep_id / "sweep.json"
@@ -206,15 +206,6 @@ class Store:
                 found.append(read_file(self.case_path(sweep_id, case_id), Record))
         return found
 
-    def check_held(self, sweep_id: str) -> None:
-        """LockedError where another process has taken the lock that this one held."""
-        held = self._held.get(sweep_id)
-        if held is not None and held.is_lost:
-            raise LockedError(
-                f"Another process has taken over sweep {sweep_id} in '{self.path}', where nothing "
-                "was heard of this one for long: wait for it, and type the same command again."
-            )
-
     @contextmanager
     def lock(self, sweep_id: str) -> Iterator[list[Path]]:
         """Hold a sweep for writing; gives the temporary files of dead writers, which it removes.
@@ -229,12 +220,15 @@ class Store:
                 path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as held:
             try:
-                self._held[sweep_id] = held.enter_context(holding(path))
+                held.enter_context(holding(path, self.takes_over))
             except BlockingIOError as error:
-                who = f" ({one_line(error)})" if is_remote(path) else ""
+                who, hint = "", ""
+                if is_remote(path):
+                    who = f" ({one_line(error)})"
+                    hint = f" If it is dead, delete '{path}', or use sam-bench sweep --take-over."
                 raise LockedError(
                     f"Another process is running sweep {sweep_id} in '{self.path}'{who}: wait for "
-                    "it, or name another store with --store."
+                    f"it, or name another store with --store.{hint}"
                 ) from error
             except failures(path) as error:  # some network disks
                 raise StoreError(
@@ -289,23 +283,23 @@ def to_json(form: BaseModel) -> str:
         raise StoreError(f"A record must hold text that UTF-8 can: {error}.") from error
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_whole(path: Path, content: str | bytes, advice: str = ADVICE) -> None:
     """Write so that a reader, or a crash at any moment, meets the old file or the new, never half.
 
+    Args:
+        advice: What to do if the file can't be written.
+
     Raises:
-        StoreError: Where the disk does not take it; the old file stays.
+        StoreError: The disk does not take it; the old file stays.
     """
-    with writing(path):
+    with writing(path, advice):
         write_file(path, content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path, advice: str = ADVICE) -> Iterator[None]:
     """Turn what the operating system says into one clear line."""
     try:
         yield
     except failures(path) as error:
-        raise StoreError(
-            f"'{path}' can't be written: {one_line(error)}. Name another store with --store, or "
-            "make room."
-        ) from error
+        raise StoreError(f"'{path}' can't be written: {one_line(error)}. {advice}") from error

@@ -25,9 +25,10 @@ from ..answers.limits import (
 )
 from ..hardware.specs import Spec
 from ..records.case import AXES
-from ..records.measurement import ENCODER, Energy, Measurement, ModuleTiming
+from ..records.measurement import ENCODER, Energy, Measurement, ModuleTiming, innermost
 from ..records.plan import MASK_GENERATOR, PROMPTS
 from ..records.schema import Record
+from .pass_columns import pass_values
 from .stats import RESOLUTION_S, describe, summary
 
 UNATTRIBUTED = "unattributed"
@@ -51,14 +52,15 @@ COMPONENT_COLUMNS = (
 )  # fmt: skip
 CHECK_COLUMNS = (*IDENTITY, "check", "value", "limit", "verdict", "reason")
 MODULE_COLUMNS = (
-    *IDENTITY, "module", "kind", "n", "total_s", "low_s", "high_s", "self_s", "share",
-    "is_resolved", *LIMIT_COLUMNS, "peak_bytes", "rise_bytes",
+    *IDENTITY, "module", "kind", "parent", "is_innermost", "n", "total_s", "low_s", "high_s",
+    "self_s", "share", "is_resolved", *LIMIT_COLUMNS, "peak_bytes", "rise_bytes",
 )  # fmt: skip
 
 # What tells cases of equal axes apart, and which of them is newer.
 WHERE = ("device_uid", "memory_limit_bytes", "started_at")
 LIMITS_COLUMNS = (
-    *IDENTITY, "module", "kind", "total_s", "image_s", "share", "launch_share",
+    *IDENTITY, "module", "kind", "parent", "is_innermost", "total_s", "image_s", "share",
+    "launch_share",
     *LIMIT_COLUMNS, *ROOF_COLUMNS, "floor_times", *WHERE,
 )  # fmt: skip
 
@@ -74,8 +76,12 @@ KERNEL_COLUMNS = (
 
 
 def case_frame(records: Iterable[Record], peaks: Specs | None = None) -> pd.DataFrame:
-    """A row a case: its axes, status, latency, throughput, limits and memory."""
-    return frame((case_row(record, peaks) for record in records), CASE_COLUMNS)
+    """A row per case: its axes, status, latency, throughput, limits and memory; and at the end
+    what passes found that have no columns of their own.
+    """
+    rows = [case_row(record, peaks) for record in records]
+    found = dict.fromkeys(name for row in rows for name in row if name not in CASE_COLUMNS)
+    return frame(rows, (*CASE_COLUMNS, *found))
 
 
 def component_frame(records: Iterable[Record]) -> pd.DataFrame:
@@ -191,6 +197,7 @@ def case_row(record: Record, peaks: Specs | None) -> dict[str, Any]:
     }
     if record.measurement is not None:
         row |= measurement_columns(record.case.batch_size, record.measurement)
+        row |= pass_values(record.measurement, CASE_COLUMNS)
         work, batch_size = record.measurement.work, record.case.batch_size
         limits = limits_of(record, peaks)
         row |= limit_columns(work, row.get("median_s", float("nan")), limits)
@@ -288,8 +295,9 @@ def module_rows(record: Record, peaks: Specs | None) -> list[dict[str, Any]]:
     encoder = measurement.modules.get(ENCODER)
     whole_s = median_s(encoder.total_s) if encoder is not None else float("nan")
     limits, shared = limits_of(record, peaks), identity(record)
+    inner = innermost(measurement.modules)
     rows = [
-        shared | module_row(name, timing, whole_s, limits)
+        shared | {"is_innermost": name in inner} | module_row(name, timing, whole_s, limits)
         for name, timing in measurement.modules.items()
         if name != ENCODER
     ]
@@ -298,6 +306,7 @@ def module_rows(record: Record, peaks: Specs | None) -> list[dict[str, Any]]:
         rows.append(
             shared
             | {"module": UNATTRIBUTED, "kind": UNATTRIBUTED, "n": len(encoder.total_s)}
+            | {"parent": ENCODER, "is_innermost": True}
             | {"total_s": own_s, "self_s": own_s, "share": ratio(own_s, whole_s)}
         )
     return rows
@@ -306,7 +315,7 @@ def module_rows(record: Record, peaks: Specs | None) -> list[dict[str, Any]]:
 def module_row(name: str, timing: ModuleTiming, whole_s: float, limits: Limits) -> dict[str, Any]:
     total, own_s = summary(timing.total_s), median_s(timing.self_s)
     return (
-        {"module": name, "kind": timing.kind, "n": total["n"]}
+        {"module": name, "kind": timing.kind, "parent": timing.parent, "n": total["n"]}
         | {"total_s": total["median"], "low_s": total["low"], "high_s": total["high"]}
         | {"self_s": own_s, "share": ratio(own_s, whole_s)}
         | {"is_resolved": total["median"] >= RESOLUTION_S}

@@ -36,16 +36,24 @@ from ..records.addresses import (
     file_system,
     is_remote,
     key,
-    one_line,
     read_many,
 )
 from ..records.case import AXES, SERIES_AXES, Case
+from ..records.errors import one_line
 from ..records.measurement import MeasuredRoofs
 from ..records.quantities import SCHEMA_VERSION
 from ..records.reading import BrokenFileError, Problem, read_file
 from ..records.schema import Record
 from ..records.store import Store, StoreError, write_whole
-from .frames import IDENTITY, case_frame, component_frame, module_frame
+from .frames import (
+    CASE_COLUMNS,
+    COMPONENT_COLUMNS,
+    IDENTITY,
+    MODULE_COLUMNS,
+    case_frame,
+    component_frame,
+    module_frame,
+)
 from .metrics import METRICS
 
 FOLDER = ".index"
@@ -58,7 +66,8 @@ FRAMES: dict[str, Callable[..., pd.DataFrame]] = {
 }
 NUMBER_AXES = tuple(name for name in AXES if Case.model_fields[name].annotation is int)
 COUNTS = (*NUMBER_AXES, "checks", "warnings", "invalid_checks")
-BOOLEANS = ("is_synthetic", "is_resolved")
+BOOLEANS = ("is_synthetic", "is_resolved", "is_innermost")
+KNOWN = {*CASE_COLUMNS, *COMPONENT_COLUMNS, *MODULE_COLUMNS}
 # What tells rows of a frame apart: a record that was copied to another file counts once.
 ROW = {"cases": [KEY], "components": [KEY, "pipeline", "component"], "modules": [KEY, "module"]}
 WORTH_WRITING = 0.01  # share of files that changed; to read fewer again takes less than to write
@@ -297,7 +306,8 @@ def type_of(column: str) -> str:
         return "int64"
     if column in BOOLEANS:
         return "boolean"
-    return "float64" if column in METRICS else "object"
+    is_of_a_pass = column not in KNOWN
+    return "float64" if column in METRICS or is_of_a_pass else "object"
 
 
 def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:

@@ -7,6 +7,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 FEWEST_DECIMALS = 4  # that a small number is cut at
+# How a column that METRICS lacks is shown, by the end of its name.
+UNITS = {
+    "_s": ("ms", 1e3),
+    "_bytes": ("MiB", 2.0**-20),
+    "_joules": ("J", 1.0),
+    "_watts": ("W", 1.0),
+    "_hz": ("MHz", 1e-6),
+    "_flops": ("GFLOP", 1e-9),
+    "_share": ("%", 100.0),
+    "_usd": ("USD", 1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -114,3 +125,18 @@ METRICS: dict[str, Metric] = {
     "value": Metric("value", digits=3),
     "wall_s": Metric("measuring took", "s"),
 }
+
+
+def metric_of(column: str) -> Metric | None:
+    """How a column of numbers is shown; None if neither METRICS nor its name tells."""
+    if column in METRICS:
+        return METRICS[column]
+    for ending, (unit, scale) in UNITS.items():
+        if column.endswith(ending):
+            return Metric(column.removesuffix(ending).replace("_", " "), unit, scale)
+    return None
+
+
+def number_metric(column: str) -> Metric:
+    """The same, without a unit if none is known."""
+    return metric_of(column) or Metric(column.replace("_", " "))

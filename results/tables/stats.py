@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 CONFIDENCE = 0.95
 FEWEST_FOR_P99 = 100
 RESOLUTION_S = 20e-6  # a module that takes less can't be told from the noise of its events
 
-Values = NDArray[np.float64]
+Ordered = list[float]  # samples, the smallest first
 
 
 @lru_cache(maxsize=4096)
@@ -29,67 +28,82 @@ def interval_rank(n: int, confidence: float = CONFIDENCE) -> int | None:
     return rank - 1 if rank > 0 else None  # the most samples to leave out on each side
 
 
-def median_interval(samples: ArrayLike) -> tuple[float, float]:
-    """The 95 % interval of the median by order statistics; NaN below 6 samples."""
-    ordered = np.sort(np.asarray(samples, dtype=np.float64))
-    rank = interval_rank(len(ordered))
-    if rank is None:
-        return float("nan"), float("nan")
-    return float(ordered[rank]), float(ordered[-1 - rank])
-
-
-def relative_half_width(samples: ArrayLike) -> float:
-    """Half the median's interval over the median; infinite where there is no interval."""
-    low, high = median_interval(samples)
-    if math.isnan(low):
-        return float("inf")
-    middle = float(np.median(np.asarray(samples)))
-    return (high - low) / 2 / middle if middle > 0 else float("inf")
-
-
-def count_outliers(samples: Values) -> float:
-    """How many lie beyond 1.5 quartile ranges of the quartiles (Tukey); they are never deleted."""
-    q1, q3 = np.quantile(samples, [0.25, 0.75])
-    reach = 1.5 * (q3 - q1)
-    return float(np.sum((samples < q1 - reach) | (samples > q3 + reach)))
-
-
-def p99(samples: Values) -> float:
-    """The 99th percentile; NaN below 100 samples, which say nothing about it."""
-    return float(np.quantile(samples, 0.99)) if len(samples) >= FEWEST_FOR_P99 else float("nan")
-
-
-def summary(samples: Sequence[float]) -> dict[str, float]:
-    """n, median and its interval: the same as in `describe`, for the many samples of modules."""
+def describe(samples: Iterable[float], names: Iterable[str] | None = None) -> dict[str, float]:
+    """Statistics of one set of samples, by name; all of them unless you name some."""
+    names = STATISTICS if names is None else names
     ordered = sorted(samples)
-    n = len(ordered)
-    if not n:
-        return {"n": 0.0} | dict.fromkeys(("median", "low", "high"), float("nan"))
-    rank, middle = interval_rank(n), n // 2
-    low, high = (ordered[rank], ordered[-1 - rank]) if rank is not None else (math.nan, math.nan)
-    median = ordered[middle] if n % 2 else (ordered[middle - 1] + ordered[middle]) / 2
-    return {"n": float(n), "median": median, "low": low, "high": high}
+    if not ordered:
+        return {name: 0.0 if name == "n" else math.nan for name in names}
+    return {name: float(STATISTICS[name](ordered)) for name in names}
 
 
-def describe(samples: ArrayLike) -> dict[str, float]:
-    """Every statistic of one set of samples, by name."""
-    values = np.asarray(samples, dtype=np.float64)
-    if not len(values):
-        return dict.fromkeys(STATISTICS, float("nan")) | {"n": 0.0}
-    return {name: float(function(values)) for name, function in STATISTICS.items()}
+def summary(samples: Iterable[float]) -> dict[str, float]:
+    """n, the median and its interval: fast enough for the many samples of modules."""
+    return describe(samples, ("n", "median", "low", "high"))
 
 
-STATISTICS: dict[str, Callable[[Values], float]] = {
+def median_interval(samples: Iterable[float]) -> tuple[float, float]:
+    """The 95 % interval of the median by order statistics; NaN below 6 samples."""
+    found = describe(samples, ("low", "high"))
+    return found["low"], found["high"]
+
+
+def relative_half_width(samples: Iterable[float]) -> float:
+    """Half the median's interval over the median; infinite where there is no interval."""
+    found = summary(samples)
+    if math.isnan(found["low"]):
+        return math.inf
+    width = found["high"] - found["low"]
+    return width / 2 / found["median"] if found["median"] > 0 else math.inf
+
+
+def median(ordered: Ordered) -> float:
+    middle = len(ordered) // 2
+    if len(ordered) % 2:
+        return ordered[middle]
+    return (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def low(ordered: Ordered) -> float:
+    """Where the median's interval begins; NaN below 6 samples."""
+    rank = interval_rank(len(ordered))
+    return math.nan if rank is None else ordered[rank]
+
+
+def high(ordered: Ordered) -> float:
+    """Where the median's interval ends; NaN below 6 samples."""
+    rank = interval_rank(len(ordered))
+    return math.nan if rank is None else ordered[-1 - rank]
+
+
+def p99(ordered: Ordered) -> float:
+    """The 99th percentile; NaN below 100 samples, which say nothing about it."""
+    return quantile(ordered, 0.99) if len(ordered) >= FEWEST_FOR_P99 else math.nan
+
+
+def quantile(ordered: Ordered, share: float) -> float:
+    return float(np.quantile(ordered, share))
+
+
+def count_outliers(ordered: Ordered) -> float:
+    """How many lie beyond 1.5 quartile ranges of the quartiles (Tukey); they are never deleted."""
+    values = np.asarray(ordered)
+    q1, q3 = np.quantile(values, [0.25, 0.75])
+    reach = 1.5 * (q3 - q1)
+    return float(np.sum((values < q1 - reach) | (values > q3 + reach)))
+
+
+STATISTICS: dict[str, Callable[[Ordered], float]] = {
     "n": len,
-    "median": lambda values: float(np.median(values)),
-    "low": lambda values: median_interval(values)[0],
-    "high": lambda values: median_interval(values)[1],
-    "q1": lambda values: float(np.quantile(values, 0.25)),
-    "q3": lambda values: float(np.quantile(values, 0.75)),
-    "mad": lambda values: float(np.median(np.abs(values - np.median(values)))),
-    "p90": lambda values: float(np.quantile(values, 0.9)),
+    "median": median,
+    "low": low,
+    "high": high,
+    "q1": lambda ordered: quantile(ordered, 0.25),
+    "q3": lambda ordered: quantile(ordered, 0.75),
+    "mad": lambda ordered: float(np.median(np.abs(np.asarray(ordered) - median(ordered)))),
+    "p90": lambda ordered: quantile(ordered, 0.9),
     "p99": p99,
-    "min": lambda values: float(np.min(values)),
-    "max": lambda values: float(np.max(values)),
+    "min": lambda ordered: ordered[0],
+    "max": lambda ordered: ordered[-1],
     "outliers": count_outliers,
 }

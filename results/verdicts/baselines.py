@@ -17,6 +17,7 @@ from pydantic import Field
 
 from ..answers.history import FEWEST_SESSIONS, Band, predict
 from ..records.case import AXES, Case
+from ..records.errors import UserError
 from ..records.quantities import SCHEMA_VERSION, Seconds, Strict
 from ..records.reading import BrokenFileError, read_file
 from ..records.schema import Record
@@ -29,8 +30,8 @@ ACCEPTED = "accepted.json"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
 
-class BaselineError(ValueError):
-    """A baseline can't be used; the message says what to do."""
+class BaselineError(UserError):
+    """A baseline can't be used."""
 
 
 class FingerprintError(BaselineError):
@@ -108,7 +109,6 @@ def fingerprint_of(record: Record) -> dict[str, str]:
     measurement = record.measurement
     assert measurement is not None  # the record is good
     told: dict[str, object] = {
-        "schema": SCHEMA_VERSION,
         "torch": environment.torch,
         "memory limit": record.plan.memory_limit_bytes,
         f"weights of {record.case.model}": measurement.weights,

@@ -42,7 +42,7 @@ class GateRun:
 
 
 NOTHING = GateRun()
-Launches = dict[str, GateRun]  # by case id
+GateRuns = dict[str, GateRun]  # by case id
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class CasePair:
     head: Case
 
 
-def launch_of(record: Record) -> GateRun:
+def gate_run_of(record: Record) -> GateRun:
     """Medians of a record; none where it is not valid."""
     measurement = record.measurement
     told = GateRun(status=record.status, message=record.message)
@@ -76,11 +76,11 @@ def launch_of(record: Record) -> GateRun:
     )
 
 
-def launches_of(store: Store, sweep_id: str | None) -> Launches:
+def gate_runs_of(store: Store, sweep_id: str | None) -> GateRuns:
     """What a launch left, by case."""
     if sweep_id is None:
         return {}
-    return {record.case_id: launch_of(record) for record in store.read(sweep_id).records}
+    return {record.case_id: gate_run_of(record) for record in store.read(sweep_id).records}
 
 
 def axes_apart(base: Sequence[Case], head: Sequence[Case]) -> tuple[str, ...]:
@@ -130,7 +130,7 @@ def log_ratio(base: float | None, head: float | None) -> float:
 
 def log_ratios(
     cells: Sequence[CasePair],
-    pairs: Sequence[tuple[Launches, Launches]],
+    pairs: Sequence[tuple[GateRuns, GateRuns]],
     value: Callable[[GateRun], float | None] = lambda launch: launch.median_s,
 ) -> Array:
     """(cells, pairs): NaN where either launch is not valid.
@@ -161,7 +161,7 @@ def cycles(launch: GateRun) -> float | None:
 
 
 def module_changes(
-    cell: CasePair, pairs: Sequence[tuple[Launches, Launches]], kinds: dict[str, str]
+    cell: CasePair, pairs: Sequence[tuple[GateRuns, GateRuns]], kinds: dict[str, str]
 ) -> tuple[ModuleChange, ...]:
     """The modules that became slower, those that lost most first; none where none can be named."""
     sides = [
@@ -205,7 +205,7 @@ def judged_cell(
     decided_at: int | None,
     found: Estimates,
     row: int,
-    pairs: Sequence[tuple[Launches, Launches]],
+    pairs: Sequence[tuple[GateRuns, GateRuns]],
 ) -> Cell:
     """What is known of a cell after some pairs."""
     sides = [

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..family import OfficialCheckpoint
+from .errors import FileError
 
 WRAPPERS = ("model", "state_dict")  # keys under which trainers store a model's weights
 NAMES_SHOWN = 3  # of tensors, in an error
@@ -26,12 +27,8 @@ NAME_LENGTH_SHOWN = 160  # characters
 WEIGHT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-class CheckpointError(ValueError):
-    """A file can't serve as weights; the message says what must hold, what came, what to do."""
-
-    def __init__(self, message: str) -> None:
-        # One harmless line, whatever is in the name of a file or of a tensor in it.
-        super().__init__("".join(char if char.isprintable() else "?" for char in message))
+class CheckpointError(FileError):
+    """A file can't serve as weights."""
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..family import OfficialCheckpoint
+from .errors import FileError
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 30.0  # without a byte
 
 
-class DownloadError(Exception):
-    """A download did not end with a verified file; the message says what to do."""
+class DownloadError(FileError):
+    """A download did not end with a verified file."""
 
 
 def download(

@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .errors import FileError
+
 # Run lengths in column order, background first: {"size": [H, W], "counts": [...]}.
 Rle = dict[str, Any]
 
 
-class MissingExtraError(ImportError):
-    """A package that only some uses need is not installed; the message says how to get it."""
+class MissingExtraError(FileError):
+    """A package that only some files need is not installed."""
 
 
 def encode_rle(masks: Tensor) -> list[Rle]:

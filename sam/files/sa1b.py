@@ -30,6 +30,8 @@ from pydantic import (
     model_validator,
 )
 
+from .errors import FileError
+
 MAX_FILE_BYTES = 256 * 2**20
 MAX_PIXELS = 100_000_000
 MAX_ANNOTATIONS = 100_000
@@ -42,12 +44,8 @@ COUNTS = r"^(?:[P-o]{0,5}[0-O])+$"
 GET_ANOTHER = "Get the file again, or write it with `sam-bench masks --convert-to-rle`."
 
 
-class Sa1bError(ValueError):
-    """Masks can't be read, or not be held by a file of this form; the message says what to do."""
-
-    def __init__(self, message: str) -> None:
-        # One harmless line that UTF-8 can hold, whatever a file is called.
-        super().__init__("".join(char if char.isprintable() else "?" for char in message))
+class Sa1bError(FileError):
+    """Masks can't be read from a file of this form, or can't be stored in one."""
 
 
 def to_whole(number: Any) -> Any:

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarking.demo import demo
+from results.records.measurement import Modules
 from results.records.schema import Record, SweepFile
 from results.records.store import Store, to_json
 
@@ -96,7 +97,7 @@ def record_of_day(record: Record, sweep: SweepFile, factor: float) -> Record:
         for name, timing in measurement.modules.items()
         if name.count(".") < 2
     }
-    own = measurement.model_copy(update={"latency": latency, "modules": modules})
+    own = measurement.with_passes(latency=latency, modules=Modules(timings=modules))
     return record.model_copy(update=update | {"measurement": own})
 
 

@@ -7,32 +7,27 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby
+from itertools import cycle, groupby
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarking.choices.inputs import BUFFERS, Photographs, read_input
+from benchmarking.choices.inputs import BUFFERS, read_input
 from benchmarking.choices.precision import PRECISIONS
 from benchmarking.errors import SweepError
+from benchmarking.measuring.batches import make_batches
 from benchmarking.measuring.failures import classify
-from benchmarking.measuring.measure import (
-    describe_output,
-    flops_pass,
-    make_batches,
-    memory_pass,
-    rotating,
-    torch_flags,
-    why_not,
-)
-from benchmarking.measuring.passes.accuracy import compare_embedding, find_reference
+from benchmarking.measuring.measure import describe_output, torch_flags
+from benchmarking.measuring.passes.bench import Bench
+from benchmarking.measuring.passes.embedding_error import compare_embedding, find_reference
+from benchmarking.measuring.passes.table import PASSES
 from benchmarking.measuring.rig import Reference, Rig, build_rig
 from benchmarking.measuring.timing import Chunk, chunk_size, collected_garbage, timed_chunk, warm_up
 from benchmarking.measuring.worker import failure
 from benchmarking.sweeping.protocol import Outcome, Refusal
 from results.records.case import Case
-from results.records.measurement import Latency, Measurement, Memory
+from results.records.measurement import Latency, Measurement, Memory, PassResult
 from results.records.plan import TimingPlan
 from sam.sam1.registry import build_sam_model
 
@@ -51,7 +46,11 @@ TRANSFORMERS_NAMES = {
     "neck.2.": "neck.conv2.",
     "neck.3.": "neck.layer_norm2.",
 }
-LOOKS = {"memory": memory_pass, "flops": flops_pass, "embedding_error": compare_embedding}
+LOOKS = {
+    "memory": PASSES["memory"].run,
+    "flops": PASSES["flops"].run,
+    "embedding_error": compare_embedding,
+}
 
 
 @dataclass(frozen=True)
@@ -147,15 +146,16 @@ def measure_batch(
         # In a precision that has a budget, so that bf16's own error is found too.
         budgeted = (each.precision for each in contenders if PRECISIONS[each.precision].budget)
         own = {"model": model, "precision": next(budgeted, case.precision), "weights": "random"}
-        try_reference(case.model_copy(update=own), plan, rig, photographs)
+        try_reference(Bench(case.model_copy(update=own), plan, rig, batches, photographs))
         for case, contender in contenders.items():
-            yield case, outcome_of(case, contender, plan, batches, photographs, began)
+            bench = Bench(case, plan, contender.rig, batches, photographs)
+            yield case, outcome_of(bench, contender, began)
 
 
-def try_reference(case: Case, plan: TimingPlan, rig: Rig, photographs: Photographs) -> None:
+def try_reference(bench: Bench) -> None:
     """What all embeddings are compared with, unless a model in float32 does not fit too."""
     try:
-        find_reference(case, plan, rig, photographs)
+        find_reference(bench)
     except Exception as error:
         if classify(error)[0] != "oom":
             raise
@@ -166,7 +166,7 @@ def start(contender: Contender, batches: list[Tensor], plan: TimingPlan, began: 
     contender.chunks, contender.outcome = [], None
 
     def warm(contender: Contender) -> None:
-        forward, clock = rotating(contender.rig.encode, batches), contender.rig.clock
+        forward, clock = rotating(contender.rig, batches), contender.rig.clock
         contender.first_s = timed_chunk(forward, clock, 1).wall_s
         contender.warm_s = warm_up(forward, clock, plan, time.perf_counter)
 
@@ -175,7 +175,13 @@ def start(contender: Contender, batches: list[Tensor], plan: TimingPlan, began: 
 
 def take_turn(contender: Contender, batches: list[Tensor]) -> None:
     rig, size = contender.rig, chunk_size(float(np.median(contender.warm_s)))
-    contender.chunks.append(timed_chunk(rotating(rig.encode, batches), rig.clock, size))
+    contender.chunks.append(timed_chunk(rotating(rig, batches), rig.clock, size))
+
+
+def rotating(rig: Rig, batches: list[Tensor]) -> Callable[[], Tensor]:
+    """A forward that takes another batch at each call."""
+    rotation = cycle(batches)
+    return lambda: rig.encode(next(rotation))
 
 
 def attempt(contender: Contender, work: Callable[[Contender], None], began: float) -> None:
@@ -195,37 +201,30 @@ def lost(error: Exception, began: float) -> Outcome:
     return said
 
 
-def outcome_of(
-    case: Case,
-    contender: Contender,
-    plan: TimingPlan,
-    batches: list[Tensor],
-    photographs: Photographs,
-    began: float,
-) -> Outcome:
+def outcome_of(bench: Bench, contender: Contender, began: float) -> Outcome:
     """What was timed, with memory, FLOPs and embedding error."""
     if contender.outcome is not None:
         return contender.outcome
-    rig, chunks = contender.rig, contender.chunks
-    notes = dict(rig.notes)
-    measured = {}
+    rig, chunks, notes = contender.rig, contender.chunks, bench.notes
+    notes |= rig.notes
+    passes: dict[str, PassResult] = {}
     for name, look in LOOKS.items():
-        reason = why_not(name, case)
+        reason = PASSES[name].why_not(bench.case)
         if name == "embedding_error" and not rig.references:
             reason = "a model in float32 does not fit beside those that are measured"
         if reason is not None:
             notes[name] = f"unsupported: {reason}"
             continue
         try:
-            found = look(case, plan, rig, batches, photographs)
+            found = look(bench)
         except Exception as error:  # what was timed is kept
             notes[name] = f"failed: {classify(error)[1]}"
             continue
-        notes |= found.pop("notes", {})
-        measured |= found
-    if "memory" in measured:
-        measured["memory"] = of_its_own(measured["memory"])
-    latency = Latency(
+        if found is not None:
+            passes[name] = found
+    if "memory" in passes:
+        passes["memory"] = of_its_own(passes["memory"])
+    passes["latency"] = Latency(
         forward_s=tuple(seconds for chunk in chunks for seconds in chunk.forward_s),
         chunk_forwards=tuple(len(chunk.forward_s) for chunk in chunks),
         chunk_wall_s=tuple(chunk.wall_s for chunk in chunks),
@@ -236,15 +235,14 @@ def outcome_of(
         warmup_forwards=len(contender.warm_s),
     )
     measurement = Measurement(
-        latency=latency,
+        passes=passes,
         parameters=sum(weight.numel() for weight in rig.encoder.parameters()),
-        output=describe_output(rig.encode(batches[0])),
+        output=describe_output(rig.encode(bench.batches[0])),
         timer_test_s=rig.timer_test_s,
         weights=rig.weights,
-        input_source=photographs.source,
+        input_source=bench.photographs.source,
         notes=notes,
         flags=torch_flags(),
-        **measured,
     )
     return Outcome(status="ok", measurement=measurement, wall_s=time.perf_counter() - began)
 

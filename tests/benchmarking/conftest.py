@@ -28,11 +28,12 @@ from benchmarking.machine.environment import probe_environment
 from benchmarking.measuring import calibrate
 from benchmarking.measuring import rig as rig_file
 from benchmarking.measuring.measure import measure_case
+from benchmarking.measuring.passes.table import default_passes
 from benchmarking.measuring.rig import build_rig
 from benchmarking.sweeping.case_runner import LocalCaseRunner
 from results.records.case import AXES, Case
 from results.records.environment import Environment, Gpu
-from results.records.measurement import Latency, Measurement, ModuleTiming
+from results.records.measurement import Latency, Measurement, Modules, ModuleTiming, Pipeline
 from results.records.plan import TimingPlan
 from results.records.schema import Record, SweepFile
 from results.records.store import Store
@@ -130,6 +131,7 @@ def make_plan():
 
     def make(**changes) -> TimingPlan:
         fields = {
+            "passes": default_passes(),
             "warmup_s": 0.0,
             "warmup_forwards": 1,
             "warmup_cap_s": 0.5,
@@ -168,15 +170,26 @@ def make_record(make_case, environment):
     def make(status="ok", **changes) -> Record:
         case = make_case(**{axis: changes.pop(axis) for axis in AXES if axis in changes})
         measurement = Measurement(
-            latency=Latency(
-                forward_s=(0.25,) * 8, chunk_forwards=(8,), chunk_wall_s=(2.0,),
-                chunk_launch_s=(0.001,), stop_reason="converged", first_forward_s=1.0,
-                warmup_s=1.0, warmup_forwards=4,
-            ),
-            components_s={"preprocess": (0.25,), "image_encoder": (0.75,)},
-            modules={
-                "image_encoder": ModuleTiming(total_s=(1.0,), self_s=(0.125,), kind="encoder"),
-                "blocks.0": ModuleTiming(total_s=(0.875,), self_s=(0.875,), kind="window"),
+            passes={
+                "latency": Latency(
+                    forward_s=(0.25,) * 8, chunk_forwards=(8,), chunk_wall_s=(2.0,),
+                    chunk_launch_s=(0.001,), stop_reason="converged", first_forward_s=1.0,
+                    warmup_s=1.0, warmup_forwards=4,
+                ),
+                "components": Pipeline(
+                    stages_s={"preprocess": (0.25,), "image_encoder": (0.75,)}
+                ),
+                "modules": Modules(
+                    timings={
+                        "image_encoder": ModuleTiming(
+                            total_s=(1.0,), self_s=(0.125,), kind="encoder", parent=None
+                        ),
+                        "blocks.0": ModuleTiming(
+                            total_s=(0.875,), self_s=(0.875,), kind="window",
+                            parent="image_encoder",
+                        ),
+                    }
+                ),
             },
             weights="random, seed 0",
             input_source="noise, seed 0",

@@ -16,6 +16,7 @@ from results.records.measurement import (
     ENCODER,
     EmbeddingError,
     Measurement,
+    Modules,
     ModuleTiming,
     Output,
     Work,
@@ -97,7 +98,7 @@ def measurement_of(
     Args:
         covered: The share of a hooked forward that its modules take.
         error: Of the embedding, relative L2, and that of bf16; None where it was not looked for.
-        left_out: Fields of the measurement.
+        left_out: Passes, and fields of the measurement.
     """
     side = case.image_size // 16
     plain = times_s(0)
@@ -106,12 +107,14 @@ def measurement_of(
     samples = {ENCODER: hooked, "blocks.0": block_s, "neck": neck_s}
     found = {
         "latency": FakeGpu(times_s, **gpu).latency(forwards),
-        "modules": {
-            name: ModuleTiming(total_s=(seconds,) * 20, self_s=(seconds,) * 20, kind="any")
+        "modules": Modules(timings={
+            name: ModuleTiming(
+                total_s=(seconds,) * 20, self_s=(seconds,) * 20, kind="any",
+                parent=None if name == ENCODER else ENCODER,
+            )
             for name, seconds in samples.items()
-        },
-        "plain_forward_s": (plain,) * 20,
-        "work": Work(
+        }, plain_forward_s=(plain,) * 20),
+        "flops": Work(
             flops=flops_per_image * case.batch_size,
             least_flops=flops_per_image * case.batch_size,
             least_bytes=least_bytes,
@@ -127,7 +130,9 @@ def measurement_of(
         "timer_test_s": timer_test_s,
     }  # fmt: skip
     kept = {name: value for name, value in found.items() if name not in left_out}
-    return Measurement(**kept, weights="random, seed 0", input_source="noise, seed 0")
+    own = {name: kept.pop(name) for name in Measurement.model_fields if name in kept}
+    measurement = Measurement(**own, weights="random, seed 0", input_source="noise, seed 0")
+    return measurement.with_passes(**kept)
 
 
 class DeviceLauncher:

@@ -7,9 +7,11 @@ import torch
 
 from benchmarking.choices.inputs import read_input
 from benchmarking.choices.precision import PRECISIONS, apply_precision
-from benchmarking.measuring.measure import make_batches, measure_case
-from benchmarking.measuring.passes import accuracy
-from benchmarking.measuring.passes.accuracy import find_reference, first_image
+from benchmarking.measuring import rig as rig_file
+from benchmarking.measuring.batches import make_batches
+from benchmarking.measuring.measure import measure_case
+from benchmarking.measuring.passes.bench import Bench
+from benchmarking.measuring.passes.embedding_error import find_reference, first_image
 from benchmarking.measuring.rig import build_model, build_rig
 from sam.attention.variants import ATTENTION
 from sam.sam1.family import SAM1
@@ -62,7 +64,7 @@ def built(monkeypatch):
         found.append((case.model, case.image_size, attention))
         return build_model(case, plan, attention)
 
-    monkeypatch.setattr(accuracy, "build_model", spying)
+    monkeypatch.setattr(rig_file, "build_model", spying)
     return found
 
 
@@ -157,9 +159,9 @@ def test_the_reference_is_exact_and_tf32_is_allowed_afterwards_as_before(
         )
         return built
 
-    monkeypatch.setattr(accuracy, "build_model", spying)
+    monkeypatch.setattr(rig_file, "build_model", spying)
     with torch.inference_mode():
-        expected = find_reference(case, plan, rig, photographs).embedding
+        expected = find_reference(Bench(case, plan, rig, [], photographs)).embedding
 
     assert expected.dtype == torch.float32
     assert during == [False, False]
@@ -197,13 +199,14 @@ def test_the_image_that_is_compared_is_the_first_of_the_batch(
     photographs = read_input(case.input, plan, case.image_size, batch_size)
     batch = make_batches(case, plan, rig, photographs)[0]
 
-    assert torch.equal(first_image(case, plan, rig, photographs), batch[:1])
+    assert torch.equal(first_image(Bench(case, plan, rig, [batch], photographs)), batch[:1])
 
 
 def test_the_image_that_is_compared_is_not_rounded_to_the_cases_precision(make_case, make_plan):
     case, plan = make_case(precision="bf16"), make_plan()
     rig = build_rig(case, plan)
-    image = first_image(case, plan, rig, read_input(case.input, plan, case.image_size, 1))
+    photographs = read_input(case.input, plan, case.image_size, 1)
+    image = first_image(Bench(case, plan, rig, [], photographs))
 
     assert image.dtype == torch.float32
     assert not torch.equal(image, image.bfloat16().float())
@@ -240,9 +243,10 @@ def test_bf16s_own_error_is_exactly_that_of_the_same_weights_and_image(
     rig = build_rig(case, plan)
     photographs = read_input(case.input, plan, case.image_size, 1)
     encoder = build_sam_model("tiny", image_size=64, seed=4, attention="reference").image_encoder
-    image = first_image(case, plan, rig, photographs)
+    bench = Bench(case, plan, rig, [], photographs)
+    image = first_image(bench)
     with torch.inference_mode():
-        reference = find_reference(case, plan, rig, photographs)
+        reference = find_reference(bench)
         expected = encoder(image)
         rounded = encoder(image.to(apply_precision(encoder, "bf16", SAM1))).float()
 
@@ -308,7 +312,7 @@ def test_a_reference_that_does_not_fit_is_a_note_and_later_passes_are_run(
     def fail(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(accuracy, "build_model", fail)
+    monkeypatch.setattr(rig_file, "build_model", fail)
     measured = measure_error(attention="sdpa", passes=("embedding_error", "flops"))
 
     assert measured.embedding_error is None

@@ -13,11 +13,11 @@ from benchmarking.choices.families import EXTERNAL
 from benchmarking.errors import SweepError
 from benchmarking.measuring.encoders import first_tensor, load_encoder
 from benchmarking.measuring.measure import PassError, measure_case
+from benchmarking.measuring.passes.table import default_passes
 from benchmarking.measuring.rig import build_rig
 from benchmarking.sweeping.planning import definition_sha256, encoder_source
 from results.records.case import OWN
 from results.records.measurement import ENCODER
-from results.records.plan import PASSES
 
 # An encoder of two layers, as a person writes one.
 OWN_FILE = """
@@ -233,7 +233,7 @@ def measured(request, write, measure):
     """The usual passes of two photographs in bf16."""
     is_upstreams = request.param == "upstream's"
     path = write(UPSTREAM_FILE if is_upstreams else TORCHVISION_FILE)
-    return measure(path, image_size=32, precision="bf16", input="images", passes=PASSES[:6])
+    return measure(path, image_size=32, precision="bf16", input="images", passes=default_passes())
 
 
 @pytest.mark.parametrize("name", ["latency", "modules", "memory", "work", "embedding_error"])

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from benchmarking.measuring import timing
 from benchmarking.measuring.passes import energy as energy_module
 from benchmarking.measuring.rig import build_rig
 from benchmarking.measuring.timing import MAX_CHUNK_FORWARDS
@@ -63,14 +64,14 @@ def test_the_window_is_at_least_as_long_as_it_must_be(measure, nvml):
 
 
 def test_chunks_have_as_many_forwards_as_the_second_of_two_tells(measure, rig, nvml, monkeypatch):
-    sizes, true = [], energy_module.timed_chunk
+    sizes, true = [], timing.timed_chunk
 
     def spying(forward, clock, size):
         sizes.append(size)
         return true(forward, clock, size)
 
-    monkeypatch.setattr(energy_module, "timed_chunk", spying)
-    monkeypatch.setattr(energy_module, "chunk_size", lambda forward_s: 3)
+    monkeypatch.setattr(timing, "timed_chunk", spying)
+    monkeypatch.setattr(timing, "chunk_size", lambda forward_s: 3)
     measure()
 
     assert (sizes[0], set(sizes[1:])) == (2, {3})

@@ -7,9 +7,10 @@ from functools import partial
 import pytest
 
 from benchmarking.choices.execution import EXECUTIONS
+from benchmarking.choices.families import GUESSED_FLOPS
 from benchmarking.choices.precision import PRECISIONS
+from benchmarking.measuring.passes.table import PASSES, default_passes
 from benchmarking.sweeping.estimate import (
-    GUESSED_FLOPS,
     GUESSED_FLOPS_PER_S,
     GUESSED_SHARE,
     Rates,
@@ -22,12 +23,12 @@ from benchmarking.sweeping.estimate import (
 from results.hardware.specs import SPECS
 from results.records.case import OWN
 from results.records.measurement import Work
-from results.records.plan import PASSES, TimingPlan
+from results.records.plan import TimingPlan
 from sam.attention.variants import ATTENTION
 from sam.families import MODELS
 from sam.sam1.work import encoder_work
 
-PLAN = TimingPlan()
+PLAN = TimingPlan(passes=default_passes())
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_an_encoder_without_a_formula_is_guessed_by_area(make_other):
 def test_flops_that_a_record_counted_are_better_than_a_guess(make_record, make_other):
     elsewhere = make_record(model="package.module:function", attention=OWN, weights=OWN, gpu="L4")
     work = Work(flops=2 * 10**15, least_flops=1, least_bytes=1)
-    measured = elsewhere.measurement.model_copy(update={"work": work})
+    measured = elsewhere.measurement.with_passes(flops=work)
     record = elsewhere.model_copy(update={"measurement": measured})
     rates = measured_rates([record])
 
@@ -81,11 +82,22 @@ def test_more_work_takes_longer(make_case, changes):
 
 @pytest.mark.parametrize("name", [name for name in PASSES if name != "flops"])
 def test_a_pass_takes_time_where_it_is_asked_for(make_case, name):
-    with_all = TimingPlan(passes=PASSES)
+    with_all = TimingPlan(passes=tuple(PASSES))
     without = TimingPlan(passes=tuple(each for each in PASSES if each != name))
     case = make_case(device="cuda:0")  # on a CPU there is no energy to wait for
 
     assert case_seconds(case, without) < case_seconds(case, with_all)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("energy", {"device": "cpu"}), ("modules", {"execution": "compile"})],
+)
+def test_a_pass_that_can_not_run_takes_no_time(make_case, name, changes):
+    case = make_case(**changes)
+    with_it, without = TimingPlan(passes=("latency", name)), TimingPlan(passes=("latency",))
+
+    assert case_seconds(case, with_it) == case_seconds(case, without)
 
 
 def test_the_mask_generator_takes_longer_with_more_points(make_case):

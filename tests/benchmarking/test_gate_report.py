@@ -99,8 +99,8 @@ def test_a_row_tells_milliseconds_and_percentages():
     (row,) = gate_view(made.make_gate(made.make_cell("REGRESSED", 1.08, sees=0.015))).rows
 
     assert dict(zip(HEADINGS, row, strict=True)) == {
-        "verdict": "REGRESSED", "case": "vit_b b1 1024px", "base [ms]": "20",
-        "head [ms]": "21.60", "change [%]": "+8.00", "95 % [%]": "+7.00 .. +9.00",
+        "verdict": "REGRESSED", "case": "vit_b b1 1024px", "base\n[ms]": "20",
+        "head\n[ms]": "21.60", "change\n[%]": "+8.00", "95 %\n[%]": "+7.00 .. +9.00",
         "pairs": "10", "sees": "1.5%",
     }  # fmt: skip
 

@@ -149,7 +149,7 @@ def test_every_range_is_left_after_an_error(run_case, failing, monkeypatch):
         def __exit__(self, *error):
             left.append(self.name)
 
-    monkeypatch.setattr("benchmarking.measuring.passes.kernels.record_function", Range)
+    monkeypatch.setattr("torch.profiler.record_function", Range)
     with pytest.raises(PassError):
         run_case(rig=failing, image_size=32, passes=("kernels",))
 
@@ -271,7 +271,7 @@ def test_on_a_cpu_no_profile_of_a_gpu_is_asked_for(run_case, rig, monkeypatch):
         asked.extend(activities)
         return true(activities=activities)
 
-    monkeypatch.setattr("benchmarking.measuring.passes.kernels.profile", spying)
+    monkeypatch.setattr("torch.profiler.profile", spying)
     run_case(rig=rig, image_size=32, passes=("kernels",))
 
     assert asked == [torch.profiler.ProfilerActivity.CPU]

@@ -10,7 +10,7 @@ from benchmarking.views.limit_views import BOUND_SENTENCES, CAUSE_NAMES, HELD_BY
 from benchmarking.views.printing import markdown
 from benchmarking.views.views import VIEWS
 from results.answers.batching import CAUSES
-from results.records.measurement import Work
+from results.records.measurement import Modules, Work
 from results.records.schema import Check
 
 MS = 1e-3
@@ -44,8 +44,8 @@ def told(sentence):
 
 
 def with_changes(record, **changes):
-    """The record with another measurement."""
-    return record.model_copy(update={"measurement": record.measurement.model_copy(update=changes)})
+    """The record with other results of passes."""
+    return record.model_copy(update={"measurement": record.measurement.with_passes(**changes)})
 
 
 # How far from the limit
@@ -123,7 +123,7 @@ def test_work_that_was_not_counted_is_a_dash_and_no_zero(measured):
         name: timing.model_copy(update={"work": None})
         for name, timing in record.measurement.modules.items()
     }
-    _, kinds = views("limits", [with_changes(record, modules=modules)])
+    _, kinds = views("limits", [with_changes(record, modules=Modules(timings=modules))])
     table = columns(kinds)
 
     assert {heading: table[heading] for heading in table if "[%]" not in heading} == {
@@ -146,7 +146,7 @@ def test_an_encoder_without_a_matrix_product_can_be_shown(measured):
     """Such as one that only pools, whose images stay in the cache."""
     (record,) = measured([COMPUTES], (1,))
     nothing = Work(flops=0, least_flops=0, least_bytes=0, moved_bytes=0)
-    table = columns(views("limits", [with_changes(record, work=nothing, modules=None)])[0])
+    table = columns(views("limits", [with_changes(record, flops=nothing, modules=None)])[0])
 
     assert table["floor [ms/image]"] == ("0",)
     assert table["times the floor"] == ("-",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,26 +12,15 @@ import torch
 from benchmarking.choices.execution import EXECUTIONS, prepare_eager
 from benchmarking.choices.precision import PRECISIONS
 from benchmarking.measuring import measure
-from benchmarking.measuring.measure import PASS_FUNCTIONS, describe_output, measure_case
+from benchmarking.measuring.measure import describe_output, measure_case
+from benchmarking.measuring.passes.bench import Bench
+from benchmarking.measuring.passes.table import PASSES, default_passes, passes_help
 from benchmarking.measuring.rig import build_rig
-from results.records.measurement import ENCODER, Measurement
-from results.records.plan import PASSES
+from results.records.measurement import ENCODER, RESULTS, Measurement
 
-# Where the measurement holds what a pass found.
-FIELDS = {
-    "latency": "latency",
-    "components": "components_s",
-    "modules": "modules",
-    "memory": "memory",
-    "flops": "work",
-    "embedding_error": "embedding_error",
-    "mask_generator": "mask_generator_s",
-    "energy": "energy",
-    "kernels": "kernels",
-}
 ON_A_CPU = tuple(name for name in PASSES if name != "energy")
 # What lets every pass find something, at once.
-EVERYTHING = {"attention": "sdpa", "passes": PASSES, "points_per_side": 2}
+EVERYTHING = {"attention": "sdpa", "passes": tuple(PASSES), "points_per_side": 2}
 HIDING = [name for name, execution in EXECUTIONS.items() if execution.hides_modules]
 HIDING_MEMORY = [name for name, execution in EXECUTIONS.items() if execution.hides_memory("cpu")]
 BLOCKS = [f"blocks.{index}" for index in range(4)]
@@ -51,13 +41,24 @@ def deep(run_case):
 # Passes
 
 
-def test_every_pass_of_the_schema_has_its_function():
-    assert tuple(PASS_FUNCTIONS) == PASSES
+@pytest.mark.parametrize("name", PASSES)
+def test_a_row_of_the_table_says_all_that_is_asked_of_it(make_case, make_plan, name):
+    row, case = PASSES[name], make_case(device="cuda:0")
+
+    assert row.summary
+    assert row.why_not(case) is None
+    assert row.seconds(case, make_plan(), 1.0) >= 0
+    assert row.result is RESULTS.get(name, row.result)
+    assert name in passes_help() if row.on_request else name in default_passes()
+
+
+def test_every_result_that_tables_show_has_its_pass():
+    assert set(RESULTS) <= set(PASSES)
 
 
 @pytest.mark.parametrize("name", ON_A_CPU)
 def test_a_pass_finds_something(measured, name):
-    assert getattr(measured, FIELDS[name]) is not None
+    assert isinstance(measured.passes[name], PASSES[name].result)
 
 
 def test_energy_is_missing_on_a_cpu_with_a_note(measured):
@@ -69,7 +70,7 @@ def test_energy_is_missing_on_a_cpu_with_a_note(measured):
 def test_a_pass_alone_finds_nothing_else(run_case, name):
     alone = run_case(image_size=32, **EVERYTHING | {"passes": (name,)})
 
-    assert [each for each in PASSES if getattr(alone, FIELDS[each]) is not None] == [name]
+    assert list(alone.passes) == [name]
 
 
 def test_stages_are_told_in_their_order(run_case):
@@ -109,7 +110,7 @@ def test_every_pass_runs_in_every_precision(run_case, precision):
         precision=precision, image_size=32, min_forwards=1, max_forwards=1, **EVERYTHING
     )
 
-    assert [name for name in ON_A_CPU if getattr(measured, FIELDS[name]) is None] == []
+    assert [name for name in ON_A_CPU if name not in measured.passes] == []
     assert measured.output.finite
     assert measured.output.dtype == PRECISIONS[precision].dtype
 
@@ -131,7 +132,7 @@ def test_no_hook_is_on_while_latency_and_memory_are_measured(make_case, make_pla
 
 
 def test_no_hook_is_left_after_all_passes(make_case, make_plan):
-    case, plan = make_case(image_size=32), make_plan(passes=PASSES, points_per_side=2)
+    case, plan = make_case(image_size=32), make_plan(passes=tuple(PASSES), points_per_side=2)
     rig = build_rig(case, plan)
     measure_case(case, plan, rig, lambda stage: None)
 
@@ -278,7 +279,8 @@ def test_an_output_with_one_bad_value_is_not_finite(value):
 
 
 def test_each_forward_takes_another_batch():
-    forward = measure.rotating(lambda batch: batch, ["first", "second"])
+    rig = SimpleNamespace(encode=lambda batch: batch)
+    forward = Bench(None, None, rig, ["first", "second"], None).rotation()
 
     assert [forward() for _ in range(4)] == ["first", "second"] * 2
 

@@ -11,6 +11,7 @@ from torch import nn
 from torchvision.models import alexnet, convnext_tiny, resnet18, swin_t, vit_b_16
 
 from benchmarking.choices.modules import find_modules
+from benchmarking.measuring.passes.modules import containing
 from results.records.measurement import ENCODER
 from sam.families import MODELS
 from sam.sam1.build import allocate_sam
@@ -284,3 +285,22 @@ def test_a_pattern_finds_parts_of_blocks_that_match_at_depth_2():
     found = kinds(ours(), 2, r"blocks\.1")
 
     assert list(found) == [ENCODER, "blocks.1", *(f"blocks.1.{part}" for part in PARTS)]
+
+
+# Which module contains which
+
+
+def test_a_module_is_in_the_smallest_timed_one_that_contains_it():
+    inner = nn.Linear(2, 2)
+    block = nn.Sequential(nn.Sequential(inner), nn.GELU())
+    encoder = nn.Sequential(nn.Linear(2, 2), block)
+    modules = {ENCODER: encoder, "first": encoder[0], "block": block, "any name": inner}
+
+    assert containing(modules) == {
+        ENCODER: None, "first": ENCODER, "block": ENCODER, "any name": "block",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["image_encoder", "the encoder"])
+def test_the_whole_is_in_none(name):
+    assert containing({name: nn.Linear(2, 2)}) == {name: None}

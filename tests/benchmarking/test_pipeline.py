@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,13 +12,10 @@ import torch
 from PIL import Image
 
 from benchmarking.choices.inputs import Photograph
-from benchmarking.measuring.passes import pipeline
-from benchmarking.measuring.passes.pipeline import (
-    Stopwatch,
-    batch_of,
-    by_name,
-    run_pipeline,
-)
+from benchmarking.measuring import batches
+from benchmarking.measuring.passes import components
+from benchmarking.measuring.passes.components import run_pipeline
+from benchmarking.measuring.passes.pipelines import Stopwatch, batch_of, by_name
 from benchmarking.measuring.rig import build_rig
 from results.records.measurement import ENCODER
 from sam import Prompts, SamPredictor
@@ -165,12 +163,13 @@ def test_an_image_of_any_shape_is_measured_from_files_to_masks(run_case, photogr
 
 
 def test_a_batch_repeats_the_images_in_turn(make_photographs):
-    class Found:
-        images = make_photographs((1, 1, 1))
+    images = make_photographs((1, 1, 1))
+    bench = SimpleNamespace(
+        photographs=SimpleNamespace(images=images), case=SimpleNamespace(batch_size=5)
+    )
+    first, second, third = images
 
-    first, second, third = Found.images
-
-    assert batch_of(Found, 5) == [first, second, third, first, second]
+    assert batch_of(bench) == [first, second, third, first, second]
 
 
 @pytest.mark.parametrize("kind", ["points", "boxes"])
@@ -213,8 +212,8 @@ CALLS = {
     "mask_decoder": 2, "postprocess": 3,
 }  # fmt: skip
 HOMES = {
-    "decode": (pipeline, "decode_image"),
-    "host_to_device_copy": (pipeline, "copy_to_device"),
+    "decode": (components, "decode_image"),
+    "host_to_device_copy": (batches, "copy_to_device"),
     "prompt_encoder": (pipelines, "embed_prompts"),
 }
 
@@ -236,8 +235,8 @@ def test_time_is_put_down_to_the_part_that_spent_it(
         monkeypatch.setattr(home, name, spending)
 
     if part == "preprocess":
-        let_spend(pipeline, "resize_images")
-        let_spend(pipeline, "normalise")
+        let_spend(batches, "resize_images")
+        let_spend(batches, "normalise")
     elif part == ENCODER:
         let_spend(rig, "run_encoder")
     elif part == "mask_decoder":

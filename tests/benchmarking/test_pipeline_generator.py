@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from benchmarking.choices.execution import EXECUTIONS, prepare_eager
-from benchmarking.measuring.passes import pipeline
-from benchmarking.measuring.passes.pipeline import generator_settings
+from benchmarking.measuring.passes import mask_generator
+from benchmarking.measuring.passes.bench import Bench
+from benchmarking.measuring.passes.mask_generator import generator_settings
 from benchmarking.measuring.rig import build_rig
 from sam import SamAutomaticMaskGenerator
-from sam.sam1 import mask_generator
 from sam.sam1.mask_generator import STAGES
 from sam.sam1.registry import build_sam_model
 
@@ -40,7 +40,7 @@ def test_images_of_a_batch_are_searched_together(run_case, monkeypatch, source, 
             settings.append((len(images), self.images_per_batch))
             return super().generate_batch(images)
 
-    monkeypatch.setattr(mask_generator, "SamAutomaticMaskGenerator", Spying)
+    monkeypatch.setattr("sam.sam1.mask_generator.SamAutomaticMaskGenerator", Spying)
     run_case(
         input=source, batch_size=batch_size, passes=("mask_generator",), points_per_side=1,
         module_forwards=1, image_size=32,
@@ -60,7 +60,7 @@ def test_thresholds_let_some_masks_of_random_weights_pass_and_not_all(make_case,
     case, plan = make_case(), make_plan(seed=seed, points_per_side=8)
     rig = build_rig(case, plan)
     pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
-    settings = generator_settings(case, plan, rig, pixels)
+    settings = generator_settings(Bench(case, plan, rig, [], None), pixels)
     generator = SamAutomaticMaskGenerator(rig.model, **settings)
     share = len(generator.generate(pixels)) / (3 * 8**2)
 
@@ -74,7 +74,7 @@ def test_trained_weights_keep_upstreams_thresholds(make_case, make_plan, tmp_pat
     rig = build_rig(case, plan)
     pixels = np.zeros((48, 64, 3), np.uint8)
 
-    assert generator_settings(case, plan, rig, pixels) == {
+    assert generator_settings(Bench(case, plan, rig, [], None), pixels) == {
         "points_per_side": 5,
         "images_per_batch": case.batch_size,
     }
@@ -86,7 +86,7 @@ def test_a_note_says_how_masks_were_generated_and_how_many_there_were(
     case, plan = make_case(), make_plan(points_per_side=4)
     rig = build_rig(case, plan)
     pixels = np.random.default_rng(plan.seed).integers(0, 256, (2, 64, 64, 3), np.uint8)
-    settings = generator_settings(case, plan, rig, pixels[0])
+    settings = generator_settings(Bench(case, plan, rig, [], None), pixels[0])
     found = SamAutomaticMaskGenerator(rig.model, **settings).generate_batch(pixels)
 
     assert generated.notes["mask_generator"] == (
@@ -97,7 +97,7 @@ def test_a_note_says_how_masks_were_generated_and_how_many_there_were(
 
 def test_a_note_tells_a_large_number_in_full(run_case, monkeypatch):
     settings = {"points_per_side": 1, "images_per_batch": 1234, "pred_iou_thresh": 0.87654}
-    monkeypatch.setattr(pipeline, "generator_settings", lambda *_: settings)
+    monkeypatch.setattr(mask_generator, "generator_settings", lambda *_: settings)
     note = run_case(passes=("mask_generator",), image_size=32).notes["mask_generator"]
 
     assert note.startswith("points_per_side 1, images_per_batch 1234, pred_iou_thresh 0.877: ")

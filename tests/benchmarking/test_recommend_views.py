@@ -36,7 +36,7 @@ def timed(make_record):
             update={"forward_s": (size * image_ms * 1e-3,) * 12}
         )
         fields = {"latency": latency, "memory": memory, "embedding_error": embedding_error}
-        measurement = record.measurement.model_copy(update=fields)
+        measurement = record.measurement.with_passes(**fields)
         return record.model_copy(update={"measurement": measurement})
 
     return make

@@ -14,6 +14,7 @@ from benchmarking.views.printing import (
     markdown,
     print_table,
     status_line,
+    text_headings,
 )
 from results.records.schema import STATUSES, Check, SweepEnd
 
@@ -43,6 +44,12 @@ NASTY = {
 @pytest.mark.parametrize(("cell", "text"), NASTY.values(), ids=NASTY)
 def test_a_cell_can_not_drive_a_terminal(cell, text):
     assert text in shown(TextTable("title", ["weights"], [[cell]]))
+
+
+def test_text_is_aligned_to_the_left_and_numbers_to_the_right():
+    view = TextTable("title", [*text_headings("reason"), "time"], [["x", "1"]])
+
+    assert "│ x      │    1 │" in shown(view)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,17 @@ import pytest
 from rich.console import Console
 
 from benchmarking.choices.sweep import VOCABULARY
-from benchmarking.commands import showing, sweeping
+from benchmarking.commands import sweeping
 from benchmarking.views.printing import markdown, print_table
 from benchmarking.views.views import IN_PARENTHESES, VIEWS, choices_views, plan_view
-from results.records.measurement import EmbeddingError, Kernels, KernelTime, ModuleTiming
+from results.records.measurement import (
+    EmbeddingError,
+    Kernels,
+    KernelTime,
+    Modules,
+    ModuleTiming,
+    Pipeline,
+)
 from results.records.schema import Check
 
 OF_CASES = ("cases", "components", "modules", "checks")  # whose tables name every case
@@ -32,8 +39,8 @@ def shown(view, width=200):
 
 
 def with_changes(record, **changes):
-    """The record with another measurement."""
-    return record.model_copy(update={"measurement": record.measurement.model_copy(update=changes)})
+    """The record with other results of passes."""
+    return record.model_copy(update={"measurement": record.measurement.with_passes(**changes)})
 
 
 ONE = {"spread": Check(value=0.5, limit="<= 0.05", verdict="warn", reason="far apart")}
@@ -55,18 +62,14 @@ KERNELS = Kernels(
 @pytest.fixture
 def full(measured):
     """Records of which every view has something to show."""
-    components = {"preprocess": (0.25,), "image_encoder": (0.75,)}
+    components = Pipeline(stages_s={"preprocess": (0.25,), "image_encoder": (0.75,)})
     return [
-        with_changes(record, kernels=KERNELS, components_s=components)
+        with_changes(record, kernels=KERNELS, components=components)
         for record in measured([COMPUTES, WAITS], (1, 4), checks=WARNED)
     ]
 
 
 # All views
-
-
-def test_the_command_line_names_every_view_and_no_other():
-    assert tuple(VIEWS) == showing.VIEW_NAMES
 
 
 def test_what_is_shown_after_a_sweep_are_views():
@@ -125,11 +128,12 @@ def test_records_without_a_measurement_can_be_shown(make_record, by, statuses):
 PASSES = {
     "latency": {"latency": None},
     "modules": {"modules": None},
-    "work": {"work": None},
+    "flops": {"flops": None},
     "all but a component": {
-        "latency": None, "modules": None, "components_s": {"preprocess": (0.5,)}, "work": None,
+        "latency": None, "modules": None, "flops": None,
+        "components": Pipeline(stages_s={"preprocess": (0.5,)}),
     },
-    "all": {"latency": None, "modules": None, "components_s": None, "work": None},
+    "all": {"latency": None, "modules": None, "components": None, "flops": None},
 }  # fmt: skip
 
 
@@ -200,7 +204,8 @@ def test_two_pipelines_are_two_tables_each_with_the_share_of_the_image_encoder(m
     stages = {"image_encoder": (0.25,), "grid_prediction": (1.0,), "nms": (0.75,)}
     records = [make_record(batch_size=1), make_record(batch_size=2)]
     prompts, generator = views(
-        "components", [records[0], with_changes(records[1], mask_generator_s=stages)]
+        "components",
+        [records[0], with_changes(records[1], mask_generator=Pipeline(stages_s=stages))],
     )
 
     assert [row[0] for row in prompts.rows] == ["1", "2"]
@@ -290,10 +295,12 @@ def test_choices_list_every_word_of_every_axis_with_what_it_is():
 def module_table(record, **seconds):
     """The table of a record whose modules take so long."""
     modules = {
-        name: ModuleTiming(total_s=(each,) * 6, self_s=(each,) * 6, kind="norm")
+        name: ModuleTiming(
+            total_s=(each,) * 6, self_s=(each,) * 6, kind="norm", parent="image_encoder"
+        )
         for name, each in seconds.items()
     }
-    (view,) = views("modules", [with_changes(record, modules=modules)])
+    (view,) = views("modules", [with_changes(record, modules=Modules(timings=modules))])
     return view
 
 

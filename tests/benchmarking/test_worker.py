@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from benchmarking.choices.inputs import InputError
 from benchmarking.errors import SweepError
 from benchmarking.measuring import measure
 from benchmarking.measuring.failures import classify
+from benchmarking.measuring.passes.table import PASSES
 from benchmarking.measuring.rig import build_rig
 from benchmarking.measuring.worker import AnswerWriter, attempt
 from benchmarking.sweeping.protocol import Answer, Beat, Outcome, Refusal, Request, Stage
@@ -103,7 +105,7 @@ def test_what_was_measured_before_a_pass_failed_is_kept(rig, make_case, make_pla
     def fail(*arguments):
         raise MemoryError
 
-    monkeypatch.setitem(measure.PASS_FUNCTIONS, "memory", fail)
+    monkeypatch.setitem(PASSES, "memory", replace(PASSES["memory"], run=fail))
     plan = make_plan(passes=("latency", "memory", "flops"))
     outcome = attempt(Request(case=make_case(image_size=32), plan=plan), rig, ignore)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dashboards.figures.layers import families
+from results.records.measurement import ENCODER, Modules, ModuleTiming
 
 LAYERS = ("layers", "layer_bars")
 SDPA = {"gpu": "NVIDIA L4", "model": "vit_b", "precision": "bf16", "attention": "sdpa"}
@@ -326,3 +327,58 @@ def test_bars_stand_in_the_order_of_the_modules(draw, modules):
 
     assert order[:2] == ["patch_embed", "blocks.0"]
     assert order[-2:] == ["neck", "unattributed"]
+
+
+# Encoders of others
+
+
+@pytest.fixture
+def torchvision(one_record, make_view):
+    """The modules of a record that are called as those of torchvision's ViT are."""
+    names = {"image_encoder": None, "conv_proj": ENCODER, "heads": ENCODER}
+    for index in range(12):
+        block = f"encoder.layers.encoder_layer_{index}"
+        names |= {block: ENCODER}
+        names |= dict.fromkeys((f"{block}.{part}" for part in TORCHVISION_PARTS), block)
+    timings = {name: timing_of(name, parent, names) for name, parent in names.items()}
+    measurement = one_record.measurement.with_passes(modules=Modules(timings=timings))
+    return make_view([one_record.model_copy(update={"measurement": measurement})])["modules"]
+
+
+TORCHVISION_PARTS = ("ln_1", "self_attention", "ln_2", "mlp")
+
+
+def timing_of(name, parent, names):
+    """Of a module that has a millisecond for itself, besides those in it."""
+    inner = [other for other in names if is_in(other, name, names)]
+    seconds = (1 + len(inner)) * 1e-3
+    return ModuleTiming(total_s=(seconds,) * 8, self_s=(1e-3,) * 8, kind="any", parent=parent)
+
+
+def is_in(name, outer, names):
+    parent = names[name]
+    return parent is not None and (parent == outer or is_in(parent, outer, names))
+
+
+def test_blocks_of_any_name_are_shown_without_their_parts(torchvision, draw):
+    shown = names_of(draw("layers", torchvision))
+
+    assert len(torchvision) == 63
+    assert len(shown) == 15  # 12 blocks, what is before and after them, and the rest
+    assert not any(name.endswith(TORCHVISION_PARTS) for name in shown)
+
+
+def test_parts_of_blocks_of_any_name_are_shown_with_the_rest_of_each(torchvision, draw):
+    shown = names_of(draw("layers", torchvision, depth="parts"))
+
+    assert sum(name.endswith(TORCHVISION_PARTS) for name in shown) == 48
+    assert sum(name.endswith(" rest") for name in shown) == 12
+    assert len(shown) == 63
+
+
+@pytest.mark.parametrize("depth", ["blocks", "parts"])
+def test_what_is_shown_of_any_encoder_adds_up_to_its_time(torchvision, draw, depth):
+    (trace,) = draw("layers", torchvision, depth=depth).data
+    batch_size = torchvision["batch_size"].iloc[0]
+
+    assert np.nansum(trace.z) * batch_size == pytest.approx(63.0)

@@ -26,6 +26,7 @@ from click.testing import CliRunner
 
 from benchmarking.cli import main
 from benchmarking.machine import environment as environment_file
+from benchmarking.sweeping.planning import resumed_sweep, why_not_resumed
 from benchmarking.views.gate_report import comment
 from dashboards.data import Data
 from dashboards.drawing import drawn
@@ -443,3 +444,38 @@ def test_a_golden_session_can_join_its_baseline_again(run, tmp_path):
 
     told = run(f"baseline save cpu --store cpu --baselines '{copy}'")
     assert told == f"1 sessions, 8 cases in {copy / 'cpu.json'}\n"
+
+
+# A sweep that was not finished
+
+
+@pytest.fixture
+def unfinished(golden):
+    """A store of a sweep that stopped before its end, and the sweep."""
+    store = Store(golden / "cpu")
+    (sweep_id,) = store.sweep_ids()
+    sweep = read_file(store.path / sweep_id / "sweep.json", SweepFile)
+    end = store.path / sweep_id / "end.json"
+    kept = end.read_bytes()
+    end.unlink()
+    yield store, sweep
+    end.write_bytes(kept)
+
+
+def test_an_unfinished_sweep_is_resumed_by_the_code_that_began_it(unfinished):
+    store, sweep = unfinished
+
+    assert resumed_sweep(store, sweep) == sweep
+    assert why_not_resumed(store, sweep) is None
+
+
+def test_other_code_says_why_it_does_not_resume_an_unfinished_sweep(unfinished):
+    store, sweep = unfinished
+    environment = sweep.environment.model_copy(update={"source_sha256": "other"})
+    new = sweep.model_copy(update={"definition_sha256": "other", "environment": environment})
+
+    assert resumed_sweep(store, new) is None
+    assert why_not_resumed(store, new) == (
+        f"Sweep {sweep.sweep_id} of the same cases is unfinished and not resumed, since these have "
+        "changed: source_sha256. A new sweep begins."
+    )

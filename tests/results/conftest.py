@@ -15,7 +15,16 @@ import pytest
 
 from results.records.case import AXES, Case
 from results.records.environment import Environment, Gpu
-from results.records.measurement import Latency, Measurement, Memory, ModuleTiming, Output, Work
+from results.records.measurement import (
+    Latency,
+    Measurement,
+    Memory,
+    Modules,
+    ModuleTiming,
+    Output,
+    Pipeline,
+    Work,
+)
 from results.records.plan import TimingPlan
 from results.records.schema import Record, SweepFile
 from results.records.store import Store, to_json
@@ -74,29 +83,39 @@ def make_latency():
 
 @pytest.fixture
 def make_measurement(make_latency):
+    """Maker of measurements; names of passes change their results, the others the rest."""
+
     def make(**changes) -> Measurement:
         fields = {
             "latency": make_latency(),
-            "components_s": {"preprocess": (0.1, 0.1, 0.3), "image_encoder": (0.3, 0.3, 0.3)},
-            "modules": {
-                "image_encoder": ModuleTiming(
-                    total_s=(1.0, 1.0), self_s=(0.125, 0.125), kind="encoder"
-                ),
-                "blocks.0": ModuleTiming(
-                    total_s=(0.625, 0.625), self_s=(0.625, 0.625), kind="window",
-                    work=Work(
-                        flops=5_000_000_000, least_flops=4_000_000_000, least_bytes=10**7,
-                        moved_bytes=10**8,
+            "components": Pipeline(
+                stages_s={"preprocess": (0.1, 0.1, 0.3), "image_encoder": (0.3, 0.3, 0.3)}
+            ),
+            "modules": Modules(
+                timings={
+                    "image_encoder": ModuleTiming(
+                        total_s=(1.0, 1.0), self_s=(0.125, 0.125), kind="encoder", parent=None
                     ),
-                    peak_bytes=3000, rise_bytes=1000,
-                ),
-                "neck": ModuleTiming(total_s=(0.25, 0.25), self_s=(0.25, 0.25), kind="neck"),
-            },
+                    "blocks.0": ModuleTiming(
+                        total_s=(0.625, 0.625), self_s=(0.625, 0.625), kind="window",
+                        parent="image_encoder",
+                        work=Work(
+                            flops=5_000_000_000, least_flops=4_000_000_000, least_bytes=10**7,
+                            moved_bytes=10**8,
+                        ),
+                        peak_bytes=3000, rise_bytes=1000,
+                    ),
+                    "neck": ModuleTiming(
+                        total_s=(0.25, 0.25), self_s=(0.25, 0.25), kind="neck",
+                        parent="image_encoder",
+                    ),
+                }
+            ),
             "memory": Memory(
                 source="torch's CUDA allocator", weights_bytes=360, peak_bytes=5000,
                 rise_bytes=4000, reserved_bytes=6000, device_used_bytes=9000, alloc_retries=0,
             ),
-            "work": Work(
+            "flops": Work(
                 flops=4 * 740_000_000_000, least_flops=4 * 700_000_000_000, least_bytes=10**9,
                 moved_bytes=10**10,
             ),
@@ -109,7 +128,9 @@ def make_measurement(make_latency):
             "notes": {"components": "naïve | <b>`note`</b>"},
             "flags": {"matmul_allow_tf32": False, "threads": 2, "float32_matmul_precision": "high"},
         }  # fmt: skip
-        return Measurement(**fields | changes)
+        fields |= changes
+        own = {name: fields.pop(name) for name in Measurement.model_fields if name in fields}
+        return Measurement(**own).with_passes(**fields)
 
     return make
 

@@ -14,6 +14,7 @@ from results.records.measurement import (
     MatrixProducts,
     MeasuredRoofs,
     Measurement,
+    Modules,
     ModuleTiming,
     Work,
 )
@@ -82,7 +83,7 @@ class MadeUpGpu:
         whole = work_of(batch_size, *parts.values())
         modules = {ENCODER: timing("encoder", 0.0, whole, sum(own_s.values()))}
         modules |= {
-            name: timing(part.kind, own_s[name], works[name], own_s[name])
+            name: timing(part.kind, own_s[name], works[name], own_s[name], parent_of(name, parts))
             for name, part in parts.items()
         }
         looks = (IDLE_HZ, *(self.clock_hz(batch_size),) * 2, IDLE_HZ)
@@ -91,7 +92,11 @@ class MadeUpGpu:
             "device": "cuda:0",
             "precision": "bf16",
             "measurement": Measurement(
-                latency=latency(forward_s, self.launch_s), modules=modules, work=whole,
+                passes={
+                    "latency": latency(forward_s, self.launch_s),
+                    "modules": Modules(timings=modules),
+                    "flops": whole,
+                },
                 weights="random, seed 0", input_source="noise, seed 0",
             ),
             "telemetry": Telemetry(at_s=tuple(range(4)), sm_clock_hz=looks),
@@ -107,9 +112,17 @@ def latency(forward_s: float, launch_s: float) -> Latency:
     )  # fmt: skip
 
 
-def timing(kind: str, self_s: float, work: Work, total_s: float) -> ModuleTiming:
+def parent_of(name: str, parts: dict[str, MadeUpPart]) -> str:
+    outer = name.rpartition(".")[0]
+    return outer if outer in parts else ENCODER
+
+
+def timing(
+    kind: str, self_s: float, work: Work, total_s: float, parent: str = ENCODER
+) -> ModuleTiming:
     return ModuleTiming(
         kind=kind,
+        parent=None if kind == "encoder" else parent,
         self_s=tuple(HOOKS_COST * self_s * each for each in NOISE),
         total_s=tuple(HOOKS_COST * total_s * each for each in NOISE),
         work=work,

@@ -22,12 +22,12 @@ from results.records.addresses import (
     is_held,
     is_remote,
     key,
-    one_line,
     open_address,
     read_many,
     sync_folder,
     write_file,
 )
+from results.records.errors import one_line
 
 PROTOCOL = "inhalves"
 

@@ -71,7 +71,7 @@ def test_a_baseline_s_file_has_a_line_a_case_and_a_line_a_session_in_order(tmp_p
         '  "torch": "2.15.0"',
         " },",
         ' "name": "l4",',
-        ' "schema_version": 2,',
+        ' "schema_version": 3,',
         ' "sessions": [',
         f'  {{"commit": "{"0" * 40}", "started_at": "2025-01-01", "sweep_id": "s1"}},',
         '  {"commit": null, "started_at": "2025-01-02", "sweep_id": "s2"}',
@@ -180,7 +180,7 @@ def test_what_is_accepted_is_a_line_more(tmp_path):
 
     assert len(after) == len(before) + 1
     assert [line for line in after if "another" not in line] == before
-    assert json.loads(path.read_text())["schema_version"] == 2
+    assert json.loads(path.read_text())["schema_version"] == 3
 
 
 @pytest.mark.parametrize(

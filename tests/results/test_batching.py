@@ -14,6 +14,7 @@ from results.answers.batching import (
     series_of,
 )
 from results.hardware.specs import Spec
+from results.records.measurement import Modules
 from results.records.schema import STATUSES
 from results.records.telemetry import Telemetry
 from results.tables.frames import UNATTRIBUTED
@@ -255,7 +256,7 @@ def test_a_clock_that_is_not_known_is_no_cause(measured, telemetry):
 
 
 def without_modules(record):
-    measurement = record.measurement.model_copy(update={"modules": None})
+    measurement = record.measurement.with_passes(modules=None)
     return record.model_copy(update={"measurement": measurement})
 
 
@@ -273,8 +274,8 @@ def test_a_step_without_modules_on_a_side_is_of_the_whole(measured, lacking):
 def test_a_module_that_was_never_called_takes_no_part(make_record, make_measurement):
     measurement = make_measurement()
     idle = measurement.modules["neck"].model_copy(update={"total_s": (), "self_s": ()})
-    modules = measurement.modules | {"neck": idle}
-    changed = measurement.model_copy(update={"modules": modules})
+    modules = Modules(timings=measurement.modules | {"neck": idle})
+    changed = measurement.with_passes(modules=modules)
     records = [make_record(batch_size=size, measurement=changed) for size in (1, 2)]
 
     assert set(batching_frame(records)["part"]) == {"window", UNATTRIBUTED}
@@ -333,7 +334,7 @@ def test_a_case_that_is_not_good_is_left_out(measured, status):
 
 def test_a_case_without_latency_is_left_out(measured):
     records = measured([COMPUTES], (1, 2, 4))
-    measurement = records[1].measurement.model_copy(update={"latency": None})
+    measurement = records[1].measurement.with_passes(latency=None)
     records[1] = records[1].model_copy(update={"measurement": measurement})
 
     assert list(batching_frame(records).groupby(["from_batch", "to_batch"]).groups) == [(1, 4)]

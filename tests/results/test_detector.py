@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 from results.verdicts.decision import Rule, estimate, look_through, verdicts
-from results.verdicts.gate_runs import CasePair, GateRun, launch_of, log_ratios
+from results.verdicts.gate_runs import CasePair, GateRun, gate_run_of, log_ratios
 
 from .noises import NOISES
 from .noises import log_ratios as noisy
@@ -196,7 +196,7 @@ def test_every_sample_of_a_process_taken_twice_changes_nothing(
 ):
     def launch(case, forward_s):
         measurement = make_measurement(latency=make_latency(forward_s=forward_s))
-        return launch_of(make_record(**case.model_dump(), measurement=measurement))
+        return gate_run_of(make_record(**case.model_dump(), measurement=measurement))
 
     def pairs(times):
         random = np.random.default_rng(samples)

@@ -8,7 +8,14 @@ import pytest
 from results.answers.limits import LIMIT_COLUMNS
 from results.hardware.specs import Spec
 from results.records.case import AXES
-from results.records.measurement import ENCODER, EmbeddingError, ModuleTiming, Work
+from results.records.measurement import (
+    ENCODER,
+    EmbeddingError,
+    Modules,
+    ModuleTiming,
+    Pipeline,
+    Work,
+)
 from results.records.schema import STATUSES, Check
 from results.tables.frames import (
     CASE_COLUMNS,
@@ -145,14 +152,14 @@ def test_the_gpu_is_the_one_that_the_case_ran_on(make_record, device, gpu):
     assert case_frame([make_record(device=device)])["gpu"].tolist() == [gpu]
 
 
-@pytest.mark.parametrize("left_out", ["latency", "memory", "work"])
+@pytest.mark.parametrize("left_out", ["latency", "memory", "flops"])
 def test_a_pass_left_out_is_missing_and_the_others_are_there(
     make_record, make_measurement, left_out
 ):
     columns = {
         "latency": "median_s",
         "memory": "peak_bytes",
-        "work": "flops_per_image",
+        "flops": "flops_per_image",
     }
     first = case_frame([make_record(measurement=make_measurement(**{left_out: None}))]).iloc[0]
 
@@ -201,11 +208,11 @@ def test_shares_of_components_are_of_the_sum_of_their_medians(make_record):
     assert list(component_frame([make_record()])["share"]) == pytest.approx([0.25, 0.75])
 
 
-GENERATOR = {"image_encoder": (0.25,), "nms": (0.75,)}
+GENERATOR = Pipeline(stages_s={"image_encoder": (0.25,), "nms": (0.75,)})
 
 
 def test_components_of_a_case_tell_their_pipeline(make_record, make_measurement):
-    measurement = make_measurement(mask_generator_s=GENERATOR)
+    measurement = make_measurement(mask_generator=GENERATOR)
     frame = component_frame([make_record(measurement=measurement)])
 
     assert list(zip(frame["pipeline"], frame["component"], strict=True)) == [
@@ -215,7 +222,7 @@ def test_components_of_a_case_tell_their_pipeline(make_record, make_measurement)
 
 
 def test_shares_add_up_to_one_in_each_pipeline(make_record, make_measurement):
-    measurement = make_measurement(mask_generator_s=GENERATOR)
+    measurement = make_measurement(mask_generator=GENERATOR)
     frame = component_frame([make_record(measurement=measurement)])
 
     assert list(frame["share"]) == pytest.approx([0.25, 0.75, 0.25, 0.75])
@@ -224,19 +231,19 @@ def test_shares_add_up_to_one_in_each_pipeline(make_record, make_measurement):
     )
 
 
-@pytest.mark.parametrize("name", ["components_s", "mask_generator_s"])
+@pytest.mark.parametrize("name", ["components", "mask_generator"])
 def test_a_case_may_have_one_pipeline_alone(make_record, make_measurement, name):
-    samples = {"components_s": None, "mask_generator_s": None, name: GENERATOR}
+    samples = {"components": None, "mask_generator": None, name: GENERATOR}
     frame = component_frame([make_record(measurement=make_measurement(**samples))])
 
     assert set(frame["pipeline"]) == {
-        {"components_s": "prompts", "mask_generator_s": "mask_generator"}[name]
+        {"components": "prompts", "mask_generator": "mask_generator"}[name]
     }
 
 
 @pytest.mark.parametrize("make", [component_frame, module_frame])
 def test_a_case_without_parts_has_no_rows(make_record, make_failure, make_measurement, make):
-    plain = make_measurement(components_s=None, modules=None)
+    plain = make_measurement(components=None, modules=None)
 
     assert len(make([make_failure(), make_record(measurement=plain)])) == 0
 
@@ -269,16 +276,18 @@ def test_a_modules_work_is_over_its_median_time(modules):
 
 def test_parts_within_a_block_are_not_counted_twice(make_record, make_measurement):
     times = {
-        ENCODER: (1.0, 0.25, "encoder"),
-        "blocks.0": (0.75, 0.125, "window"),
-        "blocks.0.attn": (0.5, 0.5, "attn"),
-        "blocks.0.mlp": (0.125, 0.125, "mlp"),
+        ENCODER: (1.0, 0.25, "encoder", None),
+        "blocks.0": (0.75, 0.125, "window", ENCODER),
+        "blocks.0.attn": (0.5, 0.5, "attn", "blocks.0"),
+        "blocks.0.mlp": (0.125, 0.125, "mlp", "blocks.0"),
     }
     timings = {
-        name: ModuleTiming(total_s=(total,), self_s=(own,), kind=kind)
-        for name, (total, own, kind) in times.items()
+        name: ModuleTiming(total_s=(total,), self_s=(own,), kind=kind, parent=parent)
+        for name, (total, own, kind, parent) in times.items()
     }
-    frame = module_frame([make_record(measurement=make_measurement(modules=timings))])
+    frame = module_frame(
+        [make_record(measurement=make_measurement(modules=Modules(timings=timings)))]
+    )
 
     assert frame.set_index("module")["share"].to_dict() == {
         UNATTRIBUTED: 0.25,
@@ -289,20 +298,28 @@ def test_parts_within_a_block_are_not_counted_twice(make_record, make_measuremen
 
 
 def test_without_the_encoder_no_share_is_known(make_record, make_measurement):
-    timings = {"neck": ModuleTiming(total_s=(0.25,), self_s=(0.25,), kind="neck")}
-    frame = module_frame([make_record(measurement=make_measurement(modules=timings))])
+    timings = {"neck": ModuleTiming(total_s=(0.25,), self_s=(0.25,), kind="neck", parent=ENCODER)}
+    frame = module_frame(
+        [make_record(measurement=make_measurement(modules=Modules(timings=timings)))]
+    )
 
     assert frame["share"].isna().all()
 
 
 def test_a_module_never_called_is_missing_and_not_zero(make_record, make_measurement):
     timings = {
-        ENCODER: ModuleTiming(total_s=(1.0,), self_s=(1.0,), kind="encoder"),
+        ENCODER: ModuleTiming(total_s=(1.0,), self_s=(1.0,), kind="encoder", parent=None),
         "neck": ModuleTiming(
-            total_s=(), self_s=(), kind="neck", work=Work(flops=5, least_flops=5, least_bytes=5)
+            total_s=(),
+            self_s=(),
+            kind="neck",
+            parent=ENCODER,
+            work=Work(flops=5, least_flops=5, least_bytes=5),
         ),
     }
-    frame = module_frame([make_record(measurement=make_measurement(modules=timings))])
+    frame = module_frame(
+        [make_record(measurement=make_measurement(modules=Modules(timings=timings)))]
+    )
     neck = frame.set_index("module").loc["neck"]
 
     assert neck[["total_s", "self_s", "share", "flops_per_s"]].isna().all()

@@ -12,7 +12,7 @@ from results.hardware.specs import (
     SPECS,
     HardwareError,
     Row,
-    find_kind,
+    find_gpu_model,
     find_spec,
     fits,
     read_specs,
@@ -149,7 +149,7 @@ def test_a_row_fits_no_other_gpu(row, gpu):
 
 @pytest.mark.parametrize("kind", SPECS)
 def test_every_row_is_a_kind_that_can_be_asked_for_by_its_name(kind):
-    assert find_kind(kind) == find_kind(f"nvidia-{kind.lower()}") == kind
+    assert find_gpu_model(kind) == find_gpu_model(f"nvidia-{kind.lower()}") == kind
 
 
 @pytest.mark.parametrize(
@@ -164,12 +164,12 @@ def test_every_row_is_a_kind_that_can_be_asked_for_by_its_name(kind):
     ],
 )
 def test_a_persons_word_for_a_kind_is_told_as_the_table_spells_it(text, kind):
-    assert find_kind(text) == kind
+    assert find_gpu_model(text) == kind
 
 
 @pytest.mark.parametrize("text", ["", "nvidia", "any", "A100", "H1000", "H100 80GB", "MI300X"])
 def test_what_is_no_row_is_no_kind_of_the_table(text):
-    assert find_kind(text) is None
+    assert find_gpu_model(text) is None
 
 
 @pytest.mark.parametrize("peak", SPECS.values(), ids=SPECS)

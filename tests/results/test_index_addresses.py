@@ -126,10 +126,10 @@ def test_a_lost_plan_is_rebuilt_from_its_records(filled, sweep, records, is_miss
 
 def test_repairing_what_can_not_be_used_at_all_deletes_nothing(empty, sweep):
     path = empty.case_path(sweep.sweep_id, "a")
-    write_file(path, b'{"schema_version": 3}')
+    write_file(path, b'{"schema_version": 4}')
     list(repair(empty))
 
-    assert path.read_bytes() == b'{"schema_version": 3}'
+    assert path.read_bytes() == b'{"schema_version": 4}'
 
 
 @pytest.mark.parametrize("name", ["copy[1]", "what?", "st*r"])

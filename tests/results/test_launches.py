@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from results.records.case import AXES
-from results.records.measurement import ModuleTiming
+from results.records.measurement import Modules, ModuleTiming
 from results.records.schema import STATUSES
 from results.records.store import StoreError
 from results.records.telemetry import Telemetry
@@ -17,8 +17,8 @@ from results.verdicts.gate_runs import (
     GateRun,
     axes_apart,
     cycles,
-    launch_of,
-    launches_of,
+    gate_run_of,
+    gate_runs_of,
     log_ratio,
     log_ratios,
     match_cases,
@@ -120,13 +120,13 @@ def test_cells_that_differ_in_an_axis_have_labels_that_differ(make_cases, axis):
 
 def test_a_launch_is_the_median_of_its_forwards(make_record, make_measurement, make_latency):
     latency = make_latency(forward_s=(0.4, 0.1, 0.2, 0.3, 9.0))
-    launch = launch_of(make_record(measurement=make_measurement(latency=latency)))
+    launch = gate_run_of(make_record(measurement=make_measurement(latency=latency)))
 
     assert (launch.status, launch.median_s) == ("ok", 0.3)
 
 
 def test_a_launch_has_each_module_s_own_time(make_record):
-    assert dict(launch_of(make_record()).modules_s) == {
+    assert dict(gate_run_of(make_record()).modules_s) == {
         "image_encoder": 0.125, "blocks.0": 0.625, "neck": 0.25,
     }  # fmt: skip
 
@@ -134,37 +134,39 @@ def test_a_launch_has_each_module_s_own_time(make_record):
 def test_a_launch_has_the_clock_of_its_work(make_record):
     telemetry = Telemetry(sm_clock_hz=(9, 1000, 3000, 9), event_reasons=((),) * 4, at_s=(0,) * 4)
 
-    assert launch_of(make_record(telemetry=telemetry)).clock_hz == 2000
-    assert launch_of(make_record()).clock_hz is None
+    assert gate_run_of(make_record(telemetry=telemetry)).clock_hz == 2000
+    assert gate_run_of(make_record()).clock_hz is None
 
 
 def test_a_launch_has_the_digest_of_its_output(make_record, make_measurement):
     without = make_record(measurement=make_measurement(output=None))
 
-    assert launch_of(make_record()).output_sha256 == "ab" * 32
-    assert launch_of(without).output_sha256 is None
+    assert gate_run_of(make_record()).output_sha256 == "ab" * 32
+    assert gate_run_of(without).output_sha256 is None
 
 
 @pytest.mark.parametrize("status", [each for each in STATUSES if each not in ("ok", "not_run")])
 def test_a_launch_that_is_not_good_has_no_time_and_says_why(make_record, status):
-    launch = launch_of(make_record(status=status, message="why"))
+    launch = gate_run_of(make_record(status=status, message="why"))
 
     assert launch == GateRun(status=status, message="why")
 
 
 def test_a_launch_without_a_latency_has_no_time(make_record, make_measurement):
-    assert launch_of(make_record(measurement=make_measurement(latency=None))).median_s is None
+    assert gate_run_of(make_record(measurement=make_measurement(latency=None))).median_s is None
 
 
 def test_a_launch_that_took_no_time_has_none(make_record, make_measurement, make_latency):
     latency = make_latency(forward_s=(0.0, 0.0, 0.5))
 
-    assert launch_of(make_record(measurement=make_measurement(latency=latency))).median_s is None
+    assert gate_run_of(make_record(measurement=make_measurement(latency=latency))).median_s is None
 
 
 def test_a_module_without_samples_is_none_of_the_launch(make_record, make_measurement):
-    modules = {"neck": ModuleTiming(total_s=(), self_s=(), kind="neck")}
-    launch = launch_of(make_record(measurement=make_measurement(modules=modules)))
+    modules = {"neck": ModuleTiming(total_s=(), self_s=(), kind="neck", parent="image_encoder")}
+    launch = gate_run_of(
+        make_record(measurement=make_measurement(modules=Modules(timings=modules)))
+    )
 
     assert launch.modules_s == ()
 
@@ -174,18 +176,18 @@ def test_launches_are_found_by_their_case(store, make_record, make_failure):
     store.write_record(good)
     store.write_record(bad)
 
-    assert launches_of(store, good.sweep_id) == {
-        good.case_id: launch_of(good), bad.case_id: launch_of(bad),
+    assert gate_runs_of(store, good.sweep_id) == {
+        good.case_id: gate_run_of(good), bad.case_id: gate_run_of(bad),
     }  # fmt: skip
 
 
 def test_a_launch_that_left_no_sweep_has_none(store):
-    assert launches_of(store, None) == {}
+    assert gate_runs_of(store, None) == {}
 
 
 def test_a_sweep_that_is_gone_is_an_error(store):
     with pytest.raises(StoreError, match="There is no sweep 'gone'"):
-        launches_of(store, "gone")
+        gate_runs_of(store, "gone")
 
 
 # Ratios

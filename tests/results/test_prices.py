@@ -120,7 +120,9 @@ def test_every_row_is_found_by_a_drivers_name():
 
 
 def test_the_package_holds_the_table():
-    sections = tomllib.loads((files("results") / "prices.toml").read_text(encoding="utf-8"))
+    sections = tomllib.loads(
+        (files("results.hardware") / "prices.toml").read_text(encoding="utf-8")
+    )
 
     assert set(sections) == set(SHIPPED)
 

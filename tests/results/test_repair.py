@@ -192,12 +192,12 @@ def test_a_copy_of_a_sweep_is_named_and_left(full, folder):
 def test_a_file_of_another_version_is_named_and_left_where_it_is(full, folder, case_file, name):
     path = case_file(2) if name == "record" else folder / name
     content = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(content | {"schema_version": 3}))
+    path.write_text(json.dumps(content | {"schema_version": 4}))
     before = contents(folder)
     done = list(repair(full))
 
     assert not is_fine(full)
-    assert f"left alone: {path}: its schema_version is 3, and this version reads 2" in done[0]
+    assert f"left alone: {path}: its schema_version is 4, and this version" in done[0]
     assert contents(folder) == before
 
 

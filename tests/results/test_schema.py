@@ -9,32 +9,33 @@ import pytest
 from pydantic import ValidationError
 
 from results.records.case import AXES, Case
-from results.records.measurement import EmbeddingError
+from results.records.measurement import EmbeddingError, Pipeline
 from results.records.plan import TimingPlan
 from results.records.quantities import seven_digits
 from results.records.schema import Record
 
-LATENCY = ("measurement", "latency")
-NECK = ("measurement", "modules", "neck")
+PASSES = ("measurement", "passes")
+LATENCY = (*PASSES, "latency")
+NECK = (*PASSES, "modules", "timings", "neck")
 LEVELS = [
     (), ("case",), ("plan",), ("environment",), ("environment", "gpus", 0), ("measurement",),
-    LATENCY, NECK, ("measurement", "memory"), ("measurement", "output"), ("measurement", "work"),
+    LATENCY, NECK, (*PASSES, "memory"), ("measurement", "output"), (*PASSES, "flops"),
 ]  # fmt: skip
 TIMES = [
     ("wall_s",), (*LATENCY, "forward_s", 0), (*LATENCY, "chunk_wall_s", 1),
     (*LATENCY, "first_forward_s"), (*LATENCY, "warmup_s"), (*NECK, "total_s", 0),
-    ("measurement", "components_s", "preprocess", 2),
+    (*PASSES, "components", "stages_s", "preprocess", 2),
 ]  # fmt: skip
 COUNTS = [
-    ("measurement", "work", "least_bytes"), ("measurement", "parameters"),
-    ("measurement", "memory", "peak_bytes"), ("measurement", "memory", "alloc_retries"),
-    ("measurement", "modules", "blocks.0", "work", "flops"), ("environment", "memory_bytes"),
+    (*PASSES, "flops", "least_bytes"), ("measurement", "parameters"),
+    (*PASSES, "memory", "peak_bytes"), (*PASSES, "memory", "alloc_retries"),
+    (*PASSES, "modules", "timings", "blocks.0", "work", "flops"), ("environment", "memory_bytes"),
 ]  # fmt: skip
 WRONG_TYPES = [
     (("case",), []), (("case", "batch_size"), "four"), (("case", "batch_size"), 4.5),
     (("case", "model"), 4), (("case", "weights"), None), (("status",), "fine"),
-    (("measurement", "latency", "forward_s"), 0.5), (("wall_s",), "soon"), (("wall_s",), None),
-    (("measurement", "modules"), [1]), (("environment", "gpus"), "L4"),
+    ((*LATENCY, "forward_s"), 0.5), (("wall_s",), "soon"), (("wall_s",), None),
+    ((*PASSES, "modules"), [1]), (("environment", "gpus"), "L4"),
     (("schema_version",), "first"),
 ]  # fmt: skip
 OUT_OF_RANGE = [
@@ -44,7 +45,7 @@ OUT_OF_RANGE = [
     (("plan", "module_depth"), 3), (("plan", "prompts"), "masks"),
     (("plan", "prompts_per_image"), 0), (("plan", "prompts_per_image"), 100_001),
     (("plan", "points_per_side"), 0), (("plan", "points_per_side"), 1_001),
-    (("measurement", "latency", "forward_s"), []),
+    ((*LATENCY, "forward_s"), []),
 ]  # fmt: skip
 
 
@@ -76,7 +77,7 @@ def test_a_full_record_comes_back_from_json(make_record):
 def test_what_is_measured_on_request_comes_back_from_json(make_record, make_measurement):
     plan = TimingPlan(passes=("mask_generator",), prompts="boxes", prompts_per_image=7)
     measurement = make_measurement(
-        mask_generator_s={"image_encoder": (0.25, 0.5)},
+        mask_generator=Pipeline(stages_s={"image_encoder": (0.25, 0.5)}),
         embedding_error=EmbeddingError(relative_l2=0.0, max_abs=1e-7),
     )
     record = make_record(plan=plan, measurement=measurement)
@@ -88,8 +89,6 @@ def test_a_record_from_before_prompts_were_chosen_can_be_read(make_record):
     data = json.loads(make_record().model_dump_json())
     for name in ("prompts", "prompts_per_image", "points_per_side"):
         del data["plan"][name]
-    for name in ("mask_generator_s", "embedding_error"):
-        del data["measurement"][name]
 
     assert Record.model_validate_json(json.dumps(data)) == make_record()
 

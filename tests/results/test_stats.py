@@ -16,6 +16,7 @@ from results.tables.stats import (
     interval_rank,
     median_interval,
     relative_half_width,
+    summary,
 )
 
 chance = np.random.default_rng(20250102)
@@ -68,13 +69,12 @@ def test_a_statistic_is_what_another_library_makes_of_it(name, samples):
 def test_the_order_of_samples_is_nothing_to_a_statistic(name):
     samples = SAMPLES["skewed"]
 
-    assert STATISTICS[name](samples) == STATISTICS[name](np.sort(samples)[::-1])
+    assert describe(samples)[name] == describe(np.sort(samples)[::-1])[name]
 
 
-@pytest.mark.parametrize("name", STATISTICS)
-def test_no_statistic_changes_its_samples(name):
+def test_describing_changes_no_samples():
     samples = SAMPLES["skewed"].copy()
-    STATISTICS[name](samples)
+    describe(samples)
 
     assert np.array_equal(samples, SAMPLES["skewed"])
 
@@ -82,6 +82,16 @@ def test_no_statistic_changes_its_samples(name):
 @pytest.mark.parametrize("name", [name for name in STATISTICS if name != "n"])
 def test_no_samples_have_no_statistic(name):
     assert math.isnan(describe([])[name])
+
+
+def test_a_summary_is_part_of_the_description():
+    described = describe(SAMPLES["skewed"])
+
+    assert summary(SAMPLES["skewed"]).items() <= described.items()
+
+
+def test_only_the_statistics_that_are_named_are_computed():
+    assert describe([2.0, 1.0], ("max", "n")) == {"max": 2.0, "n": 2.0}
 
 
 def test_no_samples_are_zero_samples():

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from results.records import addresses
 from results.records.addresses import UnreachableError
 from results.records.reading import Problem
 from results.records.repair import repair
-from results.records.store import LockedError, Store
+from results.records.store import Store
 from results.tables.index import refresh
 
 SIZES = (1, 2)
@@ -119,20 +118,4 @@ def test_a_repair_moves_nothing_that_did_not_come(store, records, fail):
         list(repair(store))
     mend()
 
-    assert sorted(each.case.batch_size for each in store.read().records) == list(SIZES)
-
-
-def test_nothing_is_written_into_a_sweep_that_another_process_has_taken(
-    store, sweep, make_record, monkeypatch
-):
-    monkeypatch.setattr(addresses, "RENEW_S", 0.01)
-    with store.lock(sweep.sweep_id):
-        store.check_held(sweep.sweep_id)
-        lock = store.path / sweep.sweep_id / ".lock"
-        lock.write_bytes(b'{"token": "another"}')
-        while not store._held[sweep.sweep_id].is_lost:
-            pass
-
-        with pytest.raises(LockedError, match=r"^Another process has taken over sweep "):
-            store.write_record(make_record(batch_size=4))
     assert sorted(each.case.batch_size for each in store.read().records) == list(SIZES)

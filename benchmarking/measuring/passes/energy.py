@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
 import time
-from typing import Any
-
-import torch
-from torch import Tensor
 
 from results.records.case import Case
 from results.records.measurement import Energy
 from results.records.plan import TimingPlan
 
-from ...choices.inputs import Photographs
-from ...machine.telemetry import Gauge
-from ..rig import Rig
-from ..timing import chunk_size, collected_garbage, timed_chunk
+from .bench import Bench
 
 WINDOW_S = 5.0  # the counter moves some ten times a second
 
 
-def energy_pass(
-    case: Case, plan: TimingPlan, rig: Rig, batches: list[Tensor], photographs: Photographs
-) -> dict[str, Any]:
+def run(bench: Bench) -> Energy | None:
     """Joules of forwards that follow one another for some seconds."""
+    import torch
+
+    from ...machine.telemetry import Gauge
+    from ..timing import chunk_size, collected_garbage, timed_chunk
+
+    rig, forward = bench.rig, bench.rotation()
     gauge = Gauge(str(torch.cuda.get_device_properties(rig.device).uuid))
-    rotation = itertools.cycle(batches)
-
-    def forward() -> Tensor:
-        return rig.encode(next(rotation))
-
     with collected_garbage():
         size = chunk_size(timed_chunk(forward, rig.clock, 2).forward_s[-1])
         before, began, forwards = gauge.energy_joules(), time.perf_counter(), 0
@@ -38,5 +29,14 @@ def energy_pass(
             forwards += len(timed_chunk(forward, rig.clock, size).forward_s)
         after, window_s = gauge.energy_joules(), time.perf_counter() - began
     if before is None or after is None:
-        return {"notes": {"energy": gauge.missing.get("energy_joules", "NVML does not tell")}}
-    return {"energy": Energy(joules=max(0.0, after - before), window_s=window_s, forwards=forwards)}
+        bench.notes["energy"] = gauge.missing.get("energy_joules", "NVML does not tell")
+        return None
+    return Energy(joules=max(0.0, after - before), window_s=window_s, forwards=forwards)
+
+
+def why_not(case: Case) -> str | None:
+    return None if case.device.startswith("cuda") else "NVML counts the energy of GPUs alone"
+
+
+def seconds(case: Case, plan: TimingPlan, forward_s: float) -> float:
+    return WINDOW_S

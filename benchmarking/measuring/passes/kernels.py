@@ -7,31 +7,30 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile, record_function
+from typing import TYPE_CHECKING, Any
 
 from results.records.case import Case
 from results.records.measurement import ENCODER, Kernels, KernelTime
 from results.records.plan import TimingPlan
 
 from ...choices.execution import EXECUTIONS, timed_modules
-from ...choices.inputs import Photographs
 from ...choices.modules import TimedModule
-from ..rig import Rig
+from .bench import Bench
+
+if TYPE_CHECKING:
+    from torch import nn
 
 FORWARDS = 3
 MARK = "module "  # what a module's range in the profile begins with
 MICRO = 1e-6
 
 
-def kernels_pass(
-    case: Case, plan: TimingPlan, rig: Rig, batches: list[Tensor], photographs: Photographs
-) -> dict[str, Any]:
+def run(bench: Bench) -> Kernels:
     """Kernels by module, and the Chrome trace; nothing of it is published as a latency."""
-    found = timed_modules(case, plan, rig.encoder)
+    from torch.profiler import ProfilerActivity, profile
+
+    case, rig, batches = bench.case, bench.rig, bench.batches
+    found = timed_modules(case, bench.plan, rig.encoder)
     if EXECUTIONS[case.execution].hides_modules:
         found = {ENCODER: found[ENCODER]}
     activities = [ProfilerActivity.CPU]
@@ -46,12 +45,24 @@ def kernels_pass(
         rig.clock.synchronize()
     rig.trace = chrome_trace(profiler)
     times = kernel_times(profiler.events(), found, rig.device.type)
-    return {"kernels": Kernels(forwards=FORWARDS, times=times)}
+    return Kernels(forwards=FORWARDS, times=times)
+
+
+def why_not(case: Case) -> str | None:
+    if EXECUTIONS[case.execution].needs_export:
+        return "torch's profiler does not see what onnxruntime runs"
+    return None
+
+
+def seconds(case: Case, plan: TimingPlan, forward_s: float) -> float:
+    return (FORWARDS + 1) * forward_s
 
 
 @contextmanager
 def annotated(found: Mapping[str, TimedModule]) -> Iterator[None]:
     """Mark each module's calls as a range in the profile."""
+    from torch.profiler import record_function
+
     handles: list[Any] = []
     ranges: list[Any] = []
 
@@ -90,6 +101,8 @@ def kernel_times(
 
     On a CPU an operation is its own kernel: its time without the operations that it calls.
     """
+    import torch
+
     calls: dict[tuple[str, str], int] = defaultdict(int)
     total_s: dict[tuple[str, str], float] = defaultdict(float)
     for event in events:

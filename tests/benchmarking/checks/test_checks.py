@@ -18,6 +18,7 @@ from benchmarking.sweeping.checks import (
     judge_drift,
 )
 from benchmarking.sweeping.runner import judged
+from results.records.measurement import Modules
 from results.records.schema import FAILED, Check, Record
 from results.records.telemetry import CoTenant
 
@@ -86,7 +87,7 @@ FAILURES = [
 PASSES = {
     "output": "output", "same_for_any_batch": "batch_error", "steady": "latency",
     "spread": "latency", "events": "latency", "host": "latency", "coverage": "modules",
-    "hooks": "plain_forward_s", "timer": "timer_test_s", "resolution": "modules",
+    "hooks": "modules", "timer": "timer_test_s", "resolution": "modules",
     "monotony": "latency",
     "approximation": "embedding_error",
 }  # fmt: skip
@@ -173,9 +174,8 @@ def test_hooks_that_seem_dear_in_too_few_forwards_are_not_judged(make_evidence):
         name: each.model_copy(update={"total_s": each.total_s[:5], "self_s": each.self_s[:5]})
         for name, each in measurement.modules.items()
     }
-    quick = measurement.model_copy(
-        update={"modules": few, "plain_forward_s": measurement.plain_forward_s[:5]}
-    )
+    plain_s = measurement.plain_forward_s[:5]
+    quick = measurement.with_passes(modules=Modules(timings=few, plain_forward_s=plain_s))
     check = judge(Evidence(evidence.record.model_copy(update={"measurement": quick})))["hooks"]
 
     assert check.verdict == "unknown"
@@ -195,7 +195,7 @@ def test_a_drift_under_heat_is_not_judged(make_evidence):
 
 
 def test_a_case_with_no_measured_pass_has_no_check_of_one(make_evidence):
-    nothing = (*PASSES.values(), "work")
+    nothing = (*PASSES.values(), "flops")
     evidence = make_evidence(device="cpu", left_out=nothing)
 
     assert judge(Evidence(evidence.record)) == {}
@@ -236,9 +236,9 @@ def test_a_module_that_is_never_called_is_no_fault(make_evidence):
     evidence = make_evidence()
     measurement = evidence.measurement
     idle = measurement.modules["neck"].model_copy(update={"total_s": (), "self_s": ()})
-    modules = measurement.modules | {"idle": idle}
+    modules = Modules(timings=measurement.modules | {"idle": idle})
     record = evidence.record.model_copy(
-        update={"measurement": measurement.model_copy(update={"modules": modules})}
+        update={"measurement": measurement.with_passes(modules=modules)}
     )
     verdicts = {name: check.verdict for name, check in judge(Evidence(record)).items()}
 
@@ -262,7 +262,7 @@ def test_noise_alone_makes_no_case_invalid(make_evidence, forwards):
                 "chunk_wall_s": (sum(samples),), "chunk_launch_s": (1e-3,),
             }
         )  # fmt: skip
-        measurement = evidence.measurement.model_copy(update={"latency": latency})
+        measurement = evidence.measurement.with_passes(latency=latency)
         noisy = evidence.record.model_copy(update={"measurement": measurement})
         found += judge(Evidence(noisy, evidence.smaller)).values()
 

@@ -7,7 +7,7 @@ import pytest
 from benchmarking.choices.precision import PRECISIONS
 from benchmarking.sweeping.checks import Evidence, judge
 from results.hardware.specs import Spec
-from results.records.measurement import Work
+from results.records.measurement import Modules, Work
 
 KNOWN_GPU = "NVIDIA H100 80GB HBM3"
 
@@ -34,7 +34,8 @@ def test_each_module_is_held_against_physics_and_named(make_evidence, flops, lea
     measurement = evidence.measurement
     work = Work(flops=flops, least_flops=0, least_bytes=least_bytes)
     neck = measurement.modules["neck"].model_copy(update={"work": work})
-    changed = measurement.model_copy(update={"modules": measurement.modules | {"neck": neck}})
+    modules = Modules(timings=measurement.modules | {"neck": neck})
+    changed = measurement.with_passes(modules=modules)
     record = evidence.record.model_copy(update={"measurement": changed})
 
     assert judge(Evidence(record))["physics"].reason == reason

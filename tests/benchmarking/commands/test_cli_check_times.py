@@ -29,7 +29,7 @@ def measure(make_store, make_record):
                 **changes,
             )  # fmt: skip
             latency = record.measurement.latency.model_copy(update={"forward_s": (median_s,) * 8})
-            measurement = record.measurement.model_copy(update={"latency": latency})
+            measurement = record.measurement.with_passes(latency=latency)
             make_store(record.model_copy(update={"measurement": measurement}))
             ids.append(record.sweep_id)
             made.append(record.sweep_id)

@@ -24,7 +24,7 @@ def make_sweep(tmp_path, make_record):
         for size, each in seconds.items():
             measurement = make_record().measurement
             latency = measurement.latency.model_copy(update={"forward_s": (each,) * 8})
-            measured = measurement.model_copy(update={"latency": latency})
+            measured = measurement.with_passes(latency=latency)
             common = {"measurement": measured, "started_at": f"{sweep_id[:8]}T00:00:00Z"}
             records.append(make_record(batch_size=size, sweep_id=sweep_id, **common | changes))
         place = Store(tmp_path / store)

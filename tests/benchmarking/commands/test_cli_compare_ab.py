@@ -55,7 +55,7 @@ class Launches:
         # Two launches never take the same.
         taken_s = seconds * (1 + 0.0001 * (len(self.sources) % 7))
         latency = measurement.latency.model_copy(update={"forward_s": (taken_s,) * 8})
-        measured = measurement.model_copy(update={"latency": latency})
+        measured = measurement.with_passes(latency=latency)
         return self.make_record(measurement=measured, **changes)
 
 

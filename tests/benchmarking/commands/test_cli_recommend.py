@@ -29,7 +29,7 @@ def timed(make_record):
         latency = record.measurement.latency.model_copy(
             update={"forward_s": (size * image_ms * 1e-3,) * 12}
         )
-        measurement = record.measurement.model_copy(update={"latency": latency})
+        measurement = record.measurement.with_passes(latency=latency)
         return record.model_copy(update={"measurement": measurement})
 
     return make

@@ -38,7 +38,7 @@ def launches(monkeypatch, make_record):
         if told.status == "ok":
             median_s = 0.25 * (1 + 0.001 * (len(told.made) % 7))
             latency = record.measurement.latency.model_copy(update={"forward_s": (median_s,) * 8})
-            measurement = record.measurement.model_copy(update={"latency": latency})
+            measurement = record.measurement.with_passes(latency=latency)
             record = record.model_copy(update={"measurement": measurement})
         store = Store(store_path)
         store.write_sweep(

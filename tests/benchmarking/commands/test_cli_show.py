@@ -13,8 +13,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarking.commands.showing import VIEW_NAMES
-from results.records.measurement import Kernels, KernelTime, Work
+from benchmarking.views.views import VIEWS
+from results.records.measurement import Kernels, KernelTime, Pipeline, Work
 from results.records.schema import Check
 
 CHECKS = {"spread": Check(value=0.5, limit="<= 0.05", verdict="warn", reason="a|b")}
@@ -47,8 +47,8 @@ def full_store(make_store, measured, make_record):
     times = (KernelTime(module="blocks.0", kind="window", name="a|b", calls=1, total_s=1e-3),)
     part = {"kind": "window", "flops": 4e9, "image_bytes": 1e8}
     records = measured([part], (1, 4), checks=CHECKS)
-    measurement = records[0].measurement.model_copy(
-        update={"kernels": Kernels(forwards=1, times=times), "components_s": {"decode": (0.5,)}}
+    measurement = records[0].measurement.with_passes(
+        kernels=Kernels(forwards=1, times=times), components=Pipeline(stages_s={"decode": (0.5,)})
     )
     traced = records[0].model_copy(update={"measurement": measurement})
     return make_store(traced, records[1], make_record(batch_size=1), make_record("oom"))
@@ -66,7 +66,7 @@ def failed_store(make_store, make_record):
     return make_store(make_record("oom"))
 
 
-@pytest.mark.parametrize("by", VIEW_NAMES)
+@pytest.mark.parametrize("by", VIEWS)
 @pytest.mark.parametrize("store", STORES.values(), ids=STORES)
 def test_json_csv_and_markdown_can_be_parsed(invoke, request, by, store):
     request.getfixturevalue(store)
@@ -80,7 +80,7 @@ def test_json_csv_and_markdown_can_be_parsed(invoke, request, by, store):
     assert bool(table_of(shown["md"].stdout)) == bool(told)
 
 
-@pytest.mark.parametrize("by", VIEW_NAMES)
+@pytest.mark.parametrize("by", VIEWS)
 @pytest.mark.parametrize("store", STORES.values(), ids=STORES)
 def test_every_view_of_every_store_can_be_shown_on_a_terminal(invoke, request, by, store):
     request.getfixturevalue(store)
@@ -110,7 +110,8 @@ def test_a_file_of_peaks_that_is_wrong_is_a_mistake(invoke, full_store, mistake,
 def test_roofs_of_the_store_are_those_of_its_records(invoke, make_store, make_record, made_up_gpu):
     record = make_record()
     work = Work(flops=10**9, least_flops=10**9, least_bytes=1)
-    measurement = record.measurement.model_copy(update={"work": work, "flags": {"threads": 2}})
+    measurement = record.measurement.with_passes(flops=work)
+    measurement = measurement.model_copy(update={"flags": {"threads": 2}})
     store = make_store(record.model_copy(update={"measurement": measurement}))
     fp32 = {"fp32": made_up_gpu.MadeUpGpu().roofs().products["bf16"]}
     device = record.environment.device_name("cpu")
@@ -163,7 +164,7 @@ def test_the_newest_sweep_is_shown_and_all_where_asked(invoke, make_store, make_
     assert (newest, all_of_them, first) == ({names[1]}, set(names), {names[0]})
 
 
-@pytest.mark.parametrize("by", VIEW_NAMES)
+@pytest.mark.parametrize("by", VIEWS)
 @pytest.mark.parametrize(("form", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])
 def test_an_export_is_the_table_in_base_units(invoke, full_store, by, form, read):
     result = invoke(f"export {form} {by}")
@@ -224,7 +225,7 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("by", VIEW_NAMES)
+@pytest.mark.parametrize("by", VIEWS)
 def test_views_of_a_true_store_can_be_parsed(true_sweep, invoke, by):
     shown = {
         form: invoke(f"show {by} --format {form} --store", true_sweep.store).stdout

@@ -43,6 +43,22 @@ def test_a_sweep_with_a_failed_case_ends_with_exit_code_5(invoke, launcher, stat
     assert f"3 cases planned: 2 ok, 1 {status}\n" in result.stdout
 
 
+def test_a_dead_drivers_lock_in_an_object_store_is_taken_over_when_asked(invoke, launcher, mistake):
+    address = "memory://left-by-a-dead-driver"
+    words = f"sweep -m tiny -b 1 --store {address}"
+    invoke(words)
+    (sweep_id,) = Store(address).sweep_ids()
+    lock = Store(address).path / sweep_id / ".lock"
+    lock.write_bytes(b"elsewhere, process 7, since then")
+    refusal = mistake(invoke(words))
+    taken_over = invoke(f"{words} --take-over")
+
+    assert "(elsewhere, process 7, since then): wait for it" in refusal
+    assert refusal.endswith(f"If it is dead, delete '{lock}', or use sam-bench sweep --take-over.")
+    assert taken_over.exit_code == 0, taken_over.stderr
+    assert not lock.exists()
+
+
 def test_ctrl_c_ends_with_exit_code_130_and_the_same_command_goes_on(invoke, launcher):
     launcher.script = {2: KeyboardInterrupt()}
     stopped = invoke("sweep -m tiny -b 1,2,4")
@@ -238,13 +254,14 @@ def test_the_same_command_finishes_a_true_sweep(true_sweep):
 
 
 def test_a_true_record_holds_every_pass_and_the_command_that_repeats_it(true_sweep):
-    # What was not asked for, and upstream's arithmetic, which is compared with nothing.
-    missing = {"mask_generator_s", "energy", "kernels", "embedding_error"}
+    # But for upstream's arithmetic, which is compared with nothing.
+    found = ["latency", "modules", "memory", "flops", "components"]
     for record in Store(true_sweep.store).read().records:
         measurement = record.measurement.model_dump(exclude={"notes"})
 
         del measurement["batch_error"]  # of the first case of a worker
-        assert {name for name, value in measurement.items() if value is None} == missing
+        assert [name for name, value in measurement.items() if value is None] == []
+        assert sorted(measurement["passes"]) == sorted(found)
         assert record.command == f"sam-bench {true_sweep.command}"
 
 

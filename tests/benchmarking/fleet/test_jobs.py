@@ -10,10 +10,9 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from benchmarking.errors import SweepError
+from benchmarking.errors import USER_ERRORS, SweepError
 from benchmarking.fleet import jobs
 from benchmarking.fleet.jobs import (
-    MISTAKES,
     CaseBegan,
     CaseEnded,
     JobEnded,
@@ -265,12 +264,10 @@ def test_a_known_record_that_is_gone_is_no_fault(run, shared):
 
 # How it ends
 
-SOME_MISTAKES = [kind("no.") for kind in MISTAKES]
 
-
-@pytest.mark.parametrize("mistake", SOME_MISTAKES, ids=lambda mistake: type(mistake).__name__)
-def test_what_a_person_must_mend_ends_the_sweep_with_its_line(run, shared, mistake):
-    told, launcher = run({2: mistake})
+@pytest.mark.parametrize("kind", USER_ERRORS)
+def test_a_users_mistake_ends_the_sweep_with_its_line(run, shared, kind):
+    told, launcher = run({2: kind("no.")})
 
     assert told[-1] == JobRefused("no.")
     assert launcher.is_closed

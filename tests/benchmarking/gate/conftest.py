@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarking.gate.gate import Gate, GateOptions, SideSource
-from results.records.measurement import ModuleTiming
+from results.records.measurement import Modules, ModuleTiming
 from results.records.plan import TimingPlan
 from results.records.schema import SweepFile
 from results.records.store import Store
@@ -71,13 +71,19 @@ class ScriptedLaunches:
         rest_s = 0.1
         modules = {
             "image_encoder": ModuleTiming(
-                total_s=(taken_s,), self_s=(rest_s * taken_s / seconds,), kind="encoder"
+                total_s=(taken_s,),
+                self_s=(rest_s * taken_s / seconds,),
+                kind="encoder",
+                parent=None,
             ),
             "blocks.0": ModuleTiming(
-                total_s=(taken_s - rest_s,), self_s=(taken_s - rest_s,), kind="window"
+                total_s=(taken_s - rest_s,),
+                self_s=(taken_s - rest_s,),
+                kind="window",
+                parent="image_encoder",
             ),
         }
-        measured = measurement.model_copy(update={"latency": latency, "modules": modules})
+        measured = measurement.with_passes(latency=latency, modules=Modules(timings=modules))
         return self.make_record(**{"measurement": measured} | common)
 
 

@@ -156,8 +156,8 @@ def rewritten(side, old, new):
 
 
 BROKEN = {
-    "an older version": ('"schema_version":2', '"schema_version":1', "schema_version is 1"),
-    "a newer version": ('"schema_version":2', '"schema_version":999', "schema_version is 999"),
+    "an older version": ('"schema_version":3', '"schema_version":1', "schema_version is 1"),
+    "a newer version": ('"schema_version":3', '"schema_version":999', "schema_version is 999"),
     "another form": ('"cases":', '"cells":', "cases"),
     "no JSON": ("{", "", "it is not JSON"),
 }

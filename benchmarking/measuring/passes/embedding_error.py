@@ -2,62 +2,68 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from results.records.case import Case
 from results.records.measurement import EmbeddingError
 from results.records.plan import TimingPlan
 
 from ...choices.families import family_of
-from ...choices.inputs import Photographs, noise_batches
+from ...choices.inputs import noise_batches
 from ...choices.precision import PRECISIONS, apply_precision, without_tf32
-from ..failures import classify
-from ..rig import Reference, Rig, build_model
-from .pipeline import copy_to_device, normalise, resize_images
+from .bench import Bench
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ..rig import Reference
 
 
-def embedding_error_pass(
-    case: Case, plan: TimingPlan, rig: Rig, batches: list[Tensor], photographs: Photographs
-) -> dict[str, Any]:
+def run(bench: Bench) -> EmbeddingError | None:
     """How far the first image's embedding is from upstream's arithmetic in float32."""
+    case = bench.case
     is_reference = case.attention == family_of(case.model).reference_attention
     if is_reference and (case.precision, case.execution) == ("fp32", "eager"):
-        return {}  # nothing else to compare with
-    return compare_embedding(case, plan, rig, batches, photographs)
+        return None  # nothing else to compare with
+    return compare_embedding(bench)
 
 
-def compare_embedding(
-    case: Case, plan: TimingPlan, rig: Rig, batches: list[Tensor], photographs: Photographs
-) -> dict[str, Any]:
+def compare_embedding(bench: Bench) -> EmbeddingError | None:
     """The same, whatever the case."""
+    from ..failures import classify
+
     try:
-        expected = find_reference(case, plan, rig, photographs)
+        expected = find_reference(bench)
     except Exception as error:
         if classify(error)[0] != "oom":
             raise
-        return {"notes": {"embedding_error": "a model in float32 does not fit beside this one"}}
-    difference = rig.encode(batches[0])[:1].float() - expected.embedding
+        bench.notes["embedding_error"] = "a model in float32 does not fit beside this one"
+        return None
+    difference = bench.rig.encode(bench.batches[0])[:1].float() - expected.embedding
     if not difference.isfinite().all():
-        return {"notes": {"embedding_error": "the output holds NaN or infinity"}}
+        bench.notes["embedding_error"] = "the output holds NaN or infinity"
+        return None
     if not expected.embedding.norm() > 0:
-        return {"notes": {"embedding_error": "in float32 the output is zero: nothing to compare"}}
-    found = EmbeddingError(
+        bench.notes["embedding_error"] = "in float32 the output is zero: nothing to compare"
+        return None
+    return EmbeddingError(
         relative_l2=float(difference.norm() / expected.embedding.norm()),
         max_abs=float(difference.abs().max()),
         bf16_relative_l2=expected.bf16_error,
     )
-    return {"embedding_error": found}
 
 
-def find_reference(case: Case, plan: TimingPlan, rig: Rig, photographs: Photographs) -> Reference:
+def find_reference(bench: Bench) -> Reference:
     """Of the first image, computed once for all batch sizes of a rig."""
+    import torch
+
+    from ..rig import Reference
+
+    case, rig = bench.case, bench.rig
     if case.input not in rig.references:
         with torch.inference_mode(False):  # weights are filled by threads, which are not in it
-            encoder = build_reference(case, plan).to(rig.device)
-        image = first_image(case, plan, rig, photographs)
+            encoder = build_reference(case, bench.plan).to(rig.device)
+        image = first_image(bench)
         with without_tf32():
             embedding = rig.family.embed(encoder(image)).float()
         bf16_error = None
@@ -71,13 +77,24 @@ def find_reference(case: Case, plan: TimingPlan, rig: Rig, photographs: Photogra
 
 def build_reference(case: Case, plan: TimingPlan) -> nn.Module:
     """The encoder in float32, with the published arithmetic."""
+    from ..rig import build_model
+
     family = family_of(case.model)
     return family.encoder(build_model(case, plan, family.reference_attention).model)
 
 
-def first_image(case: Case, plan: TimingPlan, rig: Rig, photographs: Photographs) -> Tensor:
+def first_image(bench: Bench) -> Tensor:
     """The first of the first batch, not rounded to the case's precision, (1, 3, S, S)."""
+    import torch
+
+    from ..batches import copy_to_device, normalise, resize_images
+
+    case, rig = bench.case, bench.rig
     if case.input == "noise":
-        return noise_batches(1, case.image_size, plan.seed, rig.device, torch.float32)[0]
-    resized = resize_images(rig, [photographs.images[0].pixels])
+        return noise_batches(1, case.image_size, bench.plan.seed, rig.device, torch.float32)[0]
+    resized = resize_images(rig, [bench.photographs.images[0].pixels])
     return normalise(rig, copy_to_device(rig, resized))
+
+
+def seconds(case: Case, plan: TimingPlan, forward_s: float) -> float:
+    return forward_s
