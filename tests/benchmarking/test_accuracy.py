@@ -10,6 +10,7 @@ from benchmarking.choices.precision import PRECISIONS, apply_precision
 from benchmarking.measuring import rig as rig_file
 from benchmarking.measuring.batches import make_batches
 from benchmarking.measuring.measure import measure_case
+from benchmarking.measuring.passes import embedding_error
 from benchmarking.measuring.passes.bench import Bench
 from benchmarking.measuring.passes.embedding_error import find_reference, first_image
 from benchmarking.measuring.rig import build_model, build_rig
@@ -59,12 +60,18 @@ def measure_error(run_case):
 def built(monkeypatch):
     """Models that were built for comparison."""
     found = []
+    reference = embedding_error.build_reference
 
     def spying(case, plan, attention):
         found.append((case.model, case.image_size, attention))
         return build_model(case, plan, attention)
 
-    monkeypatch.setattr(rig_file, "build_model", spying)
+    def spied(case, plan):
+        with monkeypatch.context() as patch:
+            patch.setattr(rig_file, "build_model", spying)
+            return reference(case, plan)
+
+    monkeypatch.setattr(embedding_error, "build_reference", spied)
     return found
 
 
@@ -312,7 +319,7 @@ def test_a_reference_that_does_not_fit_is_a_note_and_later_passes_are_run(
     def fail(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(rig_file, "build_model", fail)
+    monkeypatch.setattr(embedding_error, "build_reference", fail)
     measured = measure_error(attention="sdpa", passes=("embedding_error", "flops"))
 
     assert measured.embedding_error is None
