@@ -67,9 +67,11 @@ def parse_small(asked: Mapping[str, object], quick: bool = False) -> object:
 
 def shrink_tiny() -> None:
     """To one block of each kind."""
-    from sam.sam1.configs import MODELS
+    from sam.families import MODELS
 
-    MODELS["tiny"] = replace(MODELS["tiny"], depth=2, global_blocks=(1,))
+    tiny = MODELS["tiny"]
+    smaller = replace(tiny.config, depth=2, global_blocks=(1,))
+    MODELS["tiny"] = replace(tiny, config=smaller)
 
 
 def command() -> None:

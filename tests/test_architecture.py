@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,13 @@ NEVER_TORCH = ("results", "dashboards")
 MEASURING = Path("benchmarking", "measuring")  # the worker's side
 PASSES = MEASURING / "passes"  # whose table the supervising process asks too
 COMMANDS = Path("benchmarking", "commands")
+# The one file outside sam/ that tells kinds of models apart, and what no other may ask.
+FAMILIES = Path("benchmarking", "choices", "families.py")
+WHICH_MODEL = re.compile(
+    r"\b(if|not|and|or) [^\n]*\bin MODELS\b|MODELS\.get"
+    r"|isinstance\([^()]*, \(?(sam\.)?(Sam|ImageEncoderViT)\b"
+    r"|\b(only_sam|NEEDS_SAM|is_sam|SAM1|EXTERNAL|PATCH_SIZE|PROMPT_EMBED_DIM)\b|[\"']sam1[\"']"
+)
 
 FILES = sorted(path.relative_to(ROOT) for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
 # The process that plans and supervises: it must start at once, and hold no memory of the GPU's.
@@ -132,6 +140,47 @@ def test_no_command_imports_another_command():
     ]
 
     assert wrong == []
+
+
+def test_no_code_outside_sam_asks_which_model_it_has():
+    wrong = [
+        (str(path), found.group())
+        for path in FILES
+        if path.parts[0] != "sam" and path != FAMILIES
+        for found in WHICH_MODEL.finditer((ROOT / path).read_text())
+    ]
+
+    assert wrong == []
+
+
+def test_no_code_outside_sam_imports_the_inside_of_a_family():
+    folders = {path.parent.name for path in FILES if path.match("sam/*/family.py")}
+    wrong = [
+        (str(path), name)
+        for path in FILES
+        if path.parts[0] != "sam"
+        for name in imported((ROOT / path).read_text(), path)
+        if name.startswith(tuple(f"sam.{folder}" for folder in folders))
+    ]
+
+    assert folders
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("line", "is_asking"),
+    [
+        ("if case.model in MODELS:", True),
+        ("if case.model not in MODELS", True),
+        ("for name in MODELS:", False),
+        ("MODELS[name].checkpoint", False),
+        ("isinstance(model, Sam)", True),
+        ("isinstance(model, SamPredictor)", False),
+        ("if family.name == 'sam1':", True),
+    ],
+)
+def test_asking_which_model_it_is_is_recognised(line, is_asking):
+    assert (WHICH_MODEL.search(line) is not None) == is_asking
 
 
 def test_the_store_knows_neither_specs_nor_prices():

@@ -25,7 +25,8 @@ from benchmarking.choices.inputs import SAMPLE_IMAGES
 from benchmarking.cli import main
 from benchmarking.commands.baseline import baseline
 from benchmarking.commands.store import store
-from sam.sam1.configs import MODELS, OfficialCheckpoint
+from sam.families import MODELS
+from sam.family import OfficialCheckpoint
 
 ROOT = Path(__file__).parents[1]
 SAM_BENCH = str(Path(sys.executable).with_name("sam-bench"))
@@ -105,7 +106,7 @@ def test_the_gate_of_the_readme_can_be_typed():
 def test_the_download_of_the_readme_works(tmp_path, monkeypatch):
     content = b"in place of 375 MB"
     official = OfficialCheckpoint(
-        "sam_vit_b_01ec64.pth", len(content), hashlib.sha256(content).hexdigest()
+        "sam_vit_b_01ec64.pth", len(content), hashlib.sha256(content).hexdigest(), ""
     )
     monkeypatch.setitem(MODELS, "vit_b", replace(MODELS["vit_b"], checkpoint=official))
     (tmp_path / official.filename).write_bytes(content)

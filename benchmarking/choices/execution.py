@@ -17,10 +17,13 @@ from results.records.case import Case
 from results.records.measurement import ENCODER
 from results.records.plan import TimingPlan
 
+from .families import family_of
 from .modules import TimedModule, find_modules
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from sam.family import Family
 
     Forward = Callable[[Tensor], Tensor]
 
@@ -29,32 +32,33 @@ if TYPE_CHECKING:
 class Execution:
     """A way to run a module.
 
-    prepare: Makes a function of the images out of the image encoder.
+    prepare: Makes a function of the images out of the image encoder of a family.
     hides_modules: Why hooks on inner modules would not tell the truth, or None where they do.
     hides_parts: The same of modules within blocks, and the other modules of the encoder.
     hides_memory: Why the peak of a forward can't be told on a type of device, or None where it can.
     why_unsupported: Why a type of device can't do it in a precision, or None where it can.
-    only_sam: Whether it can run SAM's own encoder alone.
+    needs_export: Whether it runs what Family.export writes, outside torch.
     """
 
-    prepare: Callable[[nn.Module], Forward]
+    prepare: Callable[[nn.Module, Family], Forward]
     summary: str
     hides_modules: str | None = None
     hides_parts: str | None = None
     hides_memory: Callable[[str], str | None] = lambda device_type: None
     why_unsupported: Callable[[str, str], str | None] = lambda device_type, precision: None
-    only_sam: bool = False
+    needs_export: bool = False
 
 
-def prepare_eager(encoder: nn.Module) -> Forward:
+def prepare_eager(encoder: nn.Module, family: Family) -> Forward:
     return encoder
 
 
-def prepare_compiled(encoder: nn.Module, mode: str | None = None) -> Forward:
+def prepare_compiled(encoder: nn.Module, family: Family, mode: str | None = None) -> Forward:
     """Static shapes: a sweep measures each batch size on its own.
 
     Args:
         encoder: Any module.
+        family: Of any kind.
         mode: Of torch.compile.
     """
     import torch
@@ -63,18 +67,18 @@ def prepare_compiled(encoder: nn.Module, mode: str | None = None) -> Forward:
     return torch.compile(encoder, dynamic=False, fullgraph=True, mode=mode)
 
 
-def prepare_graphed(encoder: nn.Module, mode: str) -> Forward:
+def prepare_graphed(encoder: nn.Module, family: Family, mode: str) -> Forward:
     """In a mode of torch.compile that replays CUDA graphs, whose memory holds the output only until
     the next forward: what is returned is a copy.
     """
     from torch import Tensor
     from torch.utils._pytree import tree_map_only
 
-    compiled = prepare_compiled(encoder, mode)
+    compiled = prepare_compiled(encoder, family, mode)
     return lambda images: tree_map_only(Tensor, Tensor.clone, compiled(images))
 
 
-def prepare_regional(encoder: nn.Module) -> Forward:
+def prepare_regional(encoder: nn.Module, family: Family) -> Forward:
     """Blocks of one kind are one piece of code, so that each kind is compiled once.
 
     Their forwards are compiled and not their calls, so that hooks stay outside.
@@ -82,24 +86,25 @@ def prepare_regional(encoder: nn.Module) -> Forward:
     import torch
 
     allow_recompiling()
-    for region in compiled_regions(encoder).values():
+    for region in compiled_regions(encoder, family).values():
         compiled = torch.compile(region.forward, dynamic=False, fullgraph=True)
         region.forward = compiled
     return encoder
 
 
-def compiled_regions(encoder: nn.Module) -> dict[str, nn.Module]:
+def compiled_regions(encoder: nn.Module, family: Family) -> dict[str, nn.Module]:
     """By name: blocks, and the other large modules of the encoder."""
-    found = find_modules(encoder)
+    found = find_modules(encoder, block_names=family.block_names)
     return {name: timed.module for name, timed in found.items() if name != ENCODER}
 
 
 def timed_modules(case: Case, plan: TimingPlan, encoder: nn.Module) -> dict[str, TimedModule]:
     """Those of a case's modules that hooks can time: none within what is compiled as one."""
-    found = find_modules(encoder, plan.module_depth, plan.module_pattern)
+    family = family_of(case.model)
+    found = find_modules(encoder, plan.module_depth, plan.module_pattern, family.block_names)
     if EXECUTIONS[case.execution].hides_parts is None:
         return found
-    regions = tuple(f"{name}." for name in compiled_regions(encoder))
+    regions = tuple(f"{name}." for name in compiled_regions(encoder, family))
     return {name: timed for name, timed in found.items() if not name.startswith(regions)}
 
 
@@ -112,20 +117,17 @@ def allow_recompiling() -> None:
     torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit
 
 
-def prepare_onnxruntime(encoder: nn.Module) -> Forward:
+def prepare_onnxruntime(encoder: nn.Module, family: Family) -> Forward:
     """Export the encoder for any batch, and run it on the CPU with as many threads as torch."""
     import onnxruntime
     import torch
 
-    from sam.sam1.image_encoder import ImageEncoderViT
-    from sam.sam1.onnx_export import export_encoder
-
-    assert isinstance(encoder, ImageEncoderViT)  # cases of others are unsupported
+    assert family.export is not None  # cases of others are unsupported
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     with TemporaryDirectory() as folder:  # the session holds the weights itself
         path = Path(folder, "encoder.onnx")
-        export_encoder(encoder, path)
+        family.export(encoder, path)
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def forward(images: Tensor) -> Tensor:
@@ -133,6 +135,13 @@ def prepare_onnxruntime(encoder: nn.Module) -> Forward:
         return torch.from_numpy(embeddings)
 
     return forward
+
+
+def why_no_export(name: str, family: Family) -> str | None:
+    """Why an execution can't run a family's encoders, or None if it can."""
+    if not EXECUTIONS[name].needs_export or family.export is not None:
+        return None
+    return f"{name} needs an ONNX export, which {family.title} does not have"
 
 
 def why_no_graphs(device_type: str, precision: str) -> str | None:
@@ -188,6 +197,6 @@ EXECUTIONS: dict[str, Execution] = {
         hides_modules="onnxruntime runs a graph without torch's modules",
         hides_memory=lambda device_type: "onnxruntime keeps what its first forward took",
         why_unsupported=why_no_onnxruntime,
-        only_sam=True,
+        needs_export=True,
     ),
 }

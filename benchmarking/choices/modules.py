@@ -37,7 +37,10 @@ class TimedModule:
 
 
 def find_modules(
-    encoder: nn.Module, depth: int = 1, pattern: str | None = None
+    encoder: nn.Module,
+    depth: int = 1,
+    pattern: str | None = None,
+    block_names: str | None = None,
 ) -> dict[str, TimedModule]:
     """The encoder and those of its modules that are timed, by name, in the order of the encoder.
 
@@ -45,13 +48,15 @@ def find_modules(
         encoder: Any module.
         depth: 2 adds the parts of each block.
         pattern: Of the names, instead of the known ones.
+        block_names: Pattern of the blocks' names, instead of those that are usual.
 
     Raises:
         SweepError: Where nothing has such a name.
     """
     found = {ENCODER: TimedModule(encoder, "encoder")}
-    for name, module in outermost(encoder, pattern or f"{BLOCK}|{FIRST_AND_LAST}"):
-        is_block = re.fullmatch(BLOCK, name) is not None
+    block = block_names or BLOCK
+    for name, module in outermost(encoder, pattern or f"{block}|{FIRST_AND_LAST}"):
+        is_block = re.fullmatch(block, name) is not None
         own_kind = block_kind(module) if is_block else last_word(name)
         found[name] = TimedModule(module, own_kind)
         if is_block and depth > 1:
@@ -59,7 +64,7 @@ def find_modules(
                 if any(True for _ in part.parameters()):  # a dropout does nothing here
                     kind = part_kind(part_name, own_kind)
                     found[f"{name}.{part_name}"] = TimedModule(part, kind)
-    if pattern is None and not any(re.fullmatch(BLOCK, name) for name in found):
+    if pattern is None and not any(re.fullmatch(block, name) for name in found):
         children = {
             name: TimedModule(child, name)
             for name, child in encoder.named_children()

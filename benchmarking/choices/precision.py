@@ -12,20 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from results.records.case import Case
-from sam.attention.variants import ATTENTION, concrete_attention, split_attention
+from sam.family import Family
+
+from .families import family_of
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-# 1,024 pixels do not fit into 8 or 11 bits of a coordinate's frequency.
-COORDINATES = r"positional_encoding_gaussian_matrix$"
-PIXEL_STATISTICS = r"pixel_(mean|std)$"
 SCALES = r"\.weight_scale$"  # of weights of eight bits
-# With float32 positions the sum of all blocks stays float32 too: fp16 overflows in it, and in
-# the squares of the layer norms. The neck's first convolution reads that sum as it is (0.2 % of the
-# FLOPs). Other linear layers and attention run in fp16.
-RESIDUAL_AND_NORMS = r"image_encoder\.(pos_embed|blocks\.\d+\.norm\d\..*|neck\.[013]\..*)$"
 
 
 @dataclass(frozen=True)
@@ -33,7 +28,7 @@ class Precision:
     """A number format.
 
     dtype: Torch's name of the weights' type.
-    float32: Patterns of the weights that stay in float32.
+    wide_residual: Whether the weights stay in float32 that Family.keep_float32_in_fp16 names.
     tf32: Whether float32 matrix products may round their factors to TF32.
     cuda_capability: The least compute capability of a GPU; None where any will do.
     on_cpu: Whether a CPU can do it.
@@ -44,7 +39,7 @@ class Precision:
 
     dtype: str
     summary: str
-    float32: tuple[str, ...] = (COORDINATES,)
+    wide_residual: bool = False
     tf32: bool = False
     cuda_capability: tuple[int, int] | None = None
     on_cpu: bool = True
@@ -54,7 +49,7 @@ class Precision:
     @property
     def keeps_residual(self) -> bool:
         """Whether the sum of all blocks stays in float32."""
-        return self.dtype == "float32" or RESIDUAL_AND_NORMS in self.float32
+        return self.dtype == "float32" or self.wide_residual
 
 
 def why_unsupported(name: str, device_type: str, capability: tuple[int, int] | None) -> str | None:
@@ -80,20 +75,25 @@ def why_unsupported(name: str, device_type: str, capability: tuple[int, int] | N
 def chosen_attention(case: Case) -> str:
     """The attention of a case, with what `auto` stands for on its device in its place."""
     device_type, dtype = case.device.partition(":")[0], PRECISIONS[case.precision].dtype
-    return concrete_attention(case.attention, device_type, dtype)
+    return family_of(case.model).concrete_attention(case.attention, device_type, dtype)
 
 
-def why_no_attention(attention: str, precision: str, device_type: str) -> str | None:
-    """Why a type of device can't do an attention in a precision, or None where it can."""
-    dtype = PRECISIONS[precision].dtype
-    reasons = (
-        ATTENTION[name].why_unsupported(device_type, dtype) for name in split_attention(attention)
-    )
-    return next(filter(None, reasons), None)
+def why_no_eight_bits(name: str, family: Family) -> str | None:
+    """Why a family's models can't be computed in a precision, or None if they can."""
+    bits = PRECISIONS[name].eight_bits
+    if bits is None or bits in family.eight_bit_layers:
+        return None
+    return f"{name} needs to know the large linear layers, which {family.title} does not name"
 
 
-def apply_precision(model: nn.Module, name: str) -> torch.dtype:
-    """Convert a model's weights in place and set torch's TF32 flags; return the inputs' type."""
+def apply_precision(model: nn.Module, name: str, family: Family) -> torch.dtype:
+    """Convert a model's weights in place and set torch's TF32 flags; return the inputs' type.
+
+    Args:
+        model: A model of the family, or its image encoder alone if the precision is a plain one.
+        name: A key of PRECISIONS.
+        family: Knows which weights stay in float32, and which layers may have eight bits.
+    """
     import torch
 
     precision = PRECISIONS[name]
@@ -101,8 +101,11 @@ def apply_precision(model: nn.Module, name: str) -> torch.dtype:
     if precision.eight_bits is not None:
         from sam.quantise import quantise_linears
 
-        quantise_linears(getattr(model, "image_encoder", model), precision.eight_bits)
-    patterns = (*precision.float32, PIXEL_STATISTICS, SCALES)
+        layers = family.eight_bit_layers[precision.eight_bits]
+        quantise_linears(family.encoder(model), precision.eight_bits, layers)
+    patterns = [SCALES, *family.keep_float32]
+    if precision.wide_residual:
+        patterns += family.keep_float32_in_fp16
     kept = re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
     for weight_name, weight in (*model.named_parameters(), *model.named_buffers()):
         is_wide = weight.is_floating_point() and weight.element_size() > 1
@@ -143,7 +146,7 @@ PRECISIONS: dict[str, Precision] = {
     "bf16": Precision("bfloat16", "bfloat16 throughout", cuda_capability=(8, 0)),
     "fp16": Precision(
         "float16", "float16, residual and norms of the image encoder in float32",
-        float32=(COORDINATES, RESIDUAL_AND_NORMS),
+        wide_residual=True,
     ),
     "fp8": Precision(
         "bfloat16", "approximate: the MLPs' products in e4m3, with scales by row; else bf16",

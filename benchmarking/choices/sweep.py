@@ -17,13 +17,13 @@ from pydantic import create_model, field_validator
 from results.records.case import AXES, OWN, PLACE_AXES, Case
 from results.records.environment import Environment
 from results.records.quantities import Strict
-from sam.attention.variants import ATTENTION, BOTH
-from sam.sam1.configs import MODELS, PATCH_SIZE
+from sam.families import FAMILIES, MODELS
 
 from ..errors import SweepError, quoted
-from .execution import EXECUTIONS
+from .execution import EXECUTIONS, why_no_export
+from .families import family_of
 from .inputs import INPUTS
-from .precision import PRECISIONS, why_no_attention, why_unsupported
+from .precision import PRECISIONS, why_no_eight_bits, why_unsupported
 
 CPU = "cpu"  # among kinds of GPU: none
 MAX_CASES = 20_000
@@ -33,7 +33,9 @@ MAX_VALUES = 1_000  # of one axis
 VOCABULARY: dict[str, Mapping[str, object]] = {
     "model": MODELS,
     "precision": PRECISIONS,
-    "attention": ATTENTION,
+    "attention": {
+        name: variant for family in FAMILIES.values() for name, variant in family.attention.items()
+    },
     "execution": EXECUTIONS,
     "input": INPUTS,
 }
@@ -85,11 +87,10 @@ class Sweep(SweepAxes):
                 "fewer values, or run several sweeps."
             )
         places = self.places(environment)
-        own_models = [model for model in self.model if model in MODELS]
-        if own_models:
-            check_image_sizes(self.image_size)
-            for weights in self.weights:
-                check_weights(weights, own_models)
+        check_image_sizes(self.model, self.image_size)
+        loading = [model for model in self.model if family_of(model).loads_weights]
+        for weights in self.weights:
+            check_weights(weights, loading)
         names = (*PLACE_AXES, *OUTER, *INNER, "batch_size")
         cases = [
             Case(**dict(zip(names, (*place, *outer, *inner, batch_size), strict=True)))
@@ -118,10 +119,10 @@ class Sweep(SweepAxes):
 
 
 def of_its_own(case: Case) -> Case:
-    """A case of another encoder, which has neither our variants of attention nor our weights."""
-    if case.model in MODELS:
-        return case
-    return case.model_copy(update={"attention": OWN, "weights": OWN})
+    """A case without the axes that its family does not have: attention, weights."""
+    family = family_of(case.model)
+    changes = {} if family.attention else {"attention": OWN}
+    return case.model_copy(update=changes if family.loads_weights else {**changes, "weights": OWN})
 
 
 def is_encoder_path(text: str) -> bool:
@@ -129,11 +130,12 @@ def is_encoder_path(text: str) -> bool:
     return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*", text) is not None
 
 
-def check_image_sizes(sizes: Iterable[int]) -> None:
-    for size in sizes:
-        if size % PATCH_SIZE:
+def check_image_sizes(models: Iterable[str], sizes: Iterable[int]) -> None:
+    for model, size in itertools.product(models, sizes):
+        multiple = family_of(model).image_multiple
+        if multiple is not None and size % multiple:
             raise SweepError(
-                f"--image-size must be a multiple of {PATCH_SIZE} for SAM's models, got {size}."
+                f"--image-size must be a multiple of {multiple} for {model}, got {size}."
             )
 
 
@@ -215,15 +217,14 @@ def unsupported_reason(case: Case, environment: Environment | None) -> str | Non
     if gpu is not None:
         major, _, minor = gpu.compute_capability.partition(".")
         capability = (int(major), int(minor))
-    execution = EXECUTIONS[case.execution]
-    if execution.only_sam and case.model not in MODELS:
-        return f"{case.execution} runs SAM's own encoder alone"
-    if PRECISIONS[case.precision].eight_bits is not None and case.model not in MODELS:
-        return f"{case.precision} knows the linear layers of SAM's own encoder alone"
-    reason = why_unsupported(case.precision, kind, capability)
-    if reason is None and case.model in MODELS:
-        reason = why_no_attention(case.attention, case.precision, kind)
-    return reason or execution.why_unsupported(kind, case.precision)
+    family, dtype = family_of(case.model), PRECISIONS[case.precision].dtype
+    return (
+        why_no_export(case.execution, family)
+        or why_no_eight_bits(case.precision, family)
+        or why_unsupported(case.precision, kind, capability)
+        or family.why_no_attention(case.attention, kind, dtype)
+        or EXECUTIONS[case.execution].why_unsupported(kind, case.precision)
+    )
 
 
 def vocabulary(axis: str) -> Collection[str]:
@@ -235,8 +236,7 @@ def is_known(axis: str, value: object) -> bool:
     """Whether an axis with a vocabulary has a value; attention may be two, joined."""
     if axis != "attention" or not isinstance(value, str):
         return value in vocabulary(axis)
-    parts = value.split(BOTH)
-    return len(parts) <= 2 and all(part in ATTENTION for part in parts)
+    return any(family.attention and family.knows_attention(value) for family in FAMILIES.values())
 
 
 def unique(values: Iterable[Any]) -> list[Any]:

@@ -96,18 +96,19 @@ def download(model: str, folder: Path, base_url: str | None) -> None:
     Example:
       sam-bench download vit_b
     """
+    from sam.families import MODELS
+    from sam.family import official_of
     from sam.files.download import download as fetch
-    from sam.sam1.configs import MODELS, OFFICIAL_URL
 
     from ..errors import quoted, suggestion
     from ..views.progress import byte_progress
 
-    official = MODELS[model].checkpoint if model in MODELS else None
+    known = official_of(MODELS)
+    official = known.get(model)
     if official is None:
-        known = [name for name, config in MODELS.items() if config.checkpoint]
         raise UserError(f"No official checkpoint of {quoted(model)}.{suggestion(model, known)}")
     with byte_progress(official.filename, official.size_bytes, out(stderr=True)) as on_progress:
-        path = fetch(official, folder, base_url or OFFICIAL_URL, on_progress)
+        path = fetch(official, folder, base_url, on_progress)
     click.echo(f"{path}: verified. Use it with: sam-bench sweep -m {model} --weights {path}")
 
 
@@ -181,6 +182,7 @@ def masks(
     """
     from sam import SamAutomaticMaskGenerator
 
+    from ..choices.families import family_of
     from ..choices.precision import apply_precision
     from ..measuring.mask_files import make_masks, plan_jobs
     from ..views.progress import count_progress
@@ -192,11 +194,12 @@ def masks(
         click.echo(f"{done} of {len(jobs)} images have masks (--overwrite makes them again).")
     if not left:
         return
-    place = check_place(device, precision, attention)  # first, for loading a model takes seconds
-    model = load_model(model_type, checkpoint, image_size, attention)
+    name = checked_model(model_type)
+    place = check_place(name, device, precision, attention)  # first, for loading takes seconds
+    model = load_model(name, checkpoint, image_size, attention)
     given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
     with in_one_line():
-        apply_precision(model, precision)
+        apply_precision(model, precision, family_of(name))
         generator = SamAutomaticMaskGenerator(
             model.to(place), output_mode="coco_rle" if convert_to_rle else "binary_mask", **given
         )
@@ -267,12 +270,12 @@ def onnx(
         raise UserError("--quantize-out makes a copy of --output: name that one too.")
     check_new([path for path in (output, encoder_output, quantize_out) if path is not None])
     with in_one_line():
-        from sam.sam1 import onnx_export
+        from sam import onnx_export
 
         onnx_export.import_onnx()
         if quantize_out is not None:
             onnx_export.import_quantization()
-        model = load_model(model_type, checkpoint, image_size)
+        model = load_model(checked_model(model_type), checkpoint, image_size)
         if encoder_output is not None:
             onnx_export.export_encoder(model.image_encoder, encoder_output, opset)
             click.echo(f"{encoder_output}: the image encoder, for batches of any size")
@@ -300,33 +303,46 @@ def check_new(paths: Iterable[Path]) -> None:
         raise UserError("Each output must be a file of its own: two have the same name.")
 
 
-def load_model(model_type: str, checkpoint: str, image_size: int, attention: str = "sdpa") -> Sam:
+def checked_model(model_type: str) -> str:
+    """The name of a model that makes masks; 'default' is upstream's name for vit_h."""
+    from ..choices.families import family_of
+
+    name = "vit_h" if model_type == "default" else model_type
+    check_known("model", name)
+    family = family_of(name)
+    if family.mask_generator is None:
+        raise UserError(f"{name} can't be used here: {family.no_masks}.")
+    return name
+
+
+def load_model(name: str, checkpoint: str, image_size: int, attention: str = "sdpa") -> Sam:
     """A model with its weights, on the CPU."""
-    from sam.sam1.build import build_sam_model
+    from sam import build_sam_model
 
     from ..choices.sweep import checkpoint_path
 
-    name = "vit_h" if model_type == "default" else model_type  # as upstream's registry has it
-    check_known("model", name)
     with in_one_line("read"):
         path = None if checkpoint == "random" else checkpoint_path(checkpoint, name, "--checkpoint")
         return build_sam_model(name, image_size=image_size, attention=attention, checkpoint=path)
 
 
-def check_place(device: str, precision: str, attention: str) -> torch.device:
-    """The device of this name, where it can do the precision and the attention."""
+def check_place(model: str, device: str, precision: str, attention: str) -> torch.device:
+    """The device of this name, if the model can be run there as asked."""
     import torch
 
-    from ..choices.precision import why_no_attention, why_unsupported
+    from ..choices.families import family_of
+    from ..choices.precision import PRECISIONS, why_no_eight_bits, why_unsupported
 
     check_known("precision", precision)
     check_known("attention", attention)
     place = find_device(device)
     capability = torch.cuda.get_device_capability(place) if place.type == "cuda" else None
+    family = family_of(model)
     reason = why_unsupported(precision, place.type, capability)
+    reason = reason or why_no_eight_bits(precision, family)
     if reason is not None:
         raise UserError(f"{reason}: choose another --precision or --device.")
-    reason = why_no_attention(attention, precision, place.type)
+    reason = family.why_no_attention(attention, place.type, PRECISIONS[precision].dtype)
     if reason is not None:
         raise UserError(f"{reason}: choose another --attention or --device.")
     return place

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from results.records.store import Store
 
     from ..choices.sweep import Sweep
+    from ..sweeping.estimate import Rates
 
 
 @click.command(cls=SweepCommand)
@@ -207,7 +208,7 @@ def plan(config: Path | None, quick: bool, store_path: Path, **flags: Any) -> No
         click.echo("0 cases to measure: nothing of this can run there.")
         return
     rates = earlier_rates(store, environment)
-    is_known = all(rate_key(case) in rates for case in possible)
+    is_known = all(rate_key(case) in rates.flops_per_s for case in possible)
     basis = "from earlier records" if is_known else "partly a guess: not all was measured here"
     jobs = make_jobs(possible, lambda case: case_seconds(case, timing, rates))
     whole_s = sum(job.seconds for job in jobs)
@@ -230,7 +231,7 @@ def possible_cases(
     ]
 
 
-def earlier_rates(store: Store, environment: Environment) -> dict[Any, float]:
+def earlier_rates(store: Store, environment: Environment) -> Rates:
     """Rates from the store's records of this machine, and of named GPUs on any machine."""
     from ..sweeping.estimate import measured_rates
 

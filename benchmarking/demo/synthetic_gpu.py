@@ -1,7 +1,7 @@
 """A made-up GPU: what it would measure, by FLOPs, bytes, launches, peaks, and noise.
 
-For the demonstration store alone. The whole model: a part takes as long as the slowest of
-computing, moving its bytes and launching its kernels.
+For the demonstration store alone, which has SAM 1's models. The whole model: a part takes as long
+as the slowest of computing, moving its bytes and launching its kernels.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from results.records.measurement import (
     Work,
 )
 from results.records.telemetry import Telemetry
-from sam.sam1.configs import MODELS, PATCH_SIZE, PROMPT_EMBED_DIM
-from sam.sam1.work import Formats, ModuleWork, encoder_work
+from sam.work import Formats, ModuleWork
 
+from ..choices.families import family_of, find_model
 from ..choices.precision import PRECISIONS
 
 SAMPLES, MODULE_SAMPLES, LOOKS = 40, 8, 12
@@ -79,8 +79,8 @@ def fits(case: Case, gpu: SyntheticGpu) -> bool:
 
 def peak_bytes(case: Case) -> int:
     """Weights, and for each image mostly the scores of a global layer."""
-    width = MODELS[case.model].embed_dim
-    length, item = (case.image_size // PATCH_SIZE) ** 2, formats_of(case).weight
+    width = find_model(case.model).config.embed_dim
+    length, item = tokens_of(case), formats_of(case).weight
     image_bytes = PASSES_OVER_SCORES[case.attention] / 2 * scores_bytes(case, length)
     image_bytes += 12 * length * width * item
     return int(module_works(case)[""].weight_bytes + case.batch_size * image_bytes)
@@ -88,7 +88,8 @@ def peak_bytes(case: Case) -> int:
 
 def scores_bytes(case: Case, tokens: int) -> int:
     """Of all heads' products of queries and keys, of one global layer and image."""
-    return MODELS[case.model].num_heads * tokens**2 * formats_of(case).weight
+    heads: int = find_model(case.model).config.num_heads
+    return heads * tokens**2 * formats_of(case).weight
 
 
 def formats_of(case: Case) -> Formats:
@@ -97,7 +98,21 @@ def formats_of(case: Case) -> Formats:
 
 
 def module_works(case: Case) -> dict[str, ModuleWork]:
-    return encoder_work(MODELS[case.model], case.image_size, case.attention, formats_of(case))
+    work, config = family_of(case.model).work, find_model(case.model).config
+    assert work is not None
+    return work(config, case.image_size, case.attention, formats_of(case))
+
+
+def output_shape(case: Case) -> tuple[int, ...]:
+    shape_of = family_of(case.model).embedding_shape
+    assert shape_of is not None
+    return shape_of(find_model(case.model).config, case.batch_size, case.image_size)
+
+
+def tokens_of(case: Case) -> int:
+    """Of an image, one per position of the embedding."""
+    *_, rows, columns = output_shape(case)
+    return rows * columns
 
 
 def measure(
@@ -120,7 +135,6 @@ def measure(
     whole = in_batch(works[""], case, sum(part.work.moved_bytes or 0 for part in parts))
     weights_bytes, dtype = works[""].weight_bytes, PRECISIONS[case.precision].dtype
     samples = forward_s * random.lognormal(0, NOISE, SAMPLES)
-    side = case.image_size // PATCH_SIZE
     forwards = max(1, int(5 / forward_s))
     joules = gpu.power_watts * gpu.power_share * forwards * forward_s
     return Measurement(
@@ -153,7 +167,7 @@ def measure(
         },
         parameters=weights_bytes // formats_of(case).weight,
         output=Output(
-            shape=(case.batch_size, PROMPT_EMBED_DIM, side, side),
+            shape=output_shape(case),
             dtype=dtype,
             finite=True,
             sha256="0" * 64,
@@ -191,8 +205,8 @@ def part_of(
 
 def attended_bytes(name: str, case: Case) -> int:
     """Of the scores of one layer and image; windows have few."""
-    length = (case.image_size // PATCH_SIZE) ** 2
-    is_global = int(name.split(".")[1]) in MODELS[case.model].global_blocks
+    length = tokens_of(case)
+    is_global = int(name.split(".")[1]) in find_model(case.model).config.global_blocks
     return scores_bytes(case, length) if is_global else scores_bytes(case, length) * 196 // length
 
 
@@ -238,7 +252,7 @@ def kind_of(name: str, case: Case) -> str:
     words = name.split(".")
     if words[0] != "blocks":
         return name
-    block = "global" if int(words[1]) in MODELS[case.model].global_blocks else "window"
+    block = "global" if int(words[1]) in find_model(case.model).config.global_blocks else "window"
     if len(words) == 2:
         return block
     return {"attn": f"{block} attention", "mlp": "mlp"}.get(words[2], "norm")

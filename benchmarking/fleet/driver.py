@@ -97,7 +97,7 @@ class FleetRun:
         for own in worker_groups(cases):
             known = [case.case_id for case in own if case.case_id in self.statuses]
             self.known_ids[own[0].worker_key] = known
-        jobs = make_jobs(left, lambda case: case_seconds(case, self.sweep.plan, {}))
+        jobs = make_jobs(left, lambda case: case_seconds(case, self.sweep.plan))
         self.scheduler, self.next_id = Scheduler(jobs), len(jobs)
 
     def work(self) -> None:

@@ -175,7 +175,7 @@ def shard(cases: Sequence[Case], plan: TimingPlan, number: int, count: int) -> l
         by_need.setdefault(need_of(case), []).append(case)
 
     def seconds_of(own: Iterable[Case]) -> float:
-        return WORKER_START_S + sum(case_seconds(case, plan, {}) for case in own)
+        return WORKER_START_S + sum(case_seconds(case, plan) for case in own)
 
     total_s = {need: sum(map(seconds_of, worker_groups(own))) for need, own in by_need.items()}
     if count < len(by_need):

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from results.records.case import Case
 from results.records.plan import TimingPlan
-from sam.sam1.transforms import ResizeLongestSide
 
 from ..choices.inputs import Photographs, Pixels, noise_batches, photograph_batches
 from .rig import Rig
@@ -29,20 +28,16 @@ def make_batches(case: Case, plan: TimingPlan, rig: Rig, photographs: Photograph
         shape = (len(images), 3, case.image_size, case.image_size)
         batch = torch.empty(shape, device=rig.device, dtype=rig.dtype)
         for index, image in enumerate(images):
-            resized = resize_images([image], case.image_size)
+            resized = resize_images(rig, [image])
             batch[index] = normalise(rig, copy_to_device(rig, resized))[0]
         return batch
 
     return photograph_batches(photographs, case.batch_size, prepare)
 
 
-def resize_images(images: Sequence[Pixels], image_size: int) -> list[Tensor]:
-    """On the host: (H, W, 3) uint8 each, to (3, H', W') uint8 whose longest side fits."""
-    transform = ResizeLongestSide(image_size)
-    return [
-        torch.from_numpy(transform.apply_image(image)).permute(2, 0, 1).contiguous()
-        for image in images
-    ]
+def resize_images(rig: Rig, images: Sequence[Pixels]) -> list[Tensor]:
+    """On the host: (H, W, 3) uint8 each, to (3, H', W') uint8 that fits the encoder's input."""
+    return [rig.family.resize(image, rig.image_size) for image in images]
 
 
 def copy_to_device(rig: Rig, images: Sequence[Tensor]) -> list[Tensor]:

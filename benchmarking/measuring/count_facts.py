@@ -18,13 +18,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from results.records.case import Case
 from results.records.measurement import ENCODER
 from results.verdicts.facts import Facts, variant_name
-from sam.attention.variants import ATTENTION, split_attention
-from sam.sam1.build import allocate_sam, fill_random
-from sam.sam1.configs import MODELS
+from sam.family import BuildOptions
 
+from ..choices.families import family_of, find_model
 from ..choices.precision import apply_precision, chosen_attention
-from .encoders import first_tensor, load_encoder
-from .work import count_work, sam_work, without_weights
+from .work import count_work, known_work
 
 SEED = 0
 LARGEST_RUN = 256  # pixels; the output of a larger image would take a CPU minutes
@@ -45,11 +43,8 @@ def facts_of(case: Case) -> Facts:
     encoder, dtype = meta_encoder(case)
     images = torch.empty(1, 3, case.image_size, case.image_size, device="meta", dtype=dtype)
     with torch.inference_mode(), CountedOperations() as counted:
-        shape = first_tensor(encoder(images)).shape
-    if case.model in MODELS:
-        work = sam_work(case)[ENCODER]
-    else:
-        work = count_work({ENCODER: encoder}, images)[ENCODER]
+        shape = family_of(case.model).embed(encoder(images)).shape
+    work = known_work(case).get(ENCODER) or count_work({ENCODER: encoder}, images)[ENCODER]
     weights = list(encoder.parameters())
     return Facts(
         parameters=sum(each.numel() for each in weights),
@@ -65,11 +60,12 @@ def facts_of(case: Case) -> Facts:
 
 def meta_encoder(case: Case) -> tuple[nn.Module, torch.dtype]:
     """Of a case, on the meta device, where nothing is computed; and the type of its images."""
-    if case.model in MODELS:
-        model = allocate_sam(MODELS[case.model], case.image_size, chosen_attention(case), "meta")
-        return model.image_encoder, apply_precision(model, case.precision)
-    encoder = without_weights(load_encoder(case.model, case.image_size, SEED))
-    return encoder, apply_precision(encoder, case.precision)
+    family = family_of(case.model)
+    options = BuildOptions(
+        image_size=case.image_size, attention=chosen_attention(case), seed=SEED, is_meta=True
+    )
+    model = family.build(find_model(case.model), options).model
+    return family.encoder(model), apply_precision(model, case.precision, family)
 
 
 class CountedOperations(TorchDispatchMode):
@@ -101,22 +97,18 @@ def output_sums(model: str, image_size: int, attention: str) -> tuple[float, ...
 
     In float64, since float32 rounds otherwise on another CPU. Empty where a CPU can't compute it.
     """
-    if model in MODELS and any(
-        ATTENTION[name].why_unsupported("cpu", "float64") for name in split_attention(attention)
-    ):
+    family = family_of(model)
+    if family.why_no_attention(attention, "cpu", "float64") is not None:
         return ()
-    if model in MODELS:
-        size = min(image_size, LARGEST_RUN)
-        sam = allocate_sam(MODELS[model], size, attention)
-        fill_random(sam, SEED)
-        encoder: nn.Module = sam.image_encoder
-    else:
-        size = image_size  # which it may be made for
-        encoder = load_encoder(model, size, SEED)
+    multiple = family.image_multiple
+    largest = image_size if multiple is None else LARGEST_RUN // multiple * multiple
+    size = min(image_size, largest)
+    options = BuildOptions(image_size=size, attention=attention, seed=SEED)
+    encoder = family.encoder(family.build(find_model(model), options).model)
     random = torch.Generator().manual_seed(SEED)
     image = torch.randn(1, 3, size, size, generator=random, dtype=torch.float64)
     with torch.inference_mode():
-        output = first_tensor(encoder.double()(image)).flatten()
+        output = family.embed(encoder.double()(image)).flatten()
     weights = torch.randn(SUMS, output.numel(), generator=random, dtype=torch.float64)
     return tuple(float(each) for each in weights @ output / output.numel() ** 0.5)
 

@@ -10,6 +10,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -83,3 +84,19 @@ def first_tensor(output: Any) -> Tensor:
             f"{quoted(type(output).__name__)}."
         )
     return found
+
+
+def without_weights(module: nn.Module) -> nn.Module:
+    """A copy on the meta device; the weights themselves are never copied."""
+    tensors = (*module.parameters(), *module.buffers())
+    stand_ins: dict[int, Any] = {id(tensor): on_meta(tensor) for tensor in tensors}
+    copy = deepcopy(module, stand_ins)
+    for each in copy.modules():  # a compiled forward is still of the true module
+        if hasattr(vars(each).get("forward"), "_torchdynamo_orig_callable"):
+            del each.forward
+    return copy
+
+
+def on_meta(tensor: Tensor) -> Tensor:
+    copy = tensor.detach().to("meta")
+    return nn.Parameter(copy, requires_grad=False) if isinstance(tensor, nn.Parameter) else copy

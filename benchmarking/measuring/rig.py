@@ -17,16 +17,14 @@ from hooks import Clock, MemoryMeter, clock_for, meter_for
 from results.records.case import Case
 from results.records.measurement import Work
 from results.records.plan import TimingPlan
-from sam.attention.variants import split_attention
-from sam.files.checkpoints import fit_state_dict, read_weights
-from sam.sam1.build import allocate_sam, fill_random
-from sam.sam1.configs import MODELS
-from sam.sam1.model import Sam, normalise_and_pad, pixel_statistics
+from sam.attention.variants import BOTH
+from sam.families import MODELS
+from sam.family import BuildOptions, Built, Family
 
 from ..choices.execution import EXECUTIONS
+from ..choices.families import family_of, find_model
 from ..choices.precision import apply_precision, chosen_attention
 from ..choices.sweep import checkpoint_path
-from .encoders import first_tensor, load_encoder
 
 TIMER_TRIES = 5
 
@@ -47,9 +45,12 @@ class Reference:
 class Rig:
     """A model on its device, ready to run, with what measures it.
 
-    model: A Sam; or the encoder itself, where it is none of ours.
-    encoder: The image encoder.
-    encode: The image encoder as the case executes it.
+    family: The model's.
+    image_size: Pixels along an edge of the encoder's input.
+    model: The whole model.
+    encoder: The image encoder of it.
+    run_encoder: The image encoder as the case executes it, with all that it returns.
+    encode: The same, with the output alone that is compared.
     preprocess: (3, H, W) pixels on the device to its input (3, S, S), in float32.
     references: What outputs are compared with, by input.
     first_embeddings: The first image's, as the first batch size gave it, by input.
@@ -58,9 +59,12 @@ class Rig:
     trace: The last case's Chrome trace, gzipped.
     """
 
+    family: Family
+    image_size: int
     model: Any
     encoder: nn.Module
     preprocess: Callable[[Tensor], Tensor]
+    run_encoder: Callable[[Tensor], Any]
     encode: Callable[[Tensor], Tensor]
     device: torch.device
     dtype: torch.dtype
@@ -83,29 +87,27 @@ def build_rig(case: Case, plan: TimingPlan) -> Rig:
     if plan.memory_limit_bytes is not None:
         load_the_rest()
         limit_memory(device, plan.memory_limit_bytes)
-    model, weights, notes = build_model(case, plan)
+    family, attention = family_of(case.model), chosen_attention(case)
+    built = build_model(case, plan, attention)
     clock = clock_for(device)
-    dtype = apply_precision(model, case.precision)
-    model.to(device)
-    encoder = model.image_encoder if isinstance(model, Sam) else model
-    encode = EXECUTIONS[case.execution].prepare(encoder)
-    if isinstance(model, Sam):
-        preprocess = model.preprocess
-    else:
-        mean, std = pixel_statistics(device)
-        preprocess = partial(normalise_and_pad, side=case.image_size, mean=mean, std=std)
-        encode = compose(first_tensor, encode)
+    dtype = apply_precision(built.model, case.precision, family)
+    built.model.to(device)
+    encoder = family.encoder(built.model)
+    run_encoder = EXECUTIONS[case.execution].prepare(encoder, family)
     return Rig(
-        model=model,
+        family=family,
+        image_size=case.image_size,
+        model=built.model,
         encoder=encoder,
-        preprocess=preprocess,
-        encode=encode,
+        preprocess=family.preprocessor(case.image_size, device),
+        run_encoder=run_encoder,
+        encode=run_encoder if family.embedding is None else compose(family.embed, run_encoder),
         device=device,
         dtype=dtype,
         clock=clock,
         meter=meter_for(device),
-        weights=weights,
-        notes=notes,
+        weights=built.weights,
+        notes={**built.notes, **attention_note(case.attention, attention)},
         timer_test_s=time_known_delays(clock, device),
     )
 
@@ -135,21 +137,26 @@ def time_known_delays(clock: Clock, device: torch.device) -> tuple[float, ...]:
     return tuple(map(min, zip(*tries, strict=True)))
 
 
-def build_model(case: Case, plan: TimingPlan) -> tuple[nn.Module, str, dict[str, str]]:
-    """A Sam, or another encoder; where its weights come from, and what a person should know."""
-    if case.model not in MODELS:
-        return (
-            load_encoder(case.model, case.image_size, plan.seed),
-            f"as {case.model} makes them",
-            {},
-        )
-    attention = chosen_attention(case)
-    model = allocate_sam(MODELS[case.model], case.image_size, attention)
-    weights, notes = load_weights(model, case, plan)
-    if attention != case.attention:
-        window, of_global = split_attention(attention)
-        notes = notes | {"attention": f"{window} in window blocks, {of_global} in global blocks"}
-    return model, weights, notes
+def build_model(case: Case, plan: TimingPlan, attention: str) -> Built:
+    """Build the model of a case with its weights, and with this attention."""
+    family = family_of(case.model)
+    has_file = family.loads_weights and case.weights != "random"
+    options = BuildOptions(
+        image_size=case.image_size,
+        attention=attention,
+        checkpoint=checkpoint_path(case.weights, case.model) if has_file else None,
+        seed=plan.seed,
+        models=MODELS,
+    )
+    return family.build(find_model(case.model), options)
+
+
+def attention_note(asked: str, chosen: str) -> dict[str, str]:
+    """What a name such as 'auto' stands for in this case."""
+    if asked == chosen:
+        return {}
+    window, of_global = (chosen.split(BOTH) * 2)[:2]
+    return {"attention": f"{window} in window blocks, {of_global} in global blocks"}
 
 
 def load_the_rest() -> None:
@@ -176,14 +183,3 @@ def compose(
     outer: Callable[[Any], Tensor], inner: Callable[[Tensor], Any]
 ) -> Callable[[Tensor], Tensor]:
     return lambda images: outer(inner(images))
-
-
-def load_weights(model: Sam, case: Case, plan: TimingPlan) -> tuple[str, dict[str, str]]:
-    """Fill a model; return where the weights come from, and what a person should know."""
-    if case.weights == "random":
-        fill_random(model, plan.seed)
-        return f"random, seed {plan.seed}", {}
-    path = checkpoint_path(case.weights, case.model)
-    found = read_weights(path)
-    model.load_state_dict(fit_state_dict(path, found.state_dict, model, case.model))
-    return f"sha256:{found.sha256}", {"weights": "; ".join(found.notes)} if found.notes else {}

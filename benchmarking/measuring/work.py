@@ -1,7 +1,7 @@
 """What a forward has to do, by module: counted on the meta device, where nothing is computed.
 
-SAM's own encoder has its FLOPs and least bytes from sam.work; what its operations move, and all of
-any other encoder, is counted.
+If a family knows its FLOPs and least bytes, those are taken; what operations move, and all that a
+family does not know, is counted.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -21,12 +20,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from results.records.case import Case
 from results.records.measurement import ENCODER, Work
 from results.records.plan import TimingPlan
-from sam.quantise import EIGHT_BITS
-from sam.sam1.configs import MODELS
-from sam.sam1.work import Formats, encoder_work
+from sam.work import Formats
 
 from ..choices.execution import timed_modules
+from ..choices.families import family_of, find_model
 from ..choices.precision import PRECISIONS, chosen_attention
+from .encoders import without_weights
 
 OVERWRITING = ("copy_", "fill_", "zero_")  # of these, what was there before is not read
 CREATING = ("ones", "zeros", "full", "new_")  # which look at no more than a tensor's shape
@@ -52,43 +51,29 @@ def case_work(
         counted = {
             name: work.model_copy(update={"moved_bytes": None}) for name, work in counted.items()
         }
-    if case.model not in MODELS:
-        return counted
-    known = sam_work(case)
+    known = known_work(case)
     return {
-        name: known[name].model_copy(update={"moved_bytes": counted[name].moved_bytes})
-        for name in modules
+        name: known[name].model_copy(update={"moved_bytes": work.moved_bytes})
+        if name in known
+        else work
+        for name, work in counted.items()
     }
 
 
-def without_weights(module: nn.Module) -> nn.Module:
-    """A copy on the meta device; the weights themselves are never copied."""
-    tensors = (*module.parameters(), *module.buffers())
-    stand_ins: dict[int, Any] = {id(tensor): on_meta(tensor) for tensor in tensors}
-    copy = deepcopy(module, stand_ins)
-    for each in copy.modules():  # a compiled forward is still of the true module
-        if hasattr(vars(each).get("forward"), "_torchdynamo_orig_callable"):
-            del each.forward
-    return copy
-
-
-def on_meta(tensor: Tensor) -> Tensor:
-    copy = tensor.detach().to("meta")
-    return nn.Parameter(copy, requires_grad=False) if isinstance(tensor, nn.Parameter) else copy
-
-
-def sam_work(case: Case) -> dict[str, Work]:
-    """The work of SAM's own encoder, by what its shapes say."""
+def known_work(case: Case) -> dict[str, Work]:
+    """The work of one forward by module, as far as the model's family knows it from shapes."""
+    family = family_of(case.model)
+    if family.work is None:
+        return {}
     precision = PRECISIONS[case.precision]
     weight = ITEM_BYTES[precision.dtype]
-    bits = precision.eight_bits
     formats = Formats(
         weight,
         residual=4 if precision.keeps_residual else weight,
-        eight_bits=EIGHT_BITS[bits].layers if bits is not None else (),
+        eight_bits=family.eight_bit_layers.get(precision.eight_bits or "", ()),
     )
-    attention = chosen_attention(case)
-    works = encoder_work(MODELS[case.model], case.image_size, attention, formats)
+    config = find_model(case.model).config
+    works = family.work(config, case.image_size, chosen_attention(case), formats)
     return {
         name or ENCODER: Work(
             flops=work.flops * case.batch_size,

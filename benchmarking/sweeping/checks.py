@@ -14,11 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from results.answers.limits import LAUNCH_BOUND
+from results.records.case import Case
+from results.records.measurement import Output
 from results.records.schema import Check, Record, Verdict
 from results.records.telemetry import Telemetry
 from results.tables.stats import RESOLUTION_S, median_interval
-from sam.sam1.configs import MODELS, PATCH_SIZE, PROMPT_EMBED_DIM
 
+from ..choices.families import family_of, find_model
 from ..choices.precision import PRECISIONS
 from ..machine.telemetry import slowdowns
 from .device_checks import check_clocks, check_co_tenants, check_company, check_physics
@@ -89,11 +91,7 @@ def check_output(evidence: Evidence) -> Finding | None:
     if output is None:
         return None
     case = evidence.record.case
-    side = case.image_size // PATCH_SIZE
-    shape: tuple[int, ...] = (case.batch_size, PROMPT_EMBED_DIM, side, side)
-    dtype = PRECISIONS[case.precision].dtype
-    if case.model not in MODELS:  # whose shape and type are its own
-        shape, dtype = (case.batch_size, *output.shape[1:]), output.dtype
+    shape, dtype = expected_output(case, output)
     wrong = [
         text
         for text, is_wrong in (
@@ -104,6 +102,15 @@ def check_output(evidence: Evidence) -> Finding | None:
         if is_wrong
     ]
     return found(float(len(wrong)), "; ".join(wrong) or None, "invalid")
+
+
+def expected_output(case: Case, output: Output) -> tuple[tuple[int, ...], str]:
+    """Shape and type that an output must have; all but the batch is free if nothing is known."""
+    shape_of = family_of(case.model).embedding_shape
+    if shape_of is None:
+        return (case.batch_size, *output.shape[1:]), output.dtype
+    shape = shape_of(find_model(case.model).config, case.batch_size, case.image_size)
+    return shape, PRECISIONS[case.precision].dtype
 
 
 def check_batches(evidence: Evidence) -> Finding | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
 
 from results.hardware.specs import find_spec
 from results.records.case import WAY_AXES, Case
 from results.records.plan import TimingPlan
 from results.records.schema import Record
-from sam.sam1.configs import MLP_RATIO, MODELS, PATCH_SIZE, WINDOW_SIDE
 
+from ..choices.families import encoder_flops
 from ..measuring.passes.table import PASSES
 
 # Guesses of FLOP/s for a device that no record tells of, low on purpose.
@@ -19,26 +20,45 @@ WORKER_START_S = 6.0  # loading torch and building a model
 CASE_OVERHEAD_S = 2.0  # inputs, counting FLOPs, the output's digest
 
 
-def encoder_flops(case: Case) -> float:
-    """About what one image costs in the encoder: linear layers and attention products."""
-    config = MODELS.get(case.model, MODELS["vit_b"])  # of other encoders nothing is known
-    tokens = (case.image_size // PATCH_SIZE) ** 2
-    linear = 2 * (4 + 2 * MLP_RATIO) * config.embed_dim**2 * tokens * config.depth
-    keys = len(config.global_blocks) * tokens + (config.depth - len(config.global_blocks)) * min(
-        tokens, WINDOW_SIDE**2
-    )
-    return linear + 4 * tokens * keys * config.embed_dim
+@dataclass(frozen=True)
+class Rates:
+    """What earlier records say about the time that a case will take; later records win.
+
+    flops_per_s: Reached by cases, by what a rate depends on most: `rate_key`.
+    image_flops: Counted in the encoder for one image, by model and image size.
+    """
+
+    flops_per_s: dict[tuple[Hashable, ...], float] = field(default_factory=dict)
+    image_flops: dict[tuple[str, int], float] = field(default_factory=dict)
+
+    def __or__(self, other: Rates) -> Rates:
+        return Rates(self.flops_per_s | other.flops_per_s, self.image_flops | other.image_flops)
+
+    def forward_s(self, case: Case) -> float:
+        """Seconds of a forward: by a record of such a case if there is one, else a guess."""
+        rate = self.flops_per_s.get(rate_key(case))
+        if rate is not None:
+            return encoder_flops(case) * case.batch_size / rate
+        counted = self.image_flops.get((case.model, case.image_size))
+        return (counted or encoder_flops(case)) * case.batch_size / guessed_rate(case)
 
 
-def measured_rates(records: Iterable[Record]) -> dict[tuple[Hashable, ...], float]:
-    """FLOP/s that cases reached, by what a rate depends on most; later records win."""
-    rates = {}
+NO_RATES = Rates()
+
+
+def measured_rates(records: Iterable[Record]) -> Rates:
+    """What records say of cases like theirs."""
+    rates = Rates()
     for record in records:
-        latency = record.measurement.latency if record.measurement else None
+        case, measurement = record.case, record.measurement
+        latency = measurement.latency if measurement else None
+        work = measurement.work if measurement else None
         if latency is not None:
             forward_s = sorted(latency.forward_s)[len(latency.forward_s) // 2]
-            flops = encoder_flops(record.case) * record.case.batch_size
-            rates[rate_key(record.case)] = flops / max(forward_s, 1e-9)
+            flops = encoder_flops(case) * case.batch_size
+            rates.flops_per_s[rate_key(case)] = flops / max(forward_s, 1e-9)
+        if work is not None:
+            rates.image_flops[case.model, case.image_size] = work.flops / case.batch_size
     return rates
 
 
@@ -55,10 +75,9 @@ def guessed_rate(case: Case) -> float:
     return GUESSED_SHARE * peak.flops_per_s.get(case.precision, peak.flops_per_s["fp32"])
 
 
-def case_seconds(case: Case, plan: TimingPlan, rates: dict[tuple[Hashable, ...], float]) -> float:
+def case_seconds(case: Case, plan: TimingPlan, rates: Rates = NO_RATES) -> float:
     """Seconds that measuring a case will take."""
-    rate = rates.get(rate_key(case)) or guessed_rate(case)
-    forward_s = encoder_flops(case) * case.batch_size / rate
+    forward_s = rates.forward_s(case)
     rows = (PASSES[name] for name in plan.passes)
     passes_s = (row.seconds(case, plan, forward_s) for row in rows if row.why_not(case) is None)
     return CASE_OVERHEAD_S + forward_s + sum(passes_s)

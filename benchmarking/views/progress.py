@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Hashable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from results.records.plan import TimingPlan
 from results.records.schema import Record, SweepFile
 from results.tables.metrics import METRICS
 
-from ..sweeping.estimate import case_seconds, measured_rates
+from ..sweeping.estimate import Rates, case_seconds, measured_rates
 
 if TYPE_CHECKING:
     from ..sweeping.runner import Watcher
@@ -52,7 +52,7 @@ class Estimator:
 
     def __init__(self, plan: TimingPlan, lanes: int = 1) -> None:
         self.plan, self.lanes = plan, max(1, lanes)
-        self.rates: dict[tuple[Hashable, ...], float] = {}
+        self.rates = Rates()
         self._case_s, self._again_s = 0.0, 0.0
 
     def learn(self, record: Record) -> None:

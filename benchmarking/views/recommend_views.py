@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from results.records.case import AXES, WAY_AXES
 from results.tables.metrics import METRICS
-from sam.attention.variants import ATTENTION, BOTH
-from sam.sam1.configs import MODELS
+from sam.attention.variants import BOTH
 
-from ..choices.execution import EXECUTIONS
-from ..choices.precision import PRECISIONS, why_no_attention
+from ..choices.execution import EXECUTIONS, why_no_export
+from ..choices.families import family_of
+from ..choices.precision import PRECISIONS, why_no_eight_bits
 from .printing import TextTable, text_headings
 
 if TYPE_CHECKING:
@@ -89,17 +89,21 @@ def not_measured(row: Row, wanted: Requirements, cases: pd.DataFrame) -> list[st
     of_model = (cases["model"] == wanted.model) & (cases["image_size"] == wanted.image_size)
     there = cases[same & of_model & (cases["status"] == "ok")]
     precision = row["precision"]
-    is_sam = wanted.model in MODELS
+    family, dtype = family_of(wanted.model), PRECISIONS[precision].dtype
     able = {axis: list(AXES[axis].choices) for axis in WAY_AXES} | {
-        "precision": [name for name in wanted.precisions if kind == "cuda" or on_cpu(name)],
+        "precision": [
+            name
+            for name in wanted.precisions
+            if (kind == "cuda" or on_cpu(name)) and why_no_eight_bits(name, family) is None
+        ],
         "attention": [
-            name for name in ATTENTION if is_sam and why_no_attention(name, precision, kind) is None
+            name for name in family.attention if family.why_no_attention(name, kind, dtype) is None
         ],
         "execution": [
             name
             for name, execution in EXECUTIONS.items()
             if execution.why_unsupported(kind, precision) is None
-            and (is_sam or not execution.only_sam)
+            and why_no_export(name, family) is None
         ],
     }
     known = {axis: {part for name in there[axis] for part in name.split(BOTH)} for axis in able}

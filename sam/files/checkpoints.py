@@ -12,12 +12,12 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..sam1.configs import MODELS, OfficialCheckpoint
+from ..family import OfficialCheckpoint
 from .errors import FileError
 
 WRAPPERS = ("model", "state_dict")  # keys under which trainers store a model's weights
@@ -43,10 +43,15 @@ class Weights:
     notes: tuple[str, ...]
 
 
-def read_weights(path: str | Path) -> Weights:
+def read_weights(
+    path: str | Path, official: Mapping[str, OfficialCheckpoint] = MappingProxyType({})
+) -> Weights:
     """Read a checkpoint on the CPU, in float32.
 
-    A file that has an official file's name must have its content too.
+    Args:
+        path: The file.
+        official: Published checkpoints by model; a file that has the name of one must have its
+            content too.
 
     Raises:
         CheckpointError: Where the file is not a readable, finite set of weights.
@@ -54,7 +59,7 @@ def read_weights(path: str | Path) -> Weights:
     path = Path(path)
     check_is_weights_file(path)
     digest = sha256_of(path)
-    check_official(path, digest)
+    check_official(path, digest, official)
     content = load_safetensors(path) if is_safetensors(path) else load_torch(path)
     notes = []
     for wrapper in WRAPPERS:
@@ -107,23 +112,15 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def official_named(filename: str) -> tuple[str, OfficialCheckpoint] | None:
-    """The model and official checkpoint of this file name, if there is one."""
-    for name, config in MODELS.items():
-        if config.checkpoint is not None and config.checkpoint.filename == filename:
-            return name, config.checkpoint
-    return None
-
-
-def check_official(path: Path, digest: str) -> None:
+def check_official(path: Path, digest: str, official: Mapping[str, OfficialCheckpoint]) -> None:
     """Where a file has an official name, its SHA-256 must be the official one."""
-    found = official_named(path.name)
-    if found is not None and digest != found[1].sha256:
-        raise CheckpointError(
-            f"'{path}' must have SHA-256 {found[1].sha256[:16]}... but has {digest[:16]}...: it is "
-            f"damaged or not the official file. Fetch it again (sam-bench download {found[0]}), or "
-            "rename it if it is your own."
-        )
+    for model, checkpoint in official.items():
+        if checkpoint.filename == path.name and checkpoint.sha256 != digest:
+            raise CheckpointError(
+                f"'{path}' must have SHA-256 {checkpoint.sha256[:16]}... but has "
+                f"{digest[:16]}...: it is damaged or not the official file. Fetch it again "
+                f"(sam-bench download {model}), or rename it if it is your own."
+            )
 
 
 def is_safetensors(path: Path) -> bool:
@@ -232,22 +229,25 @@ def check_finite(path: Path, state_dict: Mapping[str, Tensor]) -> None:
         )
 
 
-def fit_state_dict(
-    path: str | Path, state_dict: dict[str, Tensor], model: nn.Module, name: str
-) -> dict[str, Tensor]:
-    """Check that weights are those of this model; resize positions to its image size.
+def check_fits(
+    path: str | Path,
+    state_dict: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    name: str,
+    looks_like: str | None = None,
+) -> None:
+    """Check that weights are those of a model.
 
     Args:
         path: The file that they come from, for the error.
         state_dict: Names and float tensors.
-        model: A Sam of any image size.
+        expected: Those of the model.
         name: The model's name, for the error.
+        looks_like: The name of the model that the weights seem to be of.
 
     Raises:
-        CheckpointError: Where names or shapes differ in more than the image size.
+        CheckpointError: If names or shapes differ.
     """
-    expected = model.state_dict()
-    state_dict = resize_positions(state_dict, expected)
     missing = [key for key in expected if key not in state_dict]
     extra = [key for key in state_dict if key not in expected]
     wrong = [
@@ -261,7 +261,6 @@ def fit_state_dict(
             for what, items in (("missing", missing), ("unknown", extra), ("of wrong shape", wrong))
             if items
         ]
-        looks_like = model_of(state_dict)
         advice = (
             f"It looks like {looks_like}: choose that model."
             if looks_like not in (None, name)
@@ -270,60 +269,9 @@ def fit_state_dict(
         raise CheckpointError(
             f"'{path}' does not fit {name}: tensors {'; '.join(problems)}. {advice}"
         )
-    return state_dict
 
 
 def shown(names: list[str]) -> str:
     more = len(names) - NAMES_SHOWN
     first = (name[:NAME_LENGTH_SHOWN] for name in names[:NAMES_SHOWN])
     return ", ".join(first) + (f" and {more} more" if more > 0 else "")
-
-
-def model_of(state_dict: Mapping[str, Tensor]) -> str | None:
-    """Which model these weights look like, by their width and depth."""
-    width = state_dict.get("image_encoder.pos_embed", torch.empty(0)).shape[-1:]
-    blocks = {key.split(".")[2] for key in state_dict if key.startswith("image_encoder.blocks.")}
-    for config in MODELS.values():
-        if ((config.embed_dim,), config.depth) == (width, len(blocks)):
-            return config.name
-    return None
-
-
-def resize_positions(
-    state_dict: dict[str, Tensor], expected: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Interpolate absolute and global relative positions to the expected image size.
-
-    Absolute positions bilinearly; relative ones linearly, as upstream does in its forward. Any
-    difference that another image size does not explain is left for the caller to refuse.
-    """
-    key = "image_encoder.pos_embed"
-    old, new = state_dict.get(key), expected[key]
-    if old is None or old.ndim != 4:
-        return state_dict
-    old_side, new_side, width = old.shape[1], new.shape[1], new.shape[3]
-    if old_side in (0, new_side) or old.shape != (1, old_side, old_side, width):
-        return state_dict
-    resized = {key: resize_absolute(old, new_side)}
-    for name, tensor in expected.items():
-        given = state_dict.get(name)
-        if (
-            ".rel_pos_" in name
-            and given is not None
-            and given.shape != tensor.shape
-            and given.shape == (2 * old_side - 1, tensor.shape[1])
-        ):
-            resized[name] = resize_relative(given, tensor.shape[0])
-    return {**state_dict, **resized}
-
-
-def resize_absolute(pos_embed: Tensor, side: int) -> Tensor:
-    """(1, G, G, C) to (1, side, side, C)."""
-    channels_first = pos_embed.permute(0, 3, 1, 2)
-    resized = F.interpolate(channels_first, (side, side), mode="bilinear", align_corners=False)
-    return resized.permute(0, 2, 3, 1)
-
-
-def resize_relative(rel_pos: Tensor, length: int) -> Tensor:
-    """(2 G - 1, D) to (length, D)."""
-    return F.interpolate(rel_pos.T.unsqueeze(0), length, mode="linear")[0].T

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from ..sam1.configs import OFFICIAL_URL, OfficialCheckpoint
+from ..family import OfficialCheckpoint
 from .errors import FileError
 
 CHUNK_BYTES = 1 << 20
@@ -28,7 +28,7 @@ class DownloadError(FileError):
 def download(
     official: OfficialCheckpoint,
     folder: str | Path,
-    base_url: str = OFFICIAL_URL,
+    base_url: str | None = None,
     on_progress: Callable[[int, int], None] = lambda done_bytes, total_bytes: None,
 ) -> Path:
     """Fetch a checkpoint into a folder and verify it.
@@ -39,7 +39,7 @@ def download(
     Args:
         official: Which file.
         folder: Made if needed.
-        base_url: Where the file lies, for a mirror.
+        base_url: Address of the folder on a mirror; None for the official one.
         on_progress: Called with the bytes so far and the bytes in all.
 
     Returns:
@@ -56,7 +56,7 @@ def download(
         with open(target.with_name(target.name + ".part"), "ab") as part:
             lock(part, target)
             check_space(Path(folder), official.size_bytes - part.tell())
-            fetch_into(part, official, base_url, on_progress)
+            fetch_into(part, official, base_url or official.base_url, on_progress)
             verify(part, official)
             os.replace(part.name, target)
     except OSError as error:

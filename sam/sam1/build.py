@@ -1,29 +1,20 @@
-"""Building a model with weights from a file, or with seeded random ones."""
+"""Allocating a model, and filling any module with seeded random weights."""
 
 from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from ..files.checkpoints import fit_state_dict, read_weights
-from .configs import IMAGE_SIZE, MODELS, PATCH_SIZE, PROMPT_EMBED_DIM, ModelConfig
+from .configs import IMAGE_SIZE, PATCH_SIZE, PROMPT_EMBED_DIM, ModelConfig
 from .image_encoder import ImageEncoderViT
 from .mask_decoder import MaskDecoder
 from .model import Sam
 from .prompt_encoder import PromptEncoder
 
 SEEDS = 65_536  # of random weights
-
-
-def find_model(name: str) -> ModelConfig:
-    """The row of MODELS with this name; ValueError that lists the names where there is none."""
-    if name not in MODELS:
-        raise ValueError(f"Unknown model '{name}'. Known: {', '.join(MODELS)}.")
-    return MODELS[name]
 
 
 def allocate_sam(
@@ -47,37 +38,6 @@ def allocate_sam(
         mask_decoder.to_empty(device=device),
     )
     return model.to(device).eval()
-
-
-def build_sam_model(
-    name: str,
-    *,
-    image_size: int = IMAGE_SIZE,
-    attention: str = "reference",
-    checkpoint: str | Path | None = None,
-    seed: int = 0,
-) -> Sam:
-    """Build a model on the CPU, in float32 and evaluation mode.
-
-    Args:
-        name: A key of sam.configs.MODELS.
-        image_size: Pixels along the input's edge, a multiple of 16. At another size than the
-            checkpoint's, positions are interpolated.
-        attention: A key of sam.attention.ATTENTION.
-        checkpoint: A file of weights; random weights without one.
-        seed: Of the random weights.
-
-    Raises:
-        ValueError: Where an argument is out of range or the file does not fit the model.
-    """
-    config = find_model(name)
-    model = allocate_sam(config, image_size, attention)
-    if checkpoint is None:
-        fill_random(model, seed)
-    else:
-        state_dict = read_weights(checkpoint).state_dict
-        model.load_state_dict(fit_state_dict(checkpoint, state_dict, model, name))
-    return model
 
 
 def fill_random(model: nn.Module, seed: int) -> None:
@@ -117,28 +77,3 @@ def scale(name: str, tensor: torch.Tensor) -> float:
         return float(tensor[0].numel() if "upscaling" not in name else len(tensor)) ** -0.5
     is_linear = tensor.ndim == 2 and name.endswith("weight") and tensor.shape[0] > 4
     return float(tensor.shape[1]) ** -0.5 if is_linear else 0.5
-
-
-def build_sam_vit_h(checkpoint: str | Path | None = None) -> Sam:
-    """SAM with ViT-H; random weights without a checkpoint."""
-    return build_sam_model("vit_h", checkpoint=checkpoint)
-
-
-def build_sam_vit_l(checkpoint: str | Path | None = None) -> Sam:
-    """SAM with ViT-L; random weights without a checkpoint."""
-    return build_sam_model("vit_l", checkpoint=checkpoint)
-
-
-def build_sam_vit_b(checkpoint: str | Path | None = None) -> Sam:
-    """SAM with ViT-B; random weights without a checkpoint."""
-    return build_sam_model("vit_b", checkpoint=checkpoint)
-
-
-build_sam = build_sam_vit_h
-
-sam_model_registry = {
-    "default": build_sam_vit_h,
-    "vit_h": build_sam_vit_h,
-    "vit_l": build_sam_vit_l,
-    "vit_b": build_sam_vit_b,
-}

@@ -1,66 +1,22 @@
 """What the image encoder has to do at least, from its shapes alone: FLOPs and bytes by module.
 
-A product of (m, k) and (k, n) is 2 m k n FLOPs. A module must read its weights and its input, and
-write its output, at least once: its least bytes, whatever else an implementation moves.
-
 Shapes: B images, g tokens along the grid's edge, L = g * g, C channels, S tokens along a window.
-Torch is not imported here, so that a limit can be told at once.
+Nothing here imports torch, so that a limit can be computed at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
 from ..attention.attend import folded_columns
 from ..attention.variants import ATTENTION, AttentionVariant, split_attention
+from ..work import FLOAT32, Formats, ModuleWork, together
 from .configs import MLP_RATIO, PATCH_SIZE, PROMPT_EMBED_DIM, WINDOW_SIDE, ModelConfig
 
 PATCH_PIXELS = 3 * PATCH_SIZE**2  # numbers in a patch
 LEAST = ATTENTION["sdpa"]  # an exact variant whose linear layers see no padding
 
 
-@dataclass(frozen=True)
-class Formats:
-    """Bytes of a number.
-
-    weight: Of linear layers, convolutions and what they return.
-    residual: Of the sum of all blocks, the layer norms and the neck's first convolution.
-    eight_bits: Which linear layers have weights of one byte: of "attn.qkv", "mlp.lin1", "mlp.lin2".
-    """
-
-    weight: int = 4
-    residual: int = 4
-    eight_bits: tuple[str, ...] = ()
-
-    def linear(self, layer: str, inputs: int, outputs: int) -> int:
-        """Bytes of a linear layer's weights; those of eight bits have a float32 scale a row."""
-        if layer in self.eight_bits:
-            return inputs * outputs + (4 + self.weight) * outputs
-        return (inputs * outputs + outputs) * self.weight
-
-
-@dataclass(frozen=True)
-class ModuleWork:
-    """What a module has to do.
-
-    flops: Of an image, by the encoder's own graph.
-    least_flops: Of an image, by an exact variant whose linear layers see no padding.
-    weight_bytes: Read once a forward.
-    image_bytes: Input and output of an image.
-    """
-
-    flops: int
-    least_flops: int
-    weight_bytes: int
-    image_bytes: int
-
-    def least_bytes(self, batch_size: int) -> int:
-        return self.weight_bytes + batch_size * self.image_bytes
-
-
 def encoder_work(
-    config: ModelConfig, image_size: int, attention: str, formats: Formats = Formats()
+    config: ModelConfig, image_size: int, attention: str, formats: Formats = FLOAT32
 ) -> dict[str, ModuleWork]:
     """The work of the encoder (""), its modules, and the parts of each block, by name.
 
@@ -92,17 +48,6 @@ def encoder_work(
     pixels_and_embeddings = (3 * image_size**2 + PROMPT_EMBED_DIM * length) * weight
     whole = together(outer, pixels_and_embeddings, more_weights=length * width * residual)
     return {"": whole} | works
-
-
-def together(parts: Iterable[ModuleWork], image_bytes: int, more_weights: int = 0) -> ModuleWork:
-    """What modules do one after another: what passes between them need not be in memory."""
-    works = list(parts)
-    return ModuleWork(
-        sum(work.flops for work in works),
-        sum(work.least_flops for work in works),
-        sum(work.weight_bytes for work in works) + more_weights,
-        image_bytes,
-    )
 
 
 def block_parts(

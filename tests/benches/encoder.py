@@ -36,7 +36,7 @@ from results.records.store import Store
 from results.tables.frames import case_frame
 from results.tables.metrics import METRICS
 from results.tables.stats import median_interval
-from sam.sam1.configs import MODELS
+from sam.families import MODELS
 
 from .turns import LOOKS, OTHERS, Entry, in_turn, release
 

@@ -26,9 +26,9 @@ from benchmarking.views.printing import TextTable, markdown
 from hooks import Clock, ForwardTimer, clock_for, meter_for
 from sam.attention.variants import ATTENTION
 from sam.files.masks import coco_mask, decode_rle
-from sam.sam1.build import build_sam_model
 from sam.sam1.mask_generator import SamAutomaticMaskGenerator
 from sam.sam1.predictor import SamPredictor
+from sam.sam1.registry import build_sam_model
 from sam.sam1.transforms import ResizeLongestSide
 
 FIRST_PASS_POINTS = 8  # along a side

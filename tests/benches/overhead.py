@@ -11,7 +11,7 @@ from benchmarking.measuring.timing import collected_garbage, timed_chunk
 from hooks import ForwardTimer, clock_for
 from results.records.measurement import ENCODER
 from results.tables.stats import median_interval
-from sam.sam1.build import build_sam_model
+from sam.sam1.registry import build_sam_model
 
 
 @click.command()

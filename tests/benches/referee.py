@@ -14,7 +14,8 @@ from benchmarking.measuring.reference_timer import GOAL, Agreement, agreement
 from benchmarking.measuring.timing import collected_garbage
 from benchmarking.views.printing import TextTable, markdown
 from hooks import clock_for
-from sam.sam1.build import build_sam_model
+from sam.sam1.family import SAM1
+from sam.sam1.registry import build_sam_model
 
 HEADINGS = [
     "precision", "referee", "ours, ms", "referee, ms", "ours / referee", "95 %", "launch share",
@@ -51,7 +52,7 @@ def main(
     )
     for precision in precisions:
         sam = build_sam_model(model, image_size=image_size)
-        dtype = apply_precision(sam, precision)
+        dtype = apply_precision(sam, precision, SAM1)
         images = torch.randn(
             batch_size, 3, image_size, image_size, generator=torch.Generator().manual_seed(0)
         ).to(device, dtype)

@@ -29,7 +29,7 @@ from benchmarking.sweeping.protocol import Outcome, Refusal
 from results.records.case import Case
 from results.records.measurement import Latency, Measurement, Memory, PassResult
 from results.records.plan import TimingPlan
-from sam.sam1.build import build_sam_model
+from sam.sam1.registry import build_sam_model
 
 OTHERS = {
     "upstream": "examples.encoders:segment_anything_",

@@ -9,13 +9,17 @@ from benchmarking.choices.inputs import read_input
 from benchmarking.choices.precision import PRECISIONS, apply_precision
 from benchmarking.measuring.batches import make_batches
 from benchmarking.measuring.measure import measure_case
+from benchmarking.measuring.passes import embedding_error
 from benchmarking.measuring.passes.bench import Bench
-from benchmarking.measuring.passes.embedding_error import find_reference, first_image
+from benchmarking.measuring.passes.embedding_error import (
+    build_reference,
+    find_reference,
+    first_image,
+)
 from benchmarking.measuring.rig import build_rig
 from sam.attention.variants import ATTENTION
-from sam.sam1 import build
-from sam.sam1.build import build_sam_model
-from sam.sam1.configs import MODELS
+from sam.sam1.family import SAM1
+from sam.sam1.registry import build_sam_model
 
 FLAGS = (torch.backends.cuda.matmul, torch.backends.cudnn)
 APPROXIMATE = [name for name, precision in PRECISIONS.items() if precision.budget is not None]
@@ -59,13 +63,12 @@ def measure_error(run_case):
 def built(monkeypatch):
     """Models that were built for comparison."""
     found = []
-    allocate = build.allocate_sam
 
-    def spying(*arguments):
-        found.append(arguments)
-        return allocate(*arguments)
+    def spying(case, plan):
+        found.append((case.model, case.image_size))
+        return build_reference(case, plan)
 
-    monkeypatch.setattr(build, "allocate_sam", spying)
+    monkeypatch.setattr(embedding_error, "build_reference", spying)
     return found
 
 
@@ -152,16 +155,15 @@ def test_the_reference_is_exact_and_tf32_is_allowed_afterwards_as_before(
     rig = build_rig(case, plan)
     photographs = read_input(case.input, plan, case.image_size, 1)
     during = []
-    allocate = build.allocate_sam
 
     def spying(*arguments):
-        model = allocate(*arguments)
-        model.image_encoder.register_forward_hook(
+        encoder = build_reference(*arguments)
+        encoder.register_forward_hook(
             lambda *_: during.extend(backend.allow_tf32 for backend in FLAGS)
         )
-        return model
+        return encoder
 
-    monkeypatch.setattr(build, "allocate_sam", spying)
+    monkeypatch.setattr(embedding_error, "build_reference", spying)
     with torch.inference_mode():
         expected = find_reference(Bench(case, plan, rig, [], photographs)).embedding
 
@@ -174,7 +176,7 @@ def test_the_reference_is_exact_and_tf32_is_allowed_afterwards_as_before(
 def test_the_reference_has_the_reference_attention(measure_error, built, attention):
     measure_error(attention=attention)
 
-    assert built == [(MODELS["tiny"], 64, "reference")]
+    assert built == [("tiny", 64)]
 
 
 def test_one_reference_serves_all_batch_sizes_of_an_input(make_case, run_case, make_plan, built):
@@ -250,7 +252,7 @@ def test_bf16s_own_error_is_exactly_that_of_the_same_weights_and_image(
     with torch.inference_mode():
         reference = find_reference(bench)
         expected = encoder(image)
-        rounded = encoder(image.to(apply_precision(encoder, "bf16"))).float()
+        rounded = encoder(image.to(apply_precision(encoder, "bf16", SAM1))).float()
 
     assert torch.equal(reference.embedding, expected)
     assert reference.bf16_error == float((rounded - expected).norm() / expected.norm())
@@ -270,7 +272,7 @@ def test_a_tiny_models_error_is_above_bf16s_and_within_the_budget(
 def test_one_model_tells_both_the_reference_and_bf16s_own_error(measure_error, built, precision):
     measure_error(precision=precision)
 
-    assert built == [(MODELS["tiny"], 64, "reference")]
+    assert built == [("tiny", 64)]
 
 
 @pytest.mark.parametrize("precision", APPROXIMATE)
@@ -314,7 +316,7 @@ def test_a_reference_that_does_not_fit_is_a_note_and_later_passes_are_run(
     def fail(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(build, "allocate_sam", fail)
+    monkeypatch.setattr(embedding_error, "build_reference", fail)
     measured = measure_error(attention="sdpa", passes=("embedding_error", "flops"))
 
     assert measured.embedding_error is None

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarking.choices.families import EXTERNAL
 from benchmarking.errors import SweepError
 from benchmarking.measuring.encoders import first_tensor, load_encoder
 from benchmarking.measuring.measure import PassError, measure_case
@@ -242,7 +243,7 @@ def test_an_encoder_is_measured_as_ours_is(measured, name):
 
 def test_what_needs_masks_is_missing_with_the_reason(measured):
     assert measured.components_s is None
-    assert measured.notes == {"components": "unsupported: only SAM has masks"}
+    assert measured.notes == {"components": f"unsupported: {EXTERNAL.no_masks}"}
 
 
 def test_the_output_is_one_tensor_an_image(measured):

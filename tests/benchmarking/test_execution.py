@@ -29,13 +29,15 @@ from benchmarking.choices.execution import (
 from benchmarking.choices.precision import PRECISIONS
 from benchmarking.choices.sweep import unsupported_reason
 from sam.attention.variants import ATTENTION
-from sam.sam1.build import allocate_sam, build_sam_model, fill_random
-from sam.sam1.configs import MODELS
+from sam.families import MODELS
+from sam.sam1.build import allocate_sam, fill_random
+from sam.sam1.family import SAM1
+from sam.sam1.registry import build_sam_model
 
 # What each execution of the whole encoder asks of torch.compile, and those that replay graphs.
 MODES = {"compile": None, "cudagraphs": "reduce-overhead", "max-autotune": "max-autotune"}
 GRAPHED = ("cudagraphs", "max-autotune")
-SMALL = replace(MODELS["tiny"], depth=2, global_blocks=(1,))  # one block of each kind
+SMALL = replace(MODELS["tiny"].config, depth=2, global_blocks=(1,))  # one block of each kind
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +97,7 @@ def exported(encoder, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnxruntime, "InferenceSession", spying)
         patch.setattr(tempfile, "tempdir", str(folder))
-        forward = EXECUTIONS["onnxruntime"].prepare(own)
+        forward = EXECUTIONS["onnxruntime"].prepare(own, SAM1)
     return SimpleNamespace(
         forward=forward, own=own, threads=threads, during=during, left=list(folder.iterdir())
     )
@@ -109,7 +111,7 @@ def prepare(encoder, exported):
         if name == "onnxruntime":
             return exported.forward, exported.own
         own = deepcopy(encoder)
-        return EXECUTIONS[name].prepare(own), own
+        return EXECUTIONS[name].prepare(own, SAM1), own
 
     return made
 
@@ -126,13 +128,13 @@ def test_an_execution_computes_what_eager_does(encoder, prepare, name):
 def test_the_encoder_compiles_in_one_piece(captured_only, attention):
     encoder = build_encoder(attention)
     with torch.inference_mode():
-        prepare_compiled(encoder)(torch.randn(1, 3, 64, 64))
+        prepare_compiled(encoder, SAM1)(torch.randn(1, 3, 64, 64))
 
     assert counters["stats"]["unique_graphs"] == 1
 
 
 def test_each_of_many_batch_sizes_is_compiled(captured_only):
-    forward = prepare_compiled(nn.Linear(4, 4))
+    forward = prepare_compiled(nn.Linear(4, 4), SAM1)
     sizes = range(1, 21)  # torch gives up after 8, and runs the rest eagerly, unless told not to
     with torch.inference_mode():
         for size in sizes:
@@ -145,14 +147,14 @@ def test_each_of_many_batch_sizes_is_compiled(captured_only):
 def test_each_kind_of_block_is_compiled_once(captured_only, attention):
     encoder = build_sam_model("tiny", image_size=64, attention=attention).image_encoder
     with torch.inference_mode():
-        prepare_regional(encoder)(torch.randn(1, 3, 64, 64))
+        prepare_regional(encoder, SAM1)(torch.randn(1, 3, 64, 64))
 
     assert counters["stats"]["unique_graphs"] == 4  # patches, windows, the whole grid, the neck
 
 
 def test_blocks_that_are_compiled_call_their_hooks(captured_only):
     encoder = build_sam_model("tiny", image_size=64).image_encoder
-    forward = prepare_regional(encoder)
+    forward = prepare_regional(encoder, SAM1)
     called = []
     for name, block in encoder.blocks.named_children():
         block.register_forward_hook(lambda *_, name=name: called.append(name))
@@ -165,9 +167,9 @@ def test_blocks_that_are_compiled_call_their_hooks(captured_only):
 def test_an_encoder_without_known_modules_is_compiled_by_its_children(captured_only):
     encoder = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     with torch.inference_mode():
-        prepare_regional(encoder)(torch.ones(1, 4))
+        prepare_regional(encoder, SAM1)(torch.ones(1, 4))
 
-    assert list(compiled_regions(encoder)) == ["0", "1"]
+    assert list(compiled_regions(encoder, SAM1)) == ["0", "1"]
     assert counters["stats"]["unique_graphs"] >= 1
 
 
@@ -178,7 +180,7 @@ def test_what_can_not_be_compiled_whole_is_an_error(captured_only):
             return x + 1
 
     with pytest.raises(torch._dynamo.exc.Unsupported):
-        prepare_compiled(Printing())(torch.ones(1))
+        prepare_compiled(Printing(), SAM1)(torch.ones(1))
 
 
 @pytest.mark.parametrize("name", EXECUTIONS)
@@ -220,14 +222,14 @@ def asked(monkeypatch):
 
 @pytest.mark.parametrize(("name", "mode"), MODES.items())
 def test_each_mode_is_asked_of_torch_for_the_whole_encoder_at_one_shape(asked, name, mode):
-    EXECUTIONS[name].prepare(nn.Identity())
+    EXECUTIONS[name].prepare(nn.Identity(), SAM1)
 
     assert asked == [{"mode": mode, "fullgraph": True, "dynamic": False}]
 
 
 @pytest.mark.parametrize("name", GRAPHED)
 def test_an_output_is_kept_when_a_graph_writes_the_next_into_the_same_memory(asked, name):
-    forward = EXECUTIONS[name].prepare(nn.Identity())
+    forward = EXECUTIONS[name].prepare(nn.Identity(), SAM1)
     first, second = (forward(torch.full((2, 3), value)) for value in (1.0, 2.0))
     memory = asked[-1]
 
@@ -237,7 +239,7 @@ def test_an_output_is_kept_when_a_graph_writes_the_next_into_the_same_memory(ask
 
 @pytest.mark.parametrize("name", GRAPHED)
 def test_a_copy_of_a_compiled_encoders_output_is_what_it_computes(captured_only, encoder, name):
-    assert distance(encoder, EXECUTIONS[name].prepare(deepcopy(encoder))) == 0
+    assert distance(encoder, EXECUTIONS[name].prepare(deepcopy(encoder), SAM1)) == 0
 
 
 @pytest.mark.parametrize("name", GRAPHED)
@@ -269,7 +271,7 @@ def test_onnxruntime_runs_any_batch(encoder, exported, batch_size):
 def test_onnxruntime_runs_every_attention(attention):
     encoder = build_encoder(attention)
 
-    assert distance(encoder, prepare_onnxruntime(encoder)) <= 1e-4
+    assert distance(encoder, prepare_onnxruntime(encoder, SAM1)) <= 1e-4
 
 
 def test_embeddings_by_onnxruntime_are_not_those_of_the_call_before(exported):

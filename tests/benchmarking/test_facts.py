@@ -13,15 +13,16 @@ from torch import nn
 
 from benchmarking.choices.precision import PRECISIONS, without_tf32
 from benchmarking.measuring import count_facts as facts
+from benchmarking.measuring import encoders
 from benchmarking.measuring.count_facts import count_breaks, count_facts, facts_of, output_sums
 from benchmarking.measuring.encoders import load_encoder
-from benchmarking.measuring.work import sam_work
+from benchmarking.measuring.work import known_work
 from results.records.case import OWN
 from results.records.measurement import ENCODER
 from results.verdicts.facts import Facts
 from sam.attention.variants import ATTENTION
+from sam.families import MODELS
 from sam.sam1.build import fill_random
-from sam.sam1.configs import MODELS
 
 SIZE = 128  # pixels
 OTHERS = [name for name in PRECISIONS if name != "fp32"]
@@ -128,7 +129,7 @@ def own_encoder(tmp_path_factory, make_case):
 
 @pytest.mark.parametrize("attention", ATTENTION)
 def test_the_parameters_are_those_of_upstreams_encoder(found, attention):
-    config = MODELS["tiny"]
+    config = MODELS["tiny"].config
     encoder = upstream.ImageEncoderViT(
         img_size=SIZE, embed_dim=config.embed_dim, depth=config.depth,
         num_heads=config.num_heads, norm_layer=partial(nn.LayerNorm, eps=1e-6),
@@ -142,7 +143,7 @@ def test_the_parameters_are_those_of_upstreams_encoder(found, attention):
 
 @pytest.mark.parametrize("attention", ATTENTION)
 def test_the_flops_are_those_of_one_forward_of_one_image(found, tiny, attention):
-    work = sam_work(tiny(attention=attention))[ENCODER]
+    work = known_work(tiny(attention=attention))[ENCODER]
     told = found[attention, "fp32"]
 
     assert (told.flops, told.least_flops) == (work.flops, work.least_flops)
@@ -156,14 +157,14 @@ def test_the_output_has_the_shape_of_an_embedding(found, attention):
 def test_sdpa_runs_the_fused_attention_once_a_block(found):
     operations = found["sdpa", "fp32"].operations
 
-    assert operations[FUSED] == MODELS["tiny"].depth
+    assert operations[FUSED] == MODELS["tiny"].config.depth
     assert SOFTMAX not in operations
 
 
 def test_reference_runs_a_softmax_once_a_block(found):
     operations = found["reference", "fp32"].operations
 
-    assert operations[SOFTMAX] == MODELS["tiny"].depth
+    assert operations[SOFTMAX] == MODELS["tiny"].config.depth
     assert FUSED not in operations
 
 
@@ -186,7 +187,7 @@ def test_the_output_differs_after_one_weight_has_changed(found, monkeypatch, nam
         fill_random(model, seed)
         model.image_encoder.get_parameter(name).data.view(-1)[0] += 0.1
 
-    monkeypatch.setattr(facts, "fill_random", fill)
+    monkeypatch.setattr("sam.sam1.build.fill_random", fill)
     changed = output_sums("tiny", SIZE, "sdpa")
 
     assert changed != pytest.approx(found["sdpa", "fp32"].output, rel=1e-6, abs=1e-6)
@@ -273,7 +274,7 @@ def test_the_output_of_another_encoder_is_that_of_its_own_weights(own_encoder, m
         encoder[1].bias.data[0] += 0.1
         return encoder
 
-    monkeypatch.setattr(facts, "load_encoder", load)
+    monkeypatch.setattr(encoders, "load_encoder", load)
 
     assert facts_of(case).output != pytest.approx(before, rel=1e-6, abs=1e-6)
 

@@ -26,7 +26,7 @@ from benchmarking.measuring.mask_files import (
 from sam import SamAutomaticMaskGenerator
 from sam.files.masks import compress_rle, encode_rle
 from sam.files.sa1b import read_sa1b
-from sam.sam1.build import build_sam_model
+from sam.sam1.registry import build_sam_model
 
 HEADER = (  # of upstream's scripts/amg.py
     "id,area,bbox_x0,bbox_y0,bbox_w,bbox_h,point_input_x,point_input_y,predicted_iou,"

@@ -13,18 +13,18 @@ from torchvision.models import alexnet, convnext_tiny, resnet18, swin_t, vit_b_1
 from benchmarking.choices.modules import find_modules
 from benchmarking.measuring.passes.modules import containing
 from results.records.measurement import ENCODER
+from sam.families import MODELS
 from sam.sam1.build import allocate_sam
-from sam.sam1.configs import MODELS
 
 PARTS = ("norm1", "attn", "norm2", "mlp")
 
 
 def ours(model="tiny", image_size=64):
-    return allocate_sam(MODELS[model], image_size, device="meta").image_encoder
+    return allocate_sam(MODELS[model].config, image_size, device="meta").image_encoder
 
 
 def upstreams(model="tiny", image_size=64):
-    config = MODELS[model]
+    config = MODELS[model].config
     return upstream.ImageEncoderViT(
         img_size=image_size, embed_dim=config.embed_dim, depth=config.depth,
         num_heads=config.num_heads, norm_layer=partial(nn.LayerNorm, eps=1e-6), use_rel_pos=True,
@@ -122,7 +122,7 @@ def test_nearly_all_weights_lie_in_timed_modules(encoder):
 def test_sams_encoder_is_its_patch_embedding_blocks_and_neck(make, model):
     with torch.device("meta"):
         encoder = make(model)
-    config = MODELS[model]
+    config = MODELS[model].config
     blocks = {
         f"blocks.{index}": "global" if index in config.global_blocks else "window"
         for index in range(config.depth)

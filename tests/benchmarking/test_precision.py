@@ -15,9 +15,11 @@ from benchmarking.choices.precision import (
 )
 from benchmarking.choices.sweep import unsupported_reason
 from results.records.case import OWN
+from sam.families import MODELS
 from sam.quantise import EIGHT_BITS, EightBitLinear
-from sam.sam1.build import allocate_sam, build_sam_model
-from sam.sam1.configs import MODELS
+from sam.sam1.build import allocate_sam
+from sam.sam1.family import SAM1
+from sam.sam1.registry import build_sam_model
 
 ON_CPU = [name for name, precision in PRECISIONS.items() if precision.on_cpu]
 LIMITED = [name for name, precision in PRECISIONS.items() if precision.cuda_capability]
@@ -65,7 +67,7 @@ def test_an_old_gpu_is_told_what_it_lacks(name):
 
 @pytest.mark.parametrize("name", ON_CPU)
 def test_the_encoder_runs_and_returns_the_precisions_type(model, name):
-    dtype = apply_precision(model, name)
+    dtype = apply_precision(model, name, SAM1)
     with torch.inference_mode():
         output = model.image_encoder(torch.randn(2, 3, 64, 64, dtype=dtype))
 
@@ -78,7 +80,7 @@ def test_a_precision_stays_near_float32(model, name):
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = model.image_encoder(images)
-    dtype = apply_precision(model, name)
+    dtype = apply_precision(model, name, SAM1)
     with torch.inference_mode():
         output = model.image_encoder(images.to(dtype)).float()
 
@@ -89,14 +91,14 @@ def test_a_precision_stays_near_float32(model, name):
 
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_coordinates_and_pixels_stay_in_float32(model, name):
-    apply_precision(model, name)
+    apply_precision(model, name, SAM1)
 
     assert model.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.dtype == torch.float32
     assert model.pixel_mean.dtype == model.pixel_std.dtype == torch.float32
 
 
 def test_fp16_keeps_the_residual_and_the_norms_of_the_encoder_in_float32(model):
-    apply_precision(model, "fp16")
+    apply_precision(model, "fp16", SAM1)
     encoder = model.image_encoder
     kept = {name for name, weight in encoder.named_parameters() if weight.dtype == torch.float32}
     norms = {name for name, _ in encoder.named_parameters() if ".norm" in name}
@@ -113,13 +115,13 @@ def test_fp16_keeps_the_residual_and_the_norms_of_the_encoder_in_float32(model):
 
 
 def test_fp16_converts_what_lies_outside_the_encoder(model):
-    apply_precision(model, "fp16")
+    apply_precision(model, "fp16", SAM1)
 
     assert {weight.dtype for weight in model.mask_decoder.parameters()} == {torch.float16}
 
 
 def test_bf16_converts_the_whole_encoder(model):
-    apply_precision(model, "bf16")
+    apply_precision(model, "bf16", SAM1)
 
     assert {weight.dtype for weight in model.image_encoder.parameters()} == {torch.bfloat16}
 
@@ -128,7 +130,7 @@ def test_bf16_converts_the_whole_encoder(model):
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_both_tf32_flags_are_set_whatever_they_were(model, name, before):
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = before
-    apply_precision(model, name)
+    apply_precision(model, name, SAM1)
 
     assert torch.backends.cuda.matmul.allow_tf32 is PRECISIONS[name].tf32
     assert torch.backends.cudnn.allow_tf32 is PRECISIONS[name].tf32
@@ -181,7 +183,7 @@ def test_a_precision_says_that_it_is_approximate_where_it_is(name):
     [("fp8", ("mlp.lin1", "mlp.lin2")), ("int8", ("attn.qkv", "mlp.lin1", "mlp.lin2"))],
 )
 def test_these_layers_of_every_block_are_in_eight_bits_and_no_other(model, name, parts):
-    apply_precision(model, name)
+    apply_precision(model, name, SAM1)
     blocks = range(len(model.image_encoder.blocks))
 
     assert set(eight_bit_layers(model)) == {
@@ -191,23 +193,14 @@ def test_these_layers_of_every_block_are_in_eight_bits_and_no_other(model, name,
 
 @pytest.mark.parametrize("name", [name for name in PRECISIONS if name not in EIGHT_BIT])
 def test_a_precision_that_is_not_approximate_has_no_layer_in_eight_bits(model, name):
-    apply_precision(model, name)
+    apply_precision(model, name, SAM1)
 
     assert eight_bit_layers(model) == {}
 
 
 @pytest.mark.parametrize("name", EIGHT_BIT)
-def test_an_encoder_alone_has_the_layers_in_eight_bits_that_it_has_in_its_model(model, name):
-    alone = build_sam_model("tiny", image_size=64).image_encoder
-    for each in (model, alone):
-        apply_precision(each, name)
-
-    assert list(eight_bit_layers(alone)) == list(eight_bit_layers(model.image_encoder))
-
-
-@pytest.mark.parametrize("name", EIGHT_BIT)
 def test_a_bias_beside_weights_of_eight_bits_is_bfloat16_and_a_scale_is_float32(model, name):
-    apply_precision(model, name)
+    apply_precision(model, name, SAM1)
     layers = eight_bit_layers(model).values()
 
     assert {layer.weight.dtype for layer in layers} == {EIGHT_BITS[name].dtype}
@@ -218,8 +211,8 @@ def test_a_bias_beside_weights_of_eight_bits_is_bfloat16_and_a_scale_is_float32(
 @pytest.mark.parametrize("name", EIGHT_BIT)
 def test_all_but_eight_bits_and_their_scales_is_what_it_is_in_bf16(model, name):
     expected = build_sam_model("tiny", image_size=64)
-    apply_precision(expected, "bf16")
-    apply_precision(model, name)
+    apply_precision(expected, "bf16", SAM1)
+    apply_precision(model, name, SAM1)
     found = model.state_dict()
     large = {f"{layer}.weight" for layer in eight_bit_layers(model)}
     scales = {f"{layer}.weight_scale" for layer in eight_bit_layers(model)}
@@ -234,7 +227,7 @@ def test_all_but_eight_bits_and_their_scales_is_what_it_is_in_bf16(model, name):
 def test_weights_are_rounded_once_from_float32(model, name):
     layer = model.image_encoder.blocks[0].mlp.lin1
     numbers, scale = EIGHT_BITS[name].quantise(layer.weight.detach())
-    apply_precision(model, name)
+    apply_precision(model, name, SAM1)
     quantised = model.image_encoder.blocks[0].mlp.lin1
 
     assert torch.equal(quantised.weight.float(), numbers.float())
@@ -249,7 +242,7 @@ def test_what_eight_bits_do_to_an_embedding_is_more_than_rounding_to_bf16(name):
         model = build_sam_model("tiny", image_size=64)
         with torch.inference_mode():
             expected = model.image_encoder(images)
-            output = model.image_encoder(images.to(apply_precision(model, each))).float()
+            output = model.image_encoder(images.to(apply_precision(model, each, SAM1))).float()
         errors.append(float((output - expected).norm()))
 
     assert errors[0] < errors[1]
@@ -258,8 +251,8 @@ def test_what_eight_bits_do_to_an_embedding_is_more_than_rounding_to_bf16(name):
 @pytest.mark.parametrize("model_name", MODELS)
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_a_model_without_weights_takes_every_precision(name, model_name):
-    model = allocate_sam(MODELS[model_name], 1024, "sdpa", "meta")
-    dtype = apply_precision(model, name)
+    model = allocate_sam(MODELS[model_name].config, 1024, "sdpa", "meta")
+    dtype = apply_precision(model, name, SAM1)
     images = torch.empty(1, 3, 1024, 1024, device="meta", dtype=dtype)
 
     assert {weight.device.type for weight in model.image_encoder.parameters()} == {"meta"}
@@ -273,7 +266,7 @@ def test_an_encoder_that_is_not_sams_is_refused_eight_bits_with_the_reason(
     case = make_case(model="a.b:c", attention=OWN, weights=OWN, precision=name)
 
     assert unsupported_reason(case, environment) == (
-        f"{name} knows the linear layers of SAM's own encoder alone"
+        f"{name} needs to know the large linear layers, which an external encoder does not name"
     )
 
 

@@ -9,7 +9,8 @@ import torch
 from benchmarking.choices.inputs import SAMPLE_IMAGES, read_image
 from benchmarking.choices.precision import apply_precision
 from sam import SamAutomaticMaskGenerator, SamPredictor
-from sam.sam1.build import build_sam_model
+from sam.sam1.family import SAM1
+from sam.sam1.registry import build_sam_model
 
 LARGEST_FP16 = 65_504
 # What a block adds is scaled by it: the sum then goes beyond fp16, and no summand does. Upstream's
@@ -29,7 +30,7 @@ def build(precision, residual=1.0):
         for block in model.image_encoder.blocks:
             block.mlp.lin2.weight *= residual
             block.mlp.lin2.bias *= residual
-    apply_precision(model, precision)
+    apply_precision(model, precision, SAM1)
     return model
 
 
@@ -99,7 +100,7 @@ def test_the_mask_generator_finds_the_masks_that_float32_finds(photograph, preci
 @pytest.mark.parametrize("precision", NARROW)
 def test_a_pixel_is_told_from_its_neighbour(precision):
     model = build_sam_model("tiny")
-    apply_precision(model, precision)
+    apply_precision(model, precision, SAM1)
     points = torch.tensor([[[1000.0, 1000.0]], [[1001.0, 1000.0]]])
     with torch.inference_mode():
         first, second = model.prompt_encoder.embed_points(points, torch.ones(2, 1), pad=False)

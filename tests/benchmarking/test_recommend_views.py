@@ -16,6 +16,8 @@ from results.records.measurement import EmbeddingError, Memory
 from results.records.schema import Check
 from results.tables.frames import case_frame
 from sam.attention.variants import ATTENTION
+from sam.families import FAMILIES
+from sam.sam1.family import SAM1
 
 EARLIER = "2024-01-01T00:00:00Z"
 MIB = 2**20
@@ -284,7 +286,8 @@ def test_what_was_measured_on_a_gpu_is_not_measured_on_the_cpu(timed, on_gpu):
 
 
 def test_where_all_was_measured_nothing_is_said_of_it(timed, monkeypatch):
-    monkeypatch.setattr(recommend_views, "ATTENTION", {"reference": ATTENTION["reference"]})
+    family = replace(SAM1, attention={"reference": ATTENTION["reference"]})
+    monkeypatch.setitem(FAMILIES, "sam1", family)
     monkeypatch.setattr(recommend_views, "EXECUTIONS", {"eager": EXECUTIONS["eager"]})
 
     assert missing([timed()]) == []

@@ -12,7 +12,7 @@ from benchmarking.measuring.rig import build_rig, time_known_delays
 from hooks import ResidentMeter, WallClock
 from sam.attention.variants import ATTENTION
 from sam.files.checkpoints import CheckpointError
-from sam.sam1.build import build_sam_model
+from sam.sam1.registry import build_sam_model
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_cpu_is_timed_and_metered_by_the_host(make_case, make_plan):
 def test_the_encoder_runs_as_the_case_says(make_case, make_plan):
     rig = build_rig(make_case(execution="eager"), make_plan())
 
-    assert rig.encode is EXECUTIONS["eager"].prepare(rig.model.image_encoder)
+    assert rig.encode is EXECUTIONS["eager"].prepare(rig.model.image_encoder, rig.family)
 
 
 def test_the_model_is_ready_for_inference(make_case, make_plan):

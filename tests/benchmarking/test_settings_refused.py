@@ -9,7 +9,7 @@ import pytest
 
 from benchmarking.choices.settings import MAX_CONFIG_BYTES, parse_sweep, read_config
 from benchmarking.choices.sweep import MAX_VALUES
-from sam.sam1.configs import MODELS
+from sam.families import MODELS
 
 
 @pytest.fixture

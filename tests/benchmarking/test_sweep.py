@@ -20,7 +20,7 @@ from benchmarking.choices.sweep import (
 from benchmarking.errors import quoted, suggestion
 from results.records.case import AXES, OWN, Case
 from results.records.plan import TimingPlan
-from sam.sam1.configs import MODELS
+from sam.families import MODELS
 
 OFFICIAL = [name for name, config in MODELS.items() if config.checkpoint]
 
@@ -123,9 +123,10 @@ def test_too_many_values_of_an_axis_are_refused_also_without_text():
 )
 def test_an_image_size_that_sam_does_not_take_is_refused(settings, size, environment, refusal):
     asked, _, _ = parse_sweep(settings)
+    model = settings["model"]
 
     assert refusal(asked.cases, environment) == (
-        f"--image-size must be a multiple of 16 for SAM's models, got {size}."
+        f"--image-size must be a multiple of 16 for {model}, got {size}."
     )
 
 
@@ -388,7 +389,10 @@ def test_an_execution_of_ours_alone_is_kept_beside_one_that_an_encoder_has(envir
     )
     reasons = [unsupported_reason(case, environment) for case in asked.cases(environment)]
 
-    assert reasons == [None, "onnxruntime runs SAM's own encoder alone"]
+    assert reasons == [
+        None,
+        "onnxruntime needs an ONNX export, which an external encoder does not have",
+    ]
 
 
 # What lines are made of

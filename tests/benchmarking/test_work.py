@@ -18,14 +18,15 @@ from benchmarking.measuring.work import (
     CountedBytes,
     case_work,
     count_work,
-    sam_work,
+    known_work,
     without_weights,
 )
 from results.records.case import OWN
 from results.records.measurement import ENCODER
 from sam.attention.variants import ATTENTION
+from sam.families import MODELS
 from sam.sam1.build import allocate_sam
-from sam.sam1.configs import MODELS
+from sam.sam1.family import SAM1
 
 ROW = 16  # bytes of four numbers, of which a matrix here has four rows
 MATRIX = 4 * ROW
@@ -256,8 +257,8 @@ def works(make_case):
             model=model, attention=attention, precision=precision, image_size=image_size,
             batch_size=batch_size,
         )  # fmt: skip
-        sam = allocate_sam(MODELS[model], image_size, attention, "meta")
-        dtype = apply_precision(sam, precision)
+        sam = allocate_sam(MODELS[model].config, image_size, attention, "meta")
+        dtype = apply_precision(sam, precision, SAM1)
         found = find_modules(sam.image_encoder, depth=2)
         modules = {name: timed.module for name, timed in found.items()}
         images = torch.empty(batch_size, 3, image_size, image_size, device="meta", dtype=dtype)
@@ -291,7 +292,7 @@ def test_least_bytes_of_every_module_are_those_of_the_true_one(
     case, modules, images = works(model, attention, precision, image_size, batch_size)
     with torch.no_grad(), CountedBytes(modules) as counted:
         modules[ENCODER](images)
-    known = sam_work(case)
+    known = known_work(case)
 
     assert {name: known[name].least_bytes for name in modules} == counted.least_bytes
 
@@ -357,7 +358,7 @@ def other(case):
 
 
 def upstream_encoder(image_size):
-    config = MODELS["tiny"]
+    config = MODELS["tiny"].config
     with torch.device("meta"):
         return upstream.ImageEncoderViT(
             img_size=image_size, embed_dim=config.embed_dim, depth=config.depth,
@@ -371,7 +372,7 @@ def test_upstreams_encoder_has_the_flops_of_ours_in_every_module(works, image_si
     case, _, images = works("tiny", "reference", image_size=image_size, batch_size=2)
     found = find_modules(upstream_encoder(image_size), depth=2)
     theirs = count_work({name: timed.module for name, timed in found.items()}, images)
-    ours = sam_work(case)
+    ours = known_work(case)
 
     assert {name: work.flops for name, work in theirs.items()} == {
         name: work.flops for name, work in ours.items()
@@ -382,7 +383,7 @@ def test_upstreams_encoder_has_the_least_bytes_of_ours_where_nothing_is_padded(w
     case, _, images = works("tiny", "reference", image_size=448, batch_size=2)
     found = find_modules(upstream_encoder(448), depth=2)
     theirs = count_work({name: timed.module for name, timed in found.items()}, images)
-    ours = sam_work(case)
+    ours = known_work(case)
 
     assert {name: work.least_bytes for name, work in theirs.items()} == {
         name: work.least_bytes for name, work in ours.items()

@@ -16,8 +16,9 @@ from segment_anything import automatic_mask_generator
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
+from sam.families import MODELS
 from sam.sam1.build import allocate_sam, fill_random
-from sam.sam1.configs import MODELS, ModelConfig
+from sam.sam1.configs import ModelConfig
 from sam.sam1.image_encoder import ImageEncoderViT
 from sam.sam1.model import Sam
 from sam.sam1.predictor import SamPredictor
@@ -127,7 +128,7 @@ def relative_distance(ours: Tensor, theirs: Tensor) -> float:
 
 
 def sam_pair(
-    config: ModelConfig = MODELS["tiny"],
+    config: ModelConfig = MODELS["tiny"].config,
     image_size: int = 128,
     attention: str = "reference",
     dtype: torch.dtype = torch.float32,

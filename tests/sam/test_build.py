@@ -4,8 +4,9 @@ import torch.nn.functional as F
 
 import sam
 from sam.attention.variants import ATTENTION
-from sam.sam1.build import allocate_sam, build_sam_model, fill_random
-from sam.sam1.configs import MODELS
+from sam.families import MODELS
+from sam.sam1.build import allocate_sam, fill_random
+from sam.sam1.registry import build_sam_model
 
 
 def same_weights(one, other):
@@ -15,7 +16,7 @@ def same_weights(one, other):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_an_allocated_model_is_the_one_of_its_row(name):
-    config = MODELS[name]
+    config = MODELS[name].config
 
     blocks = allocate_sam(config, device="meta").image_encoder.blocks
 
@@ -114,7 +115,7 @@ def test_a_checkpoint_of_another_image_size_works_as_in_upstream(
     state = build_pair(image_size=saved_at).ours.state_dict()
     torch.save(state, tmp_path / "weights.pth")
     # Upstream stretches relative positions in its forward; absolute ones are the user's task.
-    theirs = build_upstream(MODELS["tiny"], built_at)
+    theirs = build_upstream(MODELS["tiny"].config, built_at)
     positions = state["image_encoder.pos_embed"].permute(0, 3, 1, 2)
     resized = F.interpolate(positions, (built_at // 16,) * 2, mode="bilinear")
     for name, weight in theirs.named_parameters():
@@ -152,7 +153,7 @@ def test_any_module_can_be_filled():
 def test_the_registry_builds_the_model_of_each_of_upstreams_names(name, monkeypatch):
     built = []
     monkeypatch.setattr(
-        "sam.sam1.build.build_sam_model",
+        "sam.sam1.registry.build_sam_model",
         lambda model, checkpoint: built.append((model, checkpoint)),
     )
 

@@ -8,16 +8,19 @@ import pickle
 import re
 import struct
 import zipfile
-from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from sam.files.checkpoints import CheckpointError, fit_state_dict, read_weights
-from sam.sam1.build import allocate_sam, build_sam_model
-from sam.sam1.configs import MODELS, OfficialCheckpoint
+from sam.families import MODELS
+from sam.family import OfficialCheckpoint
+from sam.files.checkpoints import CheckpointError, read_weights
+from sam.sam1.build import allocate_sam
+from sam.sam1.registry import build_sam_model
+from sam.sam1.weights import fit_state_dict
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.tensor([0.5, -1])}
 
@@ -145,9 +148,9 @@ REFUSED = {
 }
 
 
-def refusal_of(path):
+def refusal_of(path, official=MappingProxyType({})):
     with pytest.raises(CheckpointError) as caught:
-        read_weights(path)
+        read_weights(path, official)
     return str(caught.value)
 
 
@@ -288,17 +291,17 @@ def test_the_hash_is_that_of_the_file(path):
 
 
 @pytest.fixture
-def official(monkeypatch):
-    """A small file that Meta, for these tests, has published for tiny."""
-    file = OfficialCheckpoint("sam_tiny.pth", len(ZIP), hashlib.sha256(ZIP).hexdigest())
-    monkeypatch.setitem(MODELS, "tiny", replace(MODELS["tiny"], checkpoint=file))
-    return file
+def official():
+    """A small file that, for these tests, is published for tiny."""
+    return OfficialCheckpoint("sam_tiny.pth", len(ZIP), hashlib.sha256(ZIP).hexdigest(), "")
 
 
 def test_an_official_file_is_read(official, tmp_path):
     (tmp_path / official.filename).write_bytes(ZIP)
 
-    assert same_tensors(read_weights(tmp_path / official.filename).state_dict, STATE)
+    assert same_tensors(
+        read_weights(tmp_path / official.filename, {"tiny": official}).state_dict, STATE
+    )
 
 
 @pytest.mark.parametrize("position", [0, len(ZIP) // 3, len(ZIP) // 2, len(ZIP) - 1])
@@ -308,7 +311,7 @@ def test_one_flipped_bit_in_an_official_file_is_found(position, official, tmp_pa
     content[position] ^= 1
     path.write_bytes(content)
 
-    message = refusal_of(path)
+    message = refusal_of(path, {"tiny": official})
 
     assert f"'{path}' must have SHA-256 {official.sha256[:16]}" in message
     assert "sam-bench download tiny" in message
@@ -323,13 +326,13 @@ def test_a_file_of_ones_own_may_have_any_content(official, path):
 
 def tensors_of(name, image_size=1024):
     """All tensors of a model, with shapes but no values."""
-    return allocate_sam(MODELS[name], image_size, device="meta").state_dict()
+    return allocate_sam(MODELS[name].config, image_size, device="meta").state_dict()
 
 
 def misfit_of(path, state_dict, name="tiny", image_size=1024):
-    model = allocate_sam(MODELS[name], image_size, device="meta")
+    model = allocate_sam(MODELS[name].config, image_size, device="meta")
     with pytest.raises(CheckpointError) as caught:
-        fit_state_dict(path, state_dict, model, name)
+        fit_state_dict(path, state_dict, model, name, MODELS)
     return str(caught.value)
 
 
@@ -337,8 +340,8 @@ def misfit_of(path, state_dict, name="tiny", image_size=1024):
 def test_the_right_weights_fit(name):
     weights = tensors_of(name)
 
-    model = allocate_sam(MODELS[name], device="meta")
-    assert fit_state_dict("w.pth", weights, model, name) == weights
+    model = allocate_sam(MODELS[name].config, device="meta")
+    assert fit_state_dict("w.pth", weights, model, name, MODELS) == weights
 
 
 @pytest.mark.parametrize("image_size", [1024, 256], ids=["same size", "other size"])
@@ -405,7 +408,9 @@ def test_fitting_leaves_the_weights_that_were_read_as_they_are():
     weights = tensors_of("tiny", 256)
     shapes = {key: tensor.shape for key, tensor in weights.items()}
 
-    fit_state_dict("w.pth", weights, allocate_sam(MODELS["tiny"], device="meta"), "tiny")
+    fit_state_dict(
+        "w.pth", weights, allocate_sam(MODELS["tiny"].config, device="meta"), "tiny", MODELS
+    )
 
     assert {key: tensor.shape for key, tensor in weights.items()} == shapes
 

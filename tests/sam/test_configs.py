@@ -2,7 +2,8 @@ import re
 
 import pytest
 
-from sam.sam1.configs import MODELS, PATCH_SIZE, check_image_size
+from sam.families import MODELS
+from sam.sam1.configs import PATCH_SIZE, check_image_size
 
 OFFICIAL = {name: config.checkpoint for name, config in MODELS.items() if config.checkpoint}
 
@@ -14,14 +15,14 @@ def test_a_model_is_listed_under_its_name(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_heads_share_the_channels_evenly(name):
-    config = MODELS[name]
+    config = MODELS[name].config
 
     assert config.head_dim * config.num_heads == config.embed_dim
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_last_block_of_each_equal_share_is_global(name):
-    config = MODELS[name]
+    config = MODELS[name].config
     share = config.depth // len(config.global_blocks)
 
     assert config.global_blocks == tuple(range(share - 1, config.depth, share))

@@ -18,9 +18,9 @@ from torch.utils._pytree import tree_leaves
 
 from sam import Prompts, SamPredictor
 from sam.attention.variants import ATTENTION
+from sam.families import MODELS
 from sam.files.masks import mask_boxes, stability_scores
 from sam.sam1 import predictor
-from sam.sam1.configs import MODELS
 from sam.sam1.crops import Crop
 from sam.sam1.image_encoder import ImageEncoderViT
 from sam.sam1.mask_decoder import MaskDecoder
@@ -55,7 +55,7 @@ def build(attention="reference"):
     """A tiny model on a device that is not there."""
     with torch.device("cuda"):
         return Sam(
-            ImageEncoderViT(MODELS["tiny"], 64, attention),
+            ImageEncoderViT(MODELS["tiny"].config, 64, attention),
             PromptEncoder(256, 4, 64),
             MaskDecoder(256),
         )

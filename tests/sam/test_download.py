@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from sam.family import OfficialCheckpoint
 from sam.files import download as download_module
 from sam.files.download import DownloadError, download
-from sam.sam1.configs import OfficialCheckpoint
 
 CONTENT = bytes(range(256)) * 1000
 HALF = len(CONTENT) // 2
-OFFICIAL = OfficialCheckpoint("weights.pth", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+OFFICIAL = OfficialCheckpoint("weights.pth", len(CONTENT), hashlib.sha256(CONTENT).hexdigest(), "")
 
 
 @dataclass
@@ -271,7 +271,7 @@ def test_a_folder_that_is_a_file_is_refused(below, mirror, tmp_path):
 
 
 def test_a_disk_too_small_is_told_before_the_first_byte(mirror, tmp_path):
-    huge = OfficialCheckpoint("huge.pth", 2**60, "0" * 64)
+    huge = OfficialCheckpoint("huge.pth", 2**60, "0" * 64, "")
 
     message = failure_of(tmp_path, mirror, huge)
 

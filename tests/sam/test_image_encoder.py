@@ -4,8 +4,9 @@ from segment_anything import sam_model_registry as upstream_registry
 from torch.utils.flop_counter import FlopCounterMode
 
 from sam.attention.variants import ATTENTION
+from sam.families import MODELS
 from sam.sam1.build import allocate_sam, fill_random
-from sam.sam1.configs import MODELS, ModelConfig
+from sam.sam1.configs import ModelConfig
 
 OFFICIAL = ("vit_b", "vit_l", "vit_h")
 TENSORS = {"vit_b": 314, "vit_l": 482, "vit_h": 594}
@@ -18,9 +19,9 @@ GMAC = {
 }
 
 HEAD_DIMS = {
-    32: ModelConfig("32 channels a head", 64, 2, 2, (1,), ""),
-    64: ModelConfig("64 channels a head", 128, 2, 2, (1,), ""),
-    80: ModelConfig("80 channels a head", 160, 2, 2, (1,), ""),
+    32: ModelConfig(64, 2, 2, (1,)),
+    64: ModelConfig(128, 2, 2, (1,)),
+    80: ModelConfig(160, 2, 2, (1,)),
 }
 # Tokens along an edge: 6 and 10 are less than a window, 14 is one, 16 is two with padding.
 IMAGE_SIZES = (96, 160, 224, 256)
@@ -48,17 +49,17 @@ def upstream_on_meta(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_tensors_are_upstreams_in_name_shape_and_order(name, build_upstream):
-    ours = allocate_sam(MODELS[name], device="meta").state_dict()
+    ours = allocate_sam(MODELS[name].config, device="meta").state_dict()
 
     with torch.device("meta"):
-        theirs = build_upstream(MODELS[name], 1024).state_dict()
+        theirs = build_upstream(MODELS[name].config, 1024).state_dict()
 
     assert [(key, t.shape) for key, t in ours.items()] == [(k, t.shape) for k, t in theirs.items()]
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_the_rows_of_the_table_build_what_upstreams_registry_builds(name):
-    ours = allocate_sam(MODELS[name], device="meta")
+    ours = allocate_sam(MODELS[name].config, device="meta")
 
     theirs = upstream_on_meta(name)
 
@@ -67,12 +68,12 @@ def test_the_rows_of_the_table_build_what_upstreams_registry_builds(name):
 
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_models_have_the_published_number_of_tensors(name):
-    assert len(allocate_sam(MODELS[name], device="meta").state_dict()) == TENSORS[name]
+    assert len(allocate_sam(MODELS[name].config, device="meta").state_dict()) == TENSORS[name]
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_models_have_the_published_number_of_parameters(name):
-    model = allocate_sam(MODELS[name], device="meta")
+    model = allocate_sam(MODELS[name].config, device="meta")
 
     assert count_parameters(model.image_encoder) == ENCODER_PARAMETERS[name]
     assert count_parameters(model) == PARAMETERS[name]
@@ -80,9 +81,9 @@ def test_models_have_the_published_number_of_parameters(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_weights_load_strictly_in_both_directions(name, build_upstream):
-    ours = allocate_sam(MODELS[name], device="meta")
+    ours = allocate_sam(MODELS[name].config, device="meta")
     with torch.device("meta"):
-        theirs = build_upstream(MODELS[name], 1024)
+        theirs = build_upstream(MODELS[name].config, 1024)
 
     assert not any(ours.load_state_dict(theirs.state_dict(), strict=True, assign=True))
     assert not any(theirs.load_state_dict(ours.state_dict(), strict=True, assign=True))
@@ -145,7 +146,7 @@ def test_an_image_gets_the_same_embedding_alone_and_in_a_batch(attention, build_
 )
 @pytest.mark.parametrize("attention", ["reference", "sdpa"])  # patches by convolution, and product
 def test_images_need_not_be_contiguous(attention, layout, build_encoders, distance):
-    ours, theirs = build_encoders(MODELS["tiny"], 256, attention)
+    ours, theirs = build_encoders(MODELS["tiny"].config, 256, attention)
     images = layout(noise(2, 256))
     assert not images.is_contiguous()
 
@@ -156,7 +157,7 @@ def test_images_need_not_be_contiguous(attention, layout, build_encoders, distan
 @pytest.fixture(scope="module")
 def vit_b(build_encoders):
     """Upstream's weights and embeddings."""
-    theirs = build_encoders(MODELS["vit_b"], 256, "reference").upstream
+    theirs = build_encoders(MODELS["vit_b"].config, 256, "reference").upstream
     with torch.no_grad():
         return theirs.state_dict(), theirs(noise(1, 256))
 
@@ -164,7 +165,7 @@ def vit_b(build_encoders):
 # Triton's interpreter takes two minutes.
 @pytest.mark.parametrize("attention", sorted(set(ATTENTION) - {"triton"}))
 def test_vit_b_gives_upstreams_embeddings(attention, vit_b, distance):
-    ours = allocate_sam(MODELS["vit_b"], 256, attention, device="meta").image_encoder
+    ours = allocate_sam(MODELS["vit_b"].config, 256, attention, device="meta").image_encoder
     weights, embeddings = vit_b
     ours.load_state_dict(weights, assign=True)
 
@@ -174,7 +175,7 @@ def test_vit_b_gives_upstreams_embeddings(attention, vit_b, distance):
 
 @pytest.mark.parametrize("attention", sorted(set(ATTENTION) - {"flex", "triton"}))
 def test_gradients_equal_upstreams(attention, build_encoders, distance):
-    ours, theirs = build_encoders(MODELS["tiny"], 256, attention, torch.float64)
+    ours, theirs = build_encoders(MODELS["tiny"].config, 256, attention, torch.float64)
     images = noise(1, 256, torch.float64)
 
     for encoder in (ours, theirs):
@@ -188,14 +189,14 @@ def test_gradients_equal_upstreams(attention, build_encoders, distance):
 @pytest.mark.parametrize("name", OFFICIAL)
 @pytest.mark.parametrize("attention", sorted(set(ATTENTION) - {"fold"}))
 def test_the_forward_costs_the_published_flops(attention, name):
-    flops = count_flops(allocate_sam(MODELS[name], 1024, attention, "meta").image_encoder)
+    flops = count_flops(allocate_sam(MODELS[name].config, 1024, attention, "meta").image_encoder)
 
     assert round(flops / 2e9, 2) == GMAC[ATTENTION[attention].padding][name]
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_the_reference_costs_upstreams_flops_to_the_last_one(name):
-    ours = count_flops(allocate_sam(MODELS[name], 1024, "reference", "meta").image_encoder)
+    ours = count_flops(allocate_sam(MODELS[name].config, 1024, "reference", "meta").image_encoder)
 
     assert ours == count_flops(upstream_on_meta(name).image_encoder)
 
@@ -233,16 +234,16 @@ def test_a_float32_pos_embed_keeps_the_residual_stream_in_float32(attention, dty
 @pytest.mark.parametrize("image_size", [-16, 0, 8, 100, 1023])
 def test_an_image_size_off_the_patch_grid_is_refused(image_size):
     with pytest.raises(ValueError, match=rf"multiple of the patch size 16, got {image_size}\."):
-        allocate_sam(MODELS["tiny"], image_size)
+        allocate_sam(MODELS["tiny"].config, image_size)
 
 
 def test_an_unknown_attention_is_refused_with_those_known():
     with pytest.raises(ValueError, match=r"Unknown attention 'flash'\. Known: reference, sdpa"):
-        allocate_sam(MODELS["tiny"], 128, "flash")
+        allocate_sam(MODELS["tiny"].config, 128, "flash")
 
 
 def test_random_weights_keep_the_embeddings_near_one():
-    encoder = allocate_sam(MODELS["tiny"], 256).image_encoder
+    encoder = allocate_sam(MODELS["tiny"].config, 256).image_encoder
     fill_random(encoder, seed=0)
 
     with torch.no_grad():

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from sam.families import MODELS
 from sam.sam1.build import allocate_sam
-from sam.sam1.configs import MODELS
 from sam.sam1.mask_decoder import PART_ON_CPU
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -113,7 +113,7 @@ def test_a_dense_embedding_shared_by_all_prompts_equals_one_for_each(
 
 
 def count_flops(prompts, dense_of, images=1, image_of_prompt=None):
-    decoder = allocate_sam(MODELS["tiny"], device="meta").mask_decoder
+    decoder = allocate_sam(MODELS["tiny"].config, device="meta").mask_decoder
     *given, dense = (tensor.to("meta") for tensor in embeddings(prompts, images))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         decoder(*given, dense[:dense_of], True, image_of_prompt)
@@ -198,7 +198,7 @@ def test_prompts_without_an_image_are_refused(decoder):
 
 
 def test_a_bf16_decoder_is_close_to_upstreams_in_float32(build_pair, decoder, distance):
-    coarse = allocate_sam(MODELS["tiny"], 128).mask_decoder
+    coarse = allocate_sam(MODELS["tiny"].config, 128).mask_decoder
     coarse.load_state_dict(decoder.state_dict())
     given = embeddings(2)
     expected, _ = build_pair().upstream.mask_decoder(*given, True)

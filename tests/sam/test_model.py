@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sam.sam1.build import build_sam_model
+from sam.sam1.registry import build_sam_model
 
 IMAGE_SIZE, GRID_SIDE = 128, 8
 POINTS = torch.tensor([[[10.0, 20]], [[99, 64]]])

@@ -20,9 +20,9 @@ import torch
 from segment_anything.utils.onnx import SamOnnxModel
 from torch import nn
 
+from sam.families import MODELS
 from sam.files.masks import MissingExtraError
-from sam.sam1.build import build_sam_model, fill_random
-from sam.sam1.configs import MODELS
+from sam.sam1.build import fill_random
 from sam.sam1.image_encoder import ImageEncoderViT
 from sam.sam1.onnx_export import (
     OnnxMaskPredictor,
@@ -31,11 +31,12 @@ from sam.sam1.onnx_export import (
     export_mask_predictor,
     quantize,
 )
+from sam.sam1.registry import build_sam_model
 
 ort = pytest.importorskip("onnxruntime")
 
 # One block of each kind.
-CONFIG = replace(MODELS["tiny"], depth=2, global_blocks=(1,))
+CONFIG = replace(MODELS["tiny"].config, depth=2, global_blocks=(1,))
 PROMPTS = {  # labels: 1 and 0 a point, 2 and 3 a box's corners, -1 padding
     "point": [1.0, -1.0],
     "points": [1.0, 0.0, 1.0],

@@ -4,9 +4,9 @@ import segment_anything
 import torch
 from PIL import Image
 
-from sam.sam1.build import build_sam_model
 from sam.sam1.predictor import SamPredictor
 from sam.sam1.prompts import Prompts
+from sam.sam1.registry import build_sam_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from sam.families import MODELS
 from sam.sam1.build import allocate_sam, fill_random
-from sam.sam1.configs import MODELS
 
 GRID_SIDE, IMAGE_SIZE = 8, 128
 
@@ -62,11 +62,11 @@ def test_the_positions_of_the_grid_equal_upstreams(encoders, precision, distance
 @pytest.mark.parametrize("prompts", PROMPTS)
 def test_a_bf16_model_embeds_positions_computed_in_float32(prompts, build_pair, distance):
     exact = build_pair(image_size=IMAGE_SIZE).ours.prompt_encoder
-    coarse = allocate_sam(MODELS["tiny"], IMAGE_SIZE).prompt_encoder
+    coarse = allocate_sam(MODELS["tiny"].config, IMAGE_SIZE).prompt_encoder
     coarse.load_state_dict(exact.state_dict())
     coarse.to(torch.bfloat16)
     # What bf16 does to the weights is not at issue here.
-    exact = allocate_sam(MODELS["tiny"], IMAGE_SIZE).prompt_encoder
+    exact = allocate_sam(MODELS["tiny"].config, IMAGE_SIZE).prompt_encoder
     exact.load_state_dict(coarse.state_dict())
 
     found, expected = coarse(*PROMPTS[prompts]), exact(*PROMPTS[prompts])
@@ -77,7 +77,7 @@ def test_a_bf16_model_embeds_positions_computed_in_float32(prompts, build_pair, 
 
 
 def test_a_bf16_model_tells_neighbouring_pixels_apart():
-    encoder = allocate_sam(MODELS["tiny"], 1024).prompt_encoder
+    encoder = allocate_sam(MODELS["tiny"].config, 1024).prompt_encoder
     fill_random(encoder, seed=0)
     encoder.to(torch.bfloat16)
     coords = torch.tensor([[[1000.0, 1000.0], [1001.0, 1000.0]]])

@@ -7,9 +7,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from sam.families import MODELS
 from sam.quantise import EIGHT_BITS, EightBitLinear, quantise_linears
-from sam.sam1.build import allocate_sam, build_sam_model
-from sam.sam1.configs import MODELS
+from sam.sam1.build import allocate_sam
+from sam.sam1.family import EIGHT_BIT_LAYERS
+from sam.sam1.registry import build_sam_model
 
 WIDE, NARROW = 48, 20  # channels in and out
 # Powers of ten, nearly as small and as large as bfloat16 has them, and beyond float16.
@@ -277,19 +279,21 @@ def test_the_linear_layer_keeps_its_weights(name, linear):
 def test_the_layers_of_the_format_alone_are_in_eight_bits(name, bits):
     encoder = build_sam_model("tiny", image_size=64).image_encoder
     linears = {each for each, module in encoder.named_modules() if isinstance(module, nn.Linear)}
-    quantise_linears(encoder, name)
+    quantise_linears(encoder, name, EIGHT_BIT_LAYERS[name])
     left = {each for each, module in encoder.named_modules() if isinstance(module, nn.Linear)}
 
-    assert linears - left == {f"blocks.{i}.{each}" for i in range(4) for each in bits.layers}
+    assert linears - left == {
+        f"blocks.{i}.{each}" for i in range(4) for each in EIGHT_BIT_LAYERS[name]
+    }
     assert {each.rpartition(".")[2] for each in left} >= {"proj"}
 
 
 @pytest.mark.parametrize("model", ["tiny", "vit_b"])
 def test_torch_counts_the_flops_that_it_counts_in_bfloat16(name, model):
     def counted(is_quantised):
-        encoder = allocate_sam(MODELS[model], 1024, "sdpa", "meta").image_encoder
+        encoder = allocate_sam(MODELS[model].config, 1024, "sdpa", "meta").image_encoder
         if is_quantised:
-            quantise_linears(encoder, name)
+            quantise_linears(encoder, name, EIGHT_BIT_LAYERS[name])
         for weight in (*encoder.parameters(), *encoder.buffers()):
             if weight.is_floating_point() and weight.element_size() > 1:
                 weight.data = weight.data.bfloat16()

@@ -14,10 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import sam
 from sam.attention.variants import ATTENTION
+from sam.families import MODELS
 from sam.quantise import EIGHT_BITS, quantise_linears
-from sam.sam1.configs import MODELS
+from sam.sam1.family import EIGHT_BIT_LAYERS
 from sam.sam1.image_encoder import ImageEncoderViT
-from sam.sam1.work import Formats, encoder_work
+from sam.sam1.work import encoder_work
+from sam.work import Formats
 
 LARGE = ("vit_b", "vit_l", "vit_h")
 # Grids of 1 and 4 (within a window), 14 and 28 (whole windows), 15, 20 and 64 (padded ones).
@@ -29,12 +31,12 @@ MAC = 2e9  # FLOPs of a GMAC
 
 @functools.cache
 def work_of(model, image_size=1024, attention="reference"):
-    return encoder_work(MODELS[model], image_size, attention)
+    return encoder_work(MODELS[model].config, image_size, attention)
 
 
 def build_on_meta(model, image_size, attention):
     with torch.device("meta"):
-        return ImageEncoderViT(MODELS[model], image_size, attention)
+        return ImageEncoderViT(MODELS[model].config, image_size, attention)
 
 
 @functools.cache
@@ -81,7 +83,7 @@ def test_nothing_that_torch_counts_lies_outside_the_parts(model, image_size, att
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_module_of_the_encoder_has_its_work(model):
-    blocks = [f"blocks.{index}" for index in range(MODELS[model].depth)]
+    blocks = [f"blocks.{index}" for index in range(MODELS[model].config.depth)]
     parts = [f"{block}.{part}" for block in blocks for part in PARTS]
 
     assert sorted(work_of(model)) == sorted(["", "patch_embed", *blocks, *parts, "neck"])
@@ -119,7 +121,7 @@ def test_the_mlps_have_about_half_of_the_flops(model, percent):
 
 @pytest.mark.parametrize(("model", "percent"), [("vit_b", 21), ("vit_l", 9), ("vit_h", 6)])
 def test_products_of_global_attention_are_a_smaller_share_of_a_larger_model(model, percent):
-    works, config = work_of(model), MODELS[model]
+    works, config = work_of(model), MODELS[model].config
     tokens, width, side = 64**2, config.embed_dim, 64
     linear, bias = 8 * tokens * width**2, 4 * tokens * side * width
     products = sum(
@@ -198,7 +200,7 @@ def test_the_least_bytes_are_those_of_any_attention(attention):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_numbers_of_half_the_bytes_are_half_the_bytes(model):
-    halves = encoder_work(MODELS[model], 1024, "reference", Formats(weight=2, residual=2))
+    halves = encoder_work(MODELS[model].config, 1024, "reference", Formats(weight=2, residual=2))
     whole = work_of(model)
 
     assert {name: 2 * work.least_bytes(3) for name, work in halves.items()} == {
@@ -209,7 +211,7 @@ def test_numbers_of_half_the_bytes_are_half_the_bytes(model):
 @pytest.mark.parametrize("attention", ATTENTION)
 def test_formats_change_no_flops(attention):
     mixed, plain = (
-        encoder_work(MODELS["tiny"], 1024, attention, formats)
+        encoder_work(MODELS["tiny"].config, 1024, attention, formats)
         for formats in (Formats(weight=2, residual=4), Formats())
     )
 
@@ -220,12 +222,12 @@ def test_formats_change_no_flops(attention):
 @pytest.mark.parametrize(("model", "image_size"), [("tiny", 64), ("tiny", 240), ("vit_b", 1024)])
 def test_weights_of_eight_bits_are_the_bytes_of_the_true_modules(model, image_size, bits):
     encoder = build_on_meta(model, image_size, "reference")
-    quantise_linears(encoder, bits)
+    quantise_linears(encoder, bits, EIGHT_BIT_LAYERS[bits])
     for name, weight in (*encoder.named_parameters(), *encoder.named_buffers()):
         if weight.element_size() > 1 and not name.endswith("weight_scale"):
             weight.data = weight.data.bfloat16()
-    formats = Formats(weight=2, residual=2, eight_bits=EIGHT_BITS[bits].layers)
-    works = encoder_work(MODELS[model], image_size, "reference", formats)
+    formats = Formats(weight=2, residual=2, eight_bits=EIGHT_BIT_LAYERS[bits])
+    works = encoder_work(MODELS[model].config, image_size, "reference", formats)
 
     def true_bytes(module):
         return sum(weight.nbytes for weight in (*module.parameters(), *module.buffers()))
@@ -238,9 +240,9 @@ def test_weights_of_eight_bits_are_the_bytes_of_the_true_modules(model, image_si
 @pytest.mark.parametrize("bits", EIGHT_BITS)
 @pytest.mark.parametrize("model", MODELS)
 def test_eight_bits_change_neither_flops_nor_what_an_image_moves(model, bits):
-    layers = EIGHT_BITS[bits].layers
+    layers = EIGHT_BIT_LAYERS[bits]
     eight, half = (
-        encoder_work(MODELS[model], 1024, "reference", formats)
+        encoder_work(MODELS[model].config, 1024, "reference", formats)
         for formats in (Formats(2, 2, layers), Formats(2, 2))
     )
 
@@ -258,8 +260,8 @@ def test_a_layer_in_eight_bits_has_a_byte_a_weight_a_scale_and_a_bias_a_row(laye
 
 def test_a_limit_can_be_told_without_torch():
     code = (
-        "import sys; from sam.sam1.configs import MODELS; from sam.sam1.work import encoder_work; "
-        "encoder_work(MODELS['vit_b'], 1024, 'reference'); sys.exit('torch' in sys.modules)"
+        "import sys; from sam.families import MODELS; from sam.sam1.work import encoder_work; "
+        "encoder_work(MODELS['vit_b'].config, 1024, 'reference'); sys.exit('torch' in sys.modules)"
     )
     folder = Path(sam.__file__).parents[1]
 

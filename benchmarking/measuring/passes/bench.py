@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from results.records.case import Case
 from results.records.plan import TimingPlan
-from sam.sam1.configs import MODELS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,11 +38,6 @@ class Bench:
         """A forward that takes another batch at each call."""
         rotation = itertools.cycle(self.batches)
         return lambda: self.rig.encode(next(rotation))
-
-
-def is_sam(case: Case) -> bool:
-    """Whether the model is one of ours, with prompts and masks, whose work is known."""
-    return case.model in MODELS
 
 
 def in_turn_s(plan: TimingPlan, forward_s: float) -> float:

@@ -9,24 +9,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from results.records.case import Case
 from results.records.measurement import ENCODER, Pipeline
 from results.records.plan import TimingPlan
+from sam.family import PromptedImage
 
-from ...choices.inputs import Photograph, Prompts, decode_image
+from ...choices.families import family_of
+from ...choices.inputs import Photograph, decode_image
 from .bench import Bench, in_turn_s
-from .pipelines import Stopwatch, batch_of, by_name, why_no_masks
+from .pipelines import Stopwatch, batch_of, by_name
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sam.sam1.transforms import ResizeLongestSide
-
     from ..rig import Rig
 
-PROMPTS_IN_A_PASS = 64  # in the mask decoder, as upstream's mask generator has it
 OVERHEAD = 1.2  # of the whole pipeline over the image encoder alone
 
 
@@ -46,80 +43,40 @@ def run_pipeline(rig: Rig, images: Sequence[Photograph]) -> dict[str, float]:
     """Seconds of each component for one batch with all its prompts."""
     from ..batches import copy_to_device, normalise, resize_images
 
-    model = rig.model
-    watch = Stopwatch(rig.clock)
+    pipeline, watch = rig.family.prompts, Stopwatch(rig.clock)
+    assert pipeline is not None  # cases without one are unsupported
     rig.clock.synchronize()
-    pixels = [image.pixels for image in images]
     files = [image.file for image in images if image.file is not None]
     if files:
         watch.begin("decode")
         for file in files:
             decode_image(file, Path())
     watch.begin("preprocess")
-    resized = resize_images(pixels, model.image_encoder.image_size)
+    resized = resize_images(rig, [image.pixels for image in images])
     watch.begin("host_to_device_copy")
     copied = copy_to_device(rig, resized)
     # With the images: a copy between the later parts would wait for what the device still does.
-    prompts, image_of_prompt = copy_prompts(rig, images)
+    prepared = pipeline.prepare(rig.model, prompted(images, resized), rig.device)
     watch.begin("preprocess")
     normalised = normalise(rig, copied).to(rig.dtype)
     watch.begin(ENCODER)
-    embeddings = rig.encode(normalised)
-    watch.begin("prompt_encoder")
-    sparse, dense = embed_prompts(rig, prompts)
-    image_pe = model.prompt_encoder.get_dense_pe()
-    owners = owners_of(images)
-    for start in range(0, len(owners), PROMPTS_IN_A_PASS):
-        chunk = slice(start, start + PROMPTS_IN_A_PASS)
-        watch.begin("mask_decoder")
-        logits, _ = model.mask_decoder(
-            embeddings, image_pe, sparse[chunk], dense, True, image_of_prompt[chunk]
-        )
-        watch.begin("postprocess")
-        chosen, counts = np.unique(owners[chunk], return_counts=True)
-        for index, own in zip(chosen, logits.split(counts.tolist()), strict=True):
-            sizes = resized[index].shape[-2:], pixels[index].shape[:2]
-            _ = model.postprocess_masks(own, *sizes) > model.mask_threshold
+    features = rig.run_encoder(normalised)
+    pipeline.run(rig.model, features, prepared, watch.begin)
     return watch.seconds()
 
 
-def owners_of(images: Sequence[Photograph]) -> np.ndarray:
-    """The image (P,) of each prompt, ascending."""
-    return np.repeat(np.arange(len(images)), [len(image.prompts) for image in images])
-
-
-def copy_prompts(rig: Rig, images: Sequence[Photograph]) -> tuple[Tensor, Tensor]:
-    """All prompts (P, 2) or (P, 4) in pixels of the input, and the image (P,) of each."""
-    import torch
-
-    from sam.sam1.transforms import ResizeLongestSide
-
-    transform = ResizeLongestSide(rig.model.image_encoder.image_size)
-    scaled = np.concatenate([scale(transform, image) for image in images])
-    prompts = torch.tensor(scaled, dtype=torch.float32, device=rig.device)
-    return prompts, torch.tensor(owners_of(images), device=rig.device)
-
-
-def embed_prompts(rig: Rig, prompts: Tensor) -> tuple[Tensor, Tensor]:
-    """Sparse embeddings of all prompts (P, tokens, 256), and the dense one that they share."""
-    import torch
-
-    if prompts.shape[1] == 4:
-        sparse, dense = rig.model.prompt_encoder(None, prompts, None)
-    else:
-        labels = torch.ones(len(prompts), 1, dtype=torch.int, device=rig.device)
-        sparse, dense = rig.model.prompt_encoder((prompts[:, None], labels), None, None)
-    return sparse, dense[:1]
-
-
-def scale(transform: ResizeLongestSide, image: Photograph) -> Prompts:
-    size = image.pixels.shape[:2]
-    apply = transform.apply_coords if image.prompts.shape[1] == 2 else transform.apply_boxes
-    return apply(image.prompts, size)
+def prompted(images: Sequence[Photograph], resized: Sequence[Tensor]) -> list[PromptedImage]:
+    """What the pipeline needs to know of each image."""
+    found = []
+    for image, each in zip(images, resized, strict=True):
+        (height, width), (input_height, input_width) = image.pixels.shape[:2], each.shape[-2:]
+        found.append(PromptedImage((height, width), (input_height, input_width), image.prompts))
+    return found
 
 
 def why_not(case: Case) -> str | None:
-    return why_no_masks(case)
+    family = family_of(case.model)
+    return family.no_masks if family.prompts is None else None
 
 
 def seconds(case: Case, plan: TimingPlan, forward_s: float) -> float:

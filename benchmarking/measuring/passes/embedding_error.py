@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from results.records.case import OWN, Case
+from results.records.case import Case
 from results.records.measurement import EmbeddingError
 from results.records.plan import TimingPlan
-from sam.sam1.configs import MODELS
 
+from ...choices.families import family_of
 from ...choices.inputs import noise_batches
 from ...choices.precision import PRECISIONS, apply_precision, without_tf32
-from .bench import Bench, is_sam
+from .bench import Bench
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def run(bench: Bench) -> EmbeddingError | None:
     """How far the first image's embedding is from upstream's arithmetic in float32."""
     case = bench.case
-    is_reference = case.attention in ("reference", OWN)
+    is_reference = case.attention == family_of(case.model).reference_attention
     if is_reference and (case.precision, case.execution) == ("fp32", "eager"):
         return None  # nothing else to compare with
     return compare_embedding(bench)
@@ -57,7 +57,6 @@ def find_reference(bench: Bench) -> Reference:
     """Of the first image, computed once for all batch sizes of a rig."""
     import torch
 
-    from ..encoders import first_tensor
     from ..rig import Reference
 
     case, rig = bench.case, bench.rig
@@ -66,27 +65,22 @@ def find_reference(bench: Bench) -> Reference:
             encoder = build_reference(case, bench.plan).to(rig.device)
         image = first_image(bench)
         with without_tf32():
-            embedding = first_tensor(encoder(image)).float()
+            embedding = rig.family.embed(encoder(image)).float()
         bf16_error = None
         if PRECISIONS[case.precision].budget is not None:
-            rounded = encoder(image.to(apply_precision(encoder, "bf16"))).float()
+            dtype = apply_precision(encoder, "bf16", rig.family)
+            rounded = rig.family.embed(encoder(image.to(dtype))).float()
             bf16_error = float((rounded - embedding).norm() / embedding.norm())
         rig.references[case.input] = Reference(embedding, bf16_error)
     return rig.references[case.input]
 
 
 def build_reference(case: Case, plan: TimingPlan) -> nn.Module:
-    """The encoder in float32, with upstream's arithmetic; or another one as it is made."""
-    from sam.sam1.build import allocate_sam
+    """The encoder in float32, with the published arithmetic."""
+    from ..rig import build_model
 
-    from ..encoders import load_encoder
-    from ..rig import load_weights
-
-    if not is_sam(case):
-        return load_encoder(case.model, case.image_size, plan.seed)
-    model = allocate_sam(MODELS[case.model], case.image_size, "reference")
-    load_weights(model, case, plan)
-    return model.image_encoder
+    family = family_of(case.model)
+    return family.encoder(build_model(case, plan, family.reference_attention).model)
 
 
 def first_image(bench: Bench) -> Tensor:
@@ -98,7 +92,7 @@ def first_image(bench: Bench) -> Tensor:
     case, rig = bench.case, bench.rig
     if case.input == "noise":
         return noise_batches(1, case.image_size, bench.plan.seed, rig.device, torch.float32)[0]
-    resized = resize_images([bench.photographs.images[0].pixels], case.image_size)
+    resized = resize_images(rig, [bench.photographs.images[0].pixels])
     return normalise(rig, copy_to_device(rig, resized))
 
 

@@ -49,7 +49,7 @@ def run(bench: Bench) -> Kernels:
 
 
 def why_not(case: Case) -> str | None:
-    if EXECUTIONS[case.execution].only_sam:
+    if EXECUTIONS[case.execution].needs_export:
         return "torch's profiler does not see what onnxruntime runs"
     return None
 

@@ -7,10 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from results.records.case import Case
-
 from ...choices.inputs import Photograph
-from .bench import Bench, is_sam
+from .bench import Bench
 
 if TYPE_CHECKING:
     from hooks import Clock
@@ -50,7 +48,3 @@ def by_name(runs: Sequence[dict[str, float]]) -> dict[str, tuple[float, ...]]:
     """Seconds of each stage in each run; zero if a run had no such stage."""
     names = dict.fromkeys(name for run in runs for name in run)
     return {name: tuple(run.get(name, 0.0) for run in runs) for name in names}
-
-
-def why_no_masks(case: Case) -> str | None:
-    return None if is_sam(case) else "only SAM has masks"

@@ -15,7 +15,7 @@ from benchmarking.choices.precision import PRECISIONS, why_unsupported
 from benchmarking.cli import main
 from sam import SamAutomaticMaskGenerator
 from sam.files.sa1b import read_sa1b
-from sam.sam1.build import build_sam_model
+from sam.sam1.registry import build_sam_model
 
 AMG_FLAGS = (  # of upstream's scripts/amg.py
     "--input", "--output", "--model-type", "--checkpoint", "--device", "--convert-to-rle",

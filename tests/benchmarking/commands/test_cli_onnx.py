@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from benchmarking.cli import main
-from sam.sam1.build import build_sam_model
 from sam.sam1.onnx_export import EXTRA_OUTPUTS, OPSETS, OnnxMaskPredictor, approximate_gelu
+from sam.sam1.registry import build_sam_model
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
