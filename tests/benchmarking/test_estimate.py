@@ -96,7 +96,7 @@ def test_a_pass_that_can_not_run_takes_no_time(make_case, name, changes):
     case = make_case(**changes)
     with_it, without = TimingPlan(passes=("latency", name)), TimingPlan(passes=("latency",))
 
-    assert case_seconds(case, with_it, {}) == case_seconds(case, without, {})
+    assert case_seconds(case, with_it) == case_seconds(case, without)
 
 
 def test_the_mask_generator_takes_longer_with_more_points(make_case):
