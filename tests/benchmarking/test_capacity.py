@@ -169,7 +169,7 @@ def measured(fake_device, case):
         source="made up", weights_bytes=1, peak_bytes=FIXED + case.batch_size * IMAGE, rise_bytes=1
     )
     found = fake_device.measurement_of(case, times_s=lambda index: 0.01 * case.batch_size)
-    return found.model_copy(update={"memory": memory})
+    return found.with_passes(memory=memory)
 
 
 @pytest.mark.parametrize("largest", [1, 2, 3, 5, 8, 13])
