@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarking.choices.sweep import QUICK
+from benchmarking.measuring.passes.table import default_passes
 from benchmarking.sweeping.capacity import (
     ProbeFailedError,
     SearchHints,
@@ -342,7 +343,7 @@ def test_what_is_known_of_another_case_is_not_used(device, changes):
 
 
 def test_what_is_known_of_the_same_memory_limit_is_used(device):
-    plan = TimingPlan(memory_limit_bytes=2**30)
+    plan = TimingPlan(passes=default_passes(), memory_limit_bytes=2**30)
     device(plan=plan)
 
     assert device(plan=plan).probed == [5, 6]
