@@ -13,9 +13,6 @@ from sam.families import FAMILIES, MODELS
 from sam.family import BuildOptions, Built, Family, Model, WorkFunction
 from sam.work import FLOAT32
 
-# A guess for an encoder whose FLOPs no family knows: about SAM's ViT-B, by area.
-GUESSED_FLOPS, GUESSED_AT = 1e12, 1024  # at so many pixels along an edge
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -37,6 +34,8 @@ def first_tensor(output: Any) -> Tensor:
     return encoders.first_tensor(output)
 
 
+# A guess for an encoder whose FLOPs are not known: about SAM's ViT-B, by area.
+GUESSED_FLOPS, GUESSED_AT = 1e12, 1024
 EXTERNAL = Family(
     name="external",
     title="an external encoder",

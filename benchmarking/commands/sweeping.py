@@ -197,6 +197,7 @@ def plan(config: Path | None, quick: bool, store_path: Path, **flags: Any) -> No
     cases = places.cases(asked, timing, environment)
     fleet = places.find_fleet(cases, environment, store)
     there = None if fleet is None else [slot.gpu for slot in fleet.slots()]
+    rates = earlier_rates(store, environment)  # before anything is printed: it may be refused
     print_table(plan_view(cases, environment, there), out())
     if fleet is not None:
         try:
@@ -207,7 +208,6 @@ def plan(config: Path | None, quick: bool, store_path: Path, **flags: Any) -> No
     if not possible:
         click.echo("0 cases to measure: nothing of this can run there.")
         return
-    rates = earlier_rates(store, environment)
     is_known = all(rate_key(case) in rates.flops_per_s for case in possible)
     basis = "from earlier records" if is_known else "partly a guess: not all was measured here"
     jobs = make_jobs(possible, lambda case: case_seconds(case, timing, rates))

@@ -17,7 +17,6 @@ from results.records.case import Case
 from results.records.measurement import Measurement, Output, PassResult, to_result
 from results.records.plan import TimingPlan
 
-# What passes import when they run is loaded here, before a case may limit this process's memory.
 from ..choices.inputs import BUFFERS, read_input
 from ..machine import telemetry  # noqa: F401
 from . import timing, work  # noqa: F401

@@ -27,6 +27,7 @@ from benchmarking.demo import demo
 from benchmarking.fleet import driver
 from benchmarking.fleet.jobs import CaseBegan, CaseEnded, Event, JobEnded, Slot, Task
 from benchmarking.fleet.scheduler import need_of
+from benchmarking.measuring.passes.table import default_passes
 from benchmarking.sweeping.estimate import WORKER_START_S, case_seconds
 from benchmarking.sweeping.runner import SweepContext, SweepOptions
 from results.records.case import ANY, Case
@@ -178,7 +179,7 @@ def done_s(spans: list[tuple[float, float]], moment: float) -> float:
 
 def simulate(cases: list[Case], gpus: int, environment: Environment, template: Record) -> None:
     """Run the sweep with the driver, and tell how well the GPUs were used."""
-    plan = TimingPlan()
+    plan = TimingPlan(passes=default_passes())
     each = gpus // len(KINDS)
     slots = [Slot(kind, f"{kind} {number}") for kind in KINDS for number in range(each)]
     fleet = SimulatedFleet(slots, plan, template)

@@ -7,13 +7,16 @@ import torch
 
 from benchmarking.choices.inputs import read_input
 from benchmarking.choices.precision import PRECISIONS, apply_precision
-from benchmarking.measuring import rig as rig_file
 from benchmarking.measuring.batches import make_batches
 from benchmarking.measuring.measure import measure_case
 from benchmarking.measuring.passes import embedding_error
 from benchmarking.measuring.passes.bench import Bench
-from benchmarking.measuring.passes.embedding_error import find_reference, first_image
-from benchmarking.measuring.rig import build_model, build_rig
+from benchmarking.measuring.passes.embedding_error import (
+    build_reference,
+    find_reference,
+    first_image,
+)
+from benchmarking.measuring.rig import build_rig
 from sam.attention.variants import ATTENTION
 from sam.sam1.family import SAM1
 from sam.sam1.registry import build_sam_model
@@ -60,18 +63,12 @@ def measure_error(run_case):
 def built(monkeypatch):
     """Models that were built for comparison."""
     found = []
-    reference = embedding_error.build_reference
 
-    def spying(case, plan, attention):
-        found.append((case.model, case.image_size, attention))
-        return build_model(case, plan, attention)
+    def spying(case, plan):
+        found.append((case.model, case.image_size))
+        return build_reference(case, plan)
 
-    def spied(case, plan):
-        with monkeypatch.context() as patch:
-            patch.setattr(rig_file, "build_model", spying)
-            return reference(case, plan)
-
-    monkeypatch.setattr(embedding_error, "build_reference", spied)
+    monkeypatch.setattr(embedding_error, "build_reference", spying)
     return found
 
 
@@ -160,13 +157,13 @@ def test_the_reference_is_exact_and_tf32_is_allowed_afterwards_as_before(
     during = []
 
     def spying(*arguments):
-        built = build_model(*arguments)
-        built.model.image_encoder.register_forward_hook(
+        encoder = build_reference(*arguments)
+        encoder.register_forward_hook(
             lambda *_: during.extend(backend.allow_tf32 for backend in FLAGS)
         )
-        return built
+        return encoder
 
-    monkeypatch.setattr(rig_file, "build_model", spying)
+    monkeypatch.setattr(embedding_error, "build_reference", spying)
     with torch.inference_mode():
         expected = find_reference(Bench(case, plan, rig, [], photographs)).embedding
 
@@ -179,7 +176,7 @@ def test_the_reference_is_exact_and_tf32_is_allowed_afterwards_as_before(
 def test_the_reference_has_the_reference_attention(measure_error, built, attention):
     measure_error(attention=attention)
 
-    assert built == [("tiny", 64, "reference")]
+    assert built == [("tiny", 64)]
 
 
 def test_one_reference_serves_all_batch_sizes_of_an_input(make_case, run_case, make_plan, built):
@@ -275,7 +272,7 @@ def test_a_tiny_models_error_is_above_bf16s_and_within_the_budget(
 def test_one_model_tells_both_the_reference_and_bf16s_own_error(measure_error, built, precision):
     measure_error(precision=precision)
 
-    assert built == [("tiny", 64, "reference")]
+    assert built == [("tiny", 64)]
 
 
 @pytest.mark.parametrize("precision", APPROXIMATE)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarking.choices.sweep import QUICK
+from benchmarking.measuring.passes.table import default_passes
 from benchmarking.sweeping.capacity import (
     ProbeFailedError,
     SearchHints,
@@ -169,7 +170,7 @@ def measured(fake_device, case):
         source="made up", weights_bytes=1, peak_bytes=FIXED + case.batch_size * IMAGE, rise_bytes=1
     )
     found = fake_device.measurement_of(case, times_s=lambda index: 0.01 * case.batch_size)
-    return found.model_copy(update={"memory": memory})
+    return found.with_passes(memory=memory)
 
 
 @pytest.mark.parametrize("largest", [1, 2, 3, 5, 8, 13])
@@ -342,7 +343,7 @@ def test_what_is_known_of_another_case_is_not_used(device, changes):
 
 
 def test_what_is_known_of_the_same_memory_limit_is_used(device):
-    plan = TimingPlan(memory_limit_bytes=2**30)
+    plan = TimingPlan(passes=default_passes(), memory_limit_bytes=2**30)
     device(plan=plan)
 
     assert device(plan=plan).probed == [5, 6]

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from benchmarking.choices.execution import EXECUTIONS
-from benchmarking.choices.families import GUESSED_FLOPS
+from benchmarking.choices.families import GUESSED_FLOPS, encoder_flops
 from benchmarking.choices.precision import PRECISIONS
 from benchmarking.measuring.passes.table import PASSES, default_passes
 from benchmarking.sweeping.estimate import (
@@ -15,7 +15,6 @@ from benchmarking.sweeping.estimate import (
     GUESSED_SHARE,
     Rates,
     case_seconds,
-    encoder_flops,
     guessed_rate,
     measured_rates,
     rate_key,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarking.choices.execution import EXECUTIONS, prepare_eager
-from benchmarking.measuring.passes import mask_generator
+from benchmarking.measuring.passes import mask_generator as mask_generator_pass
 from benchmarking.measuring.passes.bench import Bench
 from benchmarking.measuring.passes.mask_generator import generator_settings
 from benchmarking.measuring.rig import build_rig
@@ -40,7 +40,7 @@ def test_images_of_a_batch_are_searched_together(run_case, monkeypatch, source, 
             settings.append((len(images), self.images_per_batch))
             return super().generate_batch(images)
 
-    monkeypatch.setattr("sam.sam1.mask_generator.SamAutomaticMaskGenerator", Spying)
+    monkeypatch.setattr(mask_generator, "SamAutomaticMaskGenerator", Spying)
     run_case(
         input=source, batch_size=batch_size, passes=("mask_generator",), points_per_side=1,
         module_forwards=1, image_size=32,
@@ -97,7 +97,7 @@ def test_a_note_says_how_masks_were_generated_and_how_many_there_were(
 
 def test_a_note_tells_a_large_number_in_full(run_case, monkeypatch):
     settings = {"points_per_side": 1, "images_per_batch": 1234, "pred_iou_thresh": 0.87654}
-    monkeypatch.setattr(mask_generator, "generator_settings", lambda *_: settings)
+    monkeypatch.setattr(mask_generator_pass, "generator_settings", lambda *_: settings)
     note = run_case(passes=("mask_generator",), image_size=32).notes["mask_generator"]
 
     assert note.startswith("points_per_side 1, images_per_batch 1234, pred_iou_thresh 0.877: ")

@@ -44,7 +44,7 @@ def run_pipeline(rig: Rig, images: Sequence[Photograph]) -> dict[str, float]:
     from ..batches import copy_to_device, normalise, resize_images
 
     pipeline, watch = rig.family.prompts, Stopwatch(rig.clock)
-    assert pipeline is not None  # see why_not
+    assert pipeline is not None  # cases without one are unsupported
     rig.clock.synchronize()
     files = [image.file for image in images if image.file is not None]
     if files:

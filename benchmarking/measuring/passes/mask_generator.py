@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from results.records.case import Case
 from results.records.measurement import Pipeline
 from results.records.plan import TimingPlan
-from sam.family import MaskGenerator
 
 from ...choices.families import encoder_flops, family_of
 from ...choices.inputs import Pixels
 from .bench import Bench
 from .pipelines import Stopwatch, batch_of, by_name
-
-if TYPE_CHECKING:
-    from ..rig import Rig
 
 PROMPT_FLOPS = 3.6e9  # of the mask decoder, at 1024 pixels
 
@@ -23,16 +19,16 @@ PROMPT_FLOPS = 3.6e9  # of the mask decoder, at 1024 pixels
 def run(bench: Bench) -> Pipeline:
     from ..timing import collected_garbage, limited
 
-    rig, plan = bench.rig, bench.plan
-    pipeline = mask_generator_of(rig)
+    rig, plan, generator = bench.rig, bench.plan, bench.rig.family.mask_generator
+    assert generator is not None  # cases without one are unsupported
     images = [image.pixels for image in batch_of(bench)]
     settings = generator_settings(bench, images[0])
     found: list[int] = []
-    pipeline.warm_up(rig.model, images, settings)
+    generator.warm_up(rig.model, images, settings)
 
     def generate() -> dict[str, float]:
         watch = Stopwatch(rig.clock)
-        found.append(pipeline.run(rig.model, images, settings, watch.begin))
+        found.append(generator.run(rig.model, images, settings, watch.begin))
         return watch.seconds()
 
     with collected_garbage():
@@ -53,7 +49,9 @@ def mask_generator_of(rig: Rig) -> MaskGenerator:
 
 def generator_settings(bench: Bench, pixels: Pixels) -> dict[str, Any]:
     """The generator's arguments; with random weights, thresholds that a few masks pass."""
-    return mask_generator_of(bench.rig).settings(
+    generator = bench.rig.family.mask_generator
+    assert generator is not None
+    return generator.settings(
         bench.rig.model,
         pixels,
         points_per_side=bench.plan.points_per_side,
@@ -74,6 +72,5 @@ def why_not(case: Case) -> str | None:
 def seconds(case: Case, plan: TimingPlan, forward_s: float) -> float:
     prompts = plan.points_per_side**2 * case.batch_size
     prompt_flops = PROMPT_FLOPS * (case.image_size / 1024) ** 2
-    image_flops = encoder_flops(case)
-    generate_s = forward_s * (1 + prompts * prompt_flops / (image_flops * case.batch_size))
+    generate_s = forward_s * (1 + prompts * prompt_flops / (encoder_flops(case) * case.batch_size))
     return max(generate_s, min(plan.module_forwards * generate_s, plan.max_timed_s))

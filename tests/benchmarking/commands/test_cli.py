@@ -13,6 +13,7 @@ import pytest
 
 from benchmarking.choices.sweep import Sweep
 from benchmarking.cli import main
+from benchmarking.measuring.passes.table import passes_help
 from benchmarking.options.sweep_options import SweepCommand, asked_sweep
 from results.records.case import AXES
 from results.records.plan import TimingPlan
@@ -29,9 +30,11 @@ COMMANDS = list(TABLE)
 HANDED_OVER = ("dashboard", "report")
 OWN = [name for name in COMMANDS if name not in HANDED_OVER]
 SWEEPING = [name for name, command in main.commands.items() if type(command) is SweepCommand]
-HELP = {name: axis.help for name, axis in AXES.items()} | {
-    name: field.description for name, field in TimingPlan.model_fields.items()
-}
+HELP = (
+    {name: axis.help for name, axis in AXES.items()}
+    | {name: field.description for name, field in TimingPlan.model_fields.items()}
+    | {"passes": passes_help()}
+)
 
 
 # Help

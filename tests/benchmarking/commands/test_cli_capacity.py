@@ -159,7 +159,7 @@ def device(monkeypatch, fake_device):
                 dtype=PRECISIONS[case.precision].dtype,
             )
             energy = joules and Energy(joules=joules, window_s=5.0, forwards=100)
-            return found.model_copy(update={"memory": memory, "energy": energy})
+            return found.with_passes(memory=memory, energy=energy)
 
         launcher = fake_device.DeviceLauncher(answer)
         monkeypatch.setattr(case_runner, "LocalCaseRunner", lambda: launcher)

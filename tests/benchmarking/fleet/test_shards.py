@@ -11,11 +11,12 @@ import sys
 import pytest
 
 from benchmarking.fleet.scheduler import apportion, need_of, parse_shard, shard, worker_groups
+from benchmarking.measuring.passes.table import default_passes
 from benchmarking.sweeping.estimate import WORKER_START_S, case_seconds
 from results.records.case import ANY, Case
 from results.records.plan import TimingPlan
 
-PLAN = TimingPlan()
+PLAN = TimingPlan(passes=default_passes())
 
 
 def random_sweep(make_needy, seed) -> list[Case]:
@@ -41,7 +42,7 @@ def shards(cases, count):
 
 def seconds_of(cases):
     starts = len(worker_groups(cases)) * WORKER_START_S
-    return starts + sum(case_seconds(case, PLAN, {}) for case in cases)
+    return starts + sum(case_seconds(case, PLAN) for case in cases)
 
 
 COUNTS = (1, 2, 3, 8, 20)
@@ -202,8 +203,9 @@ from benchmarking.fleet.scheduler import shard
 from results.records.case import Case
 from results.records.plan import TimingPlan
 
+plan = TimingPlan.model_validate_json(sys.argv[1])
 cases = [Case(**fields) for fields in json.load(sys.stdin)]
-found = [shard(cases, TimingPlan(), number, 7) for number in range(1, 8)]
+found = [shard(cases, plan, number, 7) for number in range(1, 8)]
 print(json.dumps([[case.case_id for case in own] for own in found]))
 """
 
@@ -212,7 +214,7 @@ print(json.dumps([[case.case_id for case in own] for own in found]))
 def test_another_machine_finds_the_same_shards(make_needy, hash_seed):
     cases = random_sweep(make_needy, 3)
     told = subprocess.run(
-        [sys.executable, "-P", "-c", ELSEWHERE],
+        [sys.executable, "-P", "-c", ELSEWHERE, PLAN.model_dump_json()],
         input=json.dumps([case.model_dump() for case in cases]),
         env={**os.environ, "PYTHONHASHSEED": hash_seed},
         capture_output=True,

@@ -12,9 +12,9 @@ import time
 import psutil
 import pytest
 
+from benchmarking.measuring.passes.table import PASSES
 from benchmarking.sweeping import case_runner
 from benchmarking.sweeping.case_runner import STDERR_TAIL_CHARS
-from results.records.plan import PASSES
 
 READY = "stage('ready')\n"
 STAGES = ("build", "inputs", *PASSES, "output")
