@@ -161,6 +161,7 @@ def attention_note(asked: str, chosen: str) -> dict[str, str]:
 
 def load_the_rest(family: Family) -> None:
     """Load what is loaded late otherwise: under a limit that could fail half-way, and hang."""
+    import torch._dynamo  # noqa: F401
     import torchvision.ops  # noqa: F401
 
     import sam.quantise  # noqa: F401

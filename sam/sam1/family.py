@@ -36,7 +36,7 @@ EIGHT_BIT_LAYERS = {"fp8": MLP, "int8": ("attn.qkv", *MLP)}
 
 
 def preload() -> None:
-    from . import build, mask_generator, weights  # noqa: F401  they import all that is needed
+    from . import build, mask_generator, transforms, weights  # noqa: F401
 
 
 def build(model: Model, options: BuildOptions) -> Built:

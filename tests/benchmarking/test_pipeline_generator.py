@@ -14,6 +14,7 @@ from benchmarking.measuring.passes.bench import Bench
 from benchmarking.measuring.passes.mask_generator import generator_settings
 from benchmarking.measuring.rig import build_rig
 from sam import SamAutomaticMaskGenerator
+from sam.sam1 import mask_generator
 from sam.sam1.mask_generator import STAGES
 from sam.sam1.registry import build_sam_model
 

@@ -41,12 +41,6 @@ def run(bench: Bench) -> Pipeline:
     return Pipeline(stages_s=by_name(runs))
 
 
-def mask_generator_of(rig: Rig) -> MaskGenerator:
-    pipeline = rig.family.mask_generator
-    assert pipeline is not None  # see why_not
-    return pipeline
-
-
 def generator_settings(bench: Bench, pixels: Pixels) -> dict[str, Any]:
     """The generator's arguments; with random weights, thresholds that a few masks pass."""
     generator = bench.rig.family.mask_generator
