@@ -152,6 +152,10 @@ class MaskGenerator(Protocol):
         """Generate masks; return how many."""
 
 
+def nothing() -> None:
+    pass
+
+
 def itself(model: Any) -> Any:
     return model
 
@@ -166,6 +170,7 @@ class Family:
 
     name: The key in FAMILIES.
     title: For messages, such as "SAM 1".
+    preload: Imports what the other functions import when they are called.
     build: Makes a model with its weights.
     resize: (H, W, 3) uint8 and S to (3, H', W') uint8 that fits S, on the host.
     preprocessor: From S and a device, a function of resized pixels (3, H', W') on that device to
@@ -195,6 +200,7 @@ class Family:
 
     name: str
     title: str
+    preload: Callable[[], None] = nothing
     build: Callable[[Model, BuildOptions], Built]
     resize: Callable[[np.ndarray, int], Tensor]
     preprocessor: Callable[[int, torch.device], Callable[[Tensor], Tensor]]

@@ -85,7 +85,7 @@ def build_rig(case: Case, plan: TimingPlan) -> Rig:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if plan.memory_limit_bytes is not None:
-        load_the_rest()
+        load_the_rest(family_of(case.model))
         limit_memory(device, plan.memory_limit_bytes)
     family, attention = family_of(case.model), chosen_attention(case)
     built = build_model(case, plan, attention)
@@ -159,10 +159,14 @@ def attention_note(asked: str, chosen: str) -> dict[str, str]:
     return {"attention": f"{window} in window blocks, {of_global} in global blocks"}
 
 
-def load_the_rest() -> None:
+def load_the_rest(family: Family) -> None:
     """Load what is loaded late otherwise: under a limit that could fail half-way, and hang."""
     import torch._dynamo  # noqa: F401
     import torchvision.ops  # noqa: F401
+
+    import sam.quantise  # noqa: F401
+
+    family.preload()
 
 
 def limit_memory(device: torch.device, limit_bytes: int) -> None:

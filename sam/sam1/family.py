@@ -35,6 +35,10 @@ MLP = ("mlp.lin1", "mlp.lin2")
 EIGHT_BIT_LAYERS = {"fp8": MLP, "int8": ("attn.qkv", *MLP)}
 
 
+def preload() -> None:
+    from . import build, mask_generator, transforms, weights  # noqa: F401
+
+
 def build(model: Model, options: BuildOptions) -> Built:
     """A Sam with random weights or those of a checkpoint."""
     from ..files.checkpoints import read_weights
@@ -92,6 +96,7 @@ def export(encoder: Any, path: Path) -> None:
 SAM1 = Family(
     name="sam1",
     title="SAM 1",
+    preload=preload,
     build=build,
     resize=resize,
     preprocessor=preprocessor,

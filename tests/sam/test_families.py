@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+import sam
 from sam.families import FAMILIES, MODELS
 from sam.family import OWN, BuildOptions, Family, Model, official_of
 from sam.quantise import EIGHT_BITS
@@ -100,6 +104,38 @@ def test_a_model_on_the_meta_device_has_the_shapes_and_no_values(name, on_meta):
 
     assert {weight.device.type for weight in on_meta.state_dict().values()} == {"meta"}
     assert shapes == {key: weight.shape for key, weight in true.items()}
+
+
+LATE = """
+import sys
+import numpy as np, torch
+from sam.families import FAMILIES, MODELS
+from sam.family import BuildOptions
+
+family = FAMILIES[sys.argv[1]]
+model = next(each for each in MODELS.values() if each.family == family.name)
+family.preload()
+before = {name for name in sys.modules if name.startswith("sam.")}
+size = 2 * (family.image_multiple or 32)
+options = BuildOptions(image_size=size, attention=family.reference_attention)
+built = family.build(model, options).model
+image = np.zeros((size, size, 3), np.uint8)
+inputs = family.preprocessor(size, torch.device("cpu"))(family.resize(image, size))
+family.encoder(built)(inputs[None])
+if family.mask_generator is not None:
+    settings = {"points_per_side": 1, "images_per_batch": 1}
+    family.mask_generator.run(built, [image], settings, lambda stage: None)
+print(sorted({name for name in sys.modules if name.startswith("sam.")} - before))
+"""
+
+
+def test_after_loading_all_beforehand_a_family_imports_none_of_its_files_late(name):
+    folder = Path(sam.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", LATE, name], cwd=folder, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == "[]"
 
 
 # From pixels to an embedding
