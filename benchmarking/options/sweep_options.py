@@ -32,7 +32,7 @@ class AxesCommand(SweepCommand):
     takes_plan = False
 
 
-def sweep_flags(takes_plan: bool) -> list[click.Parameter]:
+def sweep_flags(takes_plan: bool = True) -> list[click.Parameter]:
     """An option for each axis and field of the plan; benchmarking.choices.settings parses them."""
     from results.records.case import AXES
     from results.records.plan import TimingPlan

@@ -131,7 +131,7 @@ def test_a_misspelt_name_is_refused_with_a_suggestion():
 
 def test_its_time_is_in_the_estimate(make_case):
     plans = [TimingPlan(passes=passes) for passes in ((), (NAME,))]
-    without, with_it = (case_seconds(make_case(), plan, {}) for plan in plans)
+    without, with_it = (case_seconds(make_case(), plan) for plan in plans)
 
     assert with_it > without
 
