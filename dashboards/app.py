@@ -50,7 +50,6 @@ def create_app(data: Data) -> Dash:
     register_page(app, data)
     register_figures(app, data)
     register_tables(app, data)
-    register_table_files(app, data)
     register_page_files(app, data)
     register_in_browser(app)
     return app
@@ -96,8 +95,8 @@ def register_page(app: Dash, data: Data) -> None:
     def open_page(path: str, search: str) -> list[Component]:
         page = PAGES.get(path)
         if page is None:
-            links = html.P(dcc.Link("To the overview", href="/"))
-            return [html.H1("There is no such page"), links]
+            link = dcc.Link("To the overview", href="/")
+            return [html.H1("There is no such page"), html.P(link)]
         view = parse_view(search)
         return skeleton(page, view, data.frames(view))
 
@@ -149,15 +148,13 @@ def register_figures(app: Dash, data: Data) -> None:
         spec = FIGURES[show["name"]]
         view = parse_view(search)
         frame = frame_or_none(data.frames(view), spec.frame)
-        return (
-            grid(frame, spec.columns, show["name"], view, theme_of(is_dark))
-            if frame is not None
-            else []
-        )
+        if frame is None:
+            return []
+        return grid(frame, spec.columns, show["name"], view, theme_of(is_dark))
 
 
 def register_tables(app: Dash, data: Data) -> None:
-    """Answer tables without a figure."""
+    """Answer tables without a figure, and all of them as CSV or Markdown."""
 
     @app.callback(
         Output(part("rows", MATCH), "children"),
@@ -176,10 +173,6 @@ def register_tables(app: Dash, data: Data) -> None:
             shown = shown_table(frame, spec.columns)
             return plain_table(list(shown.columns), shown.itertuples(index=False))
         return grid(frame, spec.columns, rows["name"], view, theme_of(is_dark))
-
-
-def register_table_files(app: Dash, data: Data) -> None:
-    """Answer tables as CSV or Markdown."""
 
     @app.callback(
         Output(part("file", MATCH), "data"),

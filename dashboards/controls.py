@@ -65,21 +65,18 @@ def values_of(cases: pd.DataFrame, column: str) -> list[str]:
 
 def option_control(name: str, view: ViewState, frames: Frames) -> Component:
     """A control for one choice."""
-    option, control = OPTIONS[name], part("option", name)
+    option, value = OPTIONS[name], view.option(name)
+    shared: dict[str, Any] = {"id": part("option", name), "label": option.title, "size": "xs"}
     if option.choices:
-        return dmc.Select(
-            id=control, label=option.title, data=list(option.choices), value=view.option(name),
-            allowDeselect=False, size="xs", w=160,
-        )  # fmt: skip
+        data = list(option.choices)
+        return dmc.Select(data=data, value=value, allowDeselect=False, w=160, **shared)
     if name == "prices":
-        return dmc.TextInput(
-            id=control, label=option.title, value=view.option(name) or "", debounce=600, size="xs",
-            placeholder="L4=0.5, H200=3", w=320,
-        )  # fmt: skip
+        example = "L4=0.5, H200=3"
+        return dmc.TextInput(value=value or "", debounce=600, placeholder=example, w=320, **shared)
     return dmc.Select(
-        id=control, label=option.title, data=choices(name, frames), value=view.option(name),
-        clearable=True, searchable=True, size="xs", w=320, placeholder="by default",
-        clearButtonProps={"aria-label": f"Default {option.title.lower()}"},
+        data=choices(name, frames), value=value, clearable=True, searchable=True, w=320,
+        placeholder="by default", clearButtonProps=named(f"Default {option.title.lower()}"),
+        **shared,
     )  # fmt: skip
 
 
@@ -88,18 +85,16 @@ def choices(name: str, frames: Frames) -> list[dict[str, str]]:
     if frames.is_empty:
         return []
     if name in ("family", "against"):
-        named_families = families(frames["modules"])
-        return [{"value": value, "label": label} for value, label in named_families.items()]
-    if name in ("batch", "layer_batch"):
-        return items(values_of(frames["cases"], "batch_size"))
-    if name in ("before", "after"):
-        return items(sorted(frames["cases"]["sweep_id"].unique(), reverse=True))
-    if name == "case":
+        labels = families(frames["modules"])
+    elif name in ("batch", "layer_batch"):
+        labels = {value: value for value in values_of(frames["cases"], "batch_size")}
+    elif name in ("before", "after"):
+        sweep_ids = sorted(frames["cases"]["sweep_id"].unique(), reverse=True)
+        labels = dict(zip(sweep_ids, sweep_ids, strict=True))
+    elif name == "case":
         both = frames["comparison"]
         known = both[both["ratio"].notna()].to_dict("records")
-        return [{"value": row["record_id"], "label": case_label(row)} for row in known]
-    return []
-
-
-def items(values: list[str]) -> list[dict[str, str]]:
-    return [{"value": value, "label": value} for value in values]
+        labels = {row["record_id"]: case_label(row) for row in known}
+    else:
+        labels = {}
+    return [{"value": value, "label": label} for value, label in labels.items()]

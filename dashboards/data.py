@@ -225,22 +225,16 @@ class Frames(Mapping[str, pd.DataFrame]):
         before, after = (cases[cases["sweep_id"] == each] for each in self.runs())
         return compare_cases(before, after)
 
-    def compared_case(self) -> pd.Series | None:
-        """The case whose modules are compared: as asked, or the one that differs most."""
-        both = matched(self["comparison"])
-        timed = set(self.snapshot.frames["modules"][KEY])
-        both = both[both[KEY].isin(timed) & both["after_record_id"].isin(timed)]
-        if both.empty:
-            return None
-        asked = both[both[KEY] == self.view.option("case")]
-        if len(asked):
-            return asked.iloc[0]
-        return both.iloc[int(np.abs(np.log(both["ratio"].to_numpy(dtype=float))).argmax())]
-
     def module_changes(self) -> pd.DataFrame:
-        case, modules = self.compared_case(), self.snapshot.frames["modules"]
-        ids = (case[KEY], case["after_record_id"]) if case is not None else (None, None)
-        made_up = bool(case["is_synthetic"]) if case is not None else False
+        """Of one case's modules: as asked, or of the case that differs most."""
+        both, modules = matched(self["comparison"]), self.snapshot.frames["modules"]
+        both = both[both[KEY].isin(modules[KEY]) & both["after_record_id"].isin(modules[KEY])]
+        asked = both[both[KEY] == self.view.option("case")]
+        ids, made_up = [None, None], False
+        if len(both):
+            distance = np.abs(np.log(both["ratio"].to_numpy(dtype=float)))
+            case = asked.iloc[0] if len(asked) else both.iloc[int(distance.argmax())]
+            ids, made_up = [case[KEY], case["after_record_id"]], bool(case["is_synthetic"])
         sides = (modules[modules[KEY] == each].assign(is_synthetic=made_up) for each in ids)
         return module_changes(*sides)
 
@@ -251,23 +245,21 @@ class Frames(Mapping[str, pd.DataFrame]):
             UnknownRecordError: Where there is none, or its file can't be read any more.
         """
         with self._lock:
-            if self._record is None:
-                self._record = self.read_record()
+            if self._record is not None:
+                return self._record
+            asked = self.view.option("run")
+            path = self.snapshot.files.get(asked or "")
+            if path is None:
+                raise UnknownRecordError(
+                    "No record is chosen: click a point of a figure, or a row of Overview's table."
+                    if asked is None
+                    else "No store here has the record that this address names."
+                )
+            try:
+                self._record = read_file(path, Record)
+            except (BrokenFileError, UnreachableError) as error:
+                raise UnknownRecordError(f"The record can't be read any more: {error}.") from error
             return self._record
-
-    def read_record(self) -> Record:
-        asked = self.view.option("run")
-        path = self.snapshot.files.get(asked or "")
-        if path is None:
-            raise UnknownRecordError(
-                "No record is chosen: click a point of a figure, or a row of Overview's table."
-                if asked is None
-                else "No store here has the record that this address names."
-            )
-        try:
-            return read_file(path, Record)
-        except (BrokenFileError, UnreachableError) as error:
-            raise UnknownRecordError(f"The record can't be read any more: {error}.") from error
 
     def trace_path(self) -> Path | None:
         """Of the record's Chrome trace, where one was asked for."""
@@ -308,9 +300,6 @@ class Frames(Mapping[str, pd.DataFrame]):
         except (BrokenFileError, UnreachableError):
             return None
 
-    def of_record(self, make: Callable[[Record], pd.DataFrame]) -> pd.DataFrame:
-        return make(self.record())
-
     @property
     def is_empty(self) -> bool:
         return not self.snapshot.frames or self.snapshot.frames["cases"].empty
@@ -327,10 +316,8 @@ def asked_prices(text: str | None) -> tuple[dict[str, Price], str | None]:
     for part in filter(str.strip, (text or "").split(",")):
         found = PRICE.fullmatch(part)
         if found is None or not 0 < float(found[2]) <= 1e6:
-            return (
-                {},
-                f"A price must be a GPU's name and USD an hour, as L4=0.5, got {part[:60]!a}.",
-            )
+            wrong = f"A price must be a GPU's name and USD an hour, as L4=0.5, got {part[:60]!a}."
+            return {}, wrong
         price = float(found[2])
         prices[found[1]] = Price(usd_per_hour=price, source="what if", date=f"{date.today()}")
     return prices, None
@@ -349,6 +336,6 @@ MAKERS: dict[str, Callable[[Frames], pd.DataFrame]] = {
     "prices": Frames.prices,
     "comparison": Frames.comparison,
     "module_changes": Frames.module_changes,
-    "samples": lambda frames: frames.of_record(sample_frame),
-    "telemetry": lambda frames: frames.of_record(telemetry_frame),
+    "samples": lambda frames: sample_frame(frames.record()),
+    "telemetry": lambda frames: telemetry_frame(frames.record()),
 }

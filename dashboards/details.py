@@ -12,7 +12,7 @@ from dash.development.base_component import Component
 from results.answers.compare import environment_changes, geometric_mean, matched, plan_changes
 from results.hardware.specs import fits
 from results.records.case import AXES, PLACE_AXES, case_label
-from results.records.schema import FAILED, Check, Record
+from results.records.schema import FAILED, Record
 from results.tables.metrics import METRICS
 from results.verdicts.gates import Cell
 
@@ -34,7 +34,11 @@ def overview_cards(frames: Frames) -> Parts:
     cases = newest(frames["cases"])
     good = cases[cases["status"] == "ok"]
     failed = int(cases["status"].isin(FAILED).sum())
-    view = frames.view
+    view, gates = frames.view, frames.snapshot.gates
+    slower = int((last_steps(frames["history"])["step"] > 1).sum())
+    told = "slower since a step"
+    if gates:
+        told += f"; newest gate: {sum(cell.fails for cell in gates[-1].cells)} cells"
     return [
         html.Div(
             [
@@ -47,7 +51,7 @@ def overview_cards(frames: Frames) -> Parts:
                     f"{len(good)} ok; {len(frames['cases'])} records in "
                     f"{frames['cases']['sweep_id'].nunique()} sweeps",
                 ),
-                regressions_card(frames),
+                card("Regressions", str(slower), dcc.Link(told, href=view.link("/regressions"))),
                 card("Failed cases", str(failed), "crashed, timed out, or not to be trusted"),
                 card("Out of memory", str(int((cases["status"] == "oom").sum())), "an answer too"),
                 card(
@@ -61,15 +65,6 @@ def overview_cards(frames: Frames) -> Parts:
     ]
 
 
-def regressions_card(frames: Frames) -> Component:
-    """How many cases have become slower and still are, and what the newest gate said."""
-    slower = int((last_steps(frames["history"])["step"] > 1).sum())
-    gates = frames.snapshot.gates
-    failing = sum(cell.fails for cell in gates[-1].cells) if gates else 0
-    told = f"slower since a step; newest gate: {failing} cells" if gates else "slower since a step"
-    return card("Regressions", str(slower), dcc.Link(told, href=frames.view.link("/regressions")))
-
-
 def last_steps(history: pd.DataFrame) -> pd.DataFrame:
     """The newest step of each series that has one, the newest first."""
     steps = history[history["step"].notna()].drop_duplicates("series", keep="last")
@@ -78,13 +73,10 @@ def last_steps(history: pd.DataFrame) -> pd.DataFrame:
 
 def regression_tables(frames: Frames) -> Parts:
     """Steps over time, what gates have judged, and what somebody has accepted."""
-    return [*step_table(frames), *gate_tables(frames)]
-
-
-def step_table(frames: Frames) -> Parts:
     steps = last_steps(with_device(frames["history"]))
     if steps.empty:
-        return [html.P("No case stays at another level than before: no step in three sessions.")]
+        told = "No case stays at another level than before: no step in three sessions."
+        return [html.P(told), *gate_tables(frames)]
     rows = [
         [
             str(row["started_at"])[:16], str(row["git_commit"] or "-")[:12],
@@ -93,7 +85,7 @@ def step_table(frames: Frames) -> Parts:
         for row in steps.head(MOST_ROWS).to_dict("records")
     ]  # fmt: skip
     headings = ["since", "commit", "step [%]", "device", "case"]
-    return [html.H2("Steps"), plain_table(headings, rows)]
+    return [html.H2("Steps"), plain_table(headings, rows), *gate_tables(frames)]
 
 
 def gate_tables(frames: Frames) -> Parts:
@@ -160,23 +152,22 @@ def price_notes(frames: Frames) -> Parts:
 def comparison_details(frames: Frames) -> Parts:
     """How many cases both have, the mean ratio, what differs between the machines."""
     both = frames["comparison"]
-    matches = matched(both)
     before, after = frames.runs()
     if before is None:
         told = "No other sweep here shares a case with it: measure a second one, or choose one."
         return [html.P(told, role="status")]
     mean = geometric_mean(both)
-    only = [int(both[column].isna().sum()) for column in ("after_s", "before_s")]
+    alone = "cases without a partner"
     cards = html.Div(
         [
-            card("Cases in both", str(len(matches)), f"{before or '-'}, then {after or '-'}"),
+            card("Cases in both", str(len(matched(both))), f"{before or '-'}, then {after or '-'}"),
             card(
                 "Geometric mean of the ratios",
                 "-" if math.isnan(mean) else f"{mean:.4f}",
                 "time after over time before: above 1 is slower",
             ),
-            card("Only before", str(only[0]), "cases without a partner"),
-            card("Only after", str(only[1]), "cases without a partner"),
+            card("Only before", str(int(both["after_s"].isna().sum())), alone),
+            card("Only after", str(int(both["before_s"].isna().sum())), alone),
         ],
         className="cards",
     )
@@ -188,11 +179,11 @@ def comparison_details(frames: Frames) -> Parts:
 
 
 def environment_table(frames: Frames) -> Component:
-    sweeps = [frames.sweep(each) if each is not None else None for each in frames.runs()]
-    if sweeps[0] is None or sweeps[1] is None:
+    before, after = (frames.sweep(each) if each is not None else None for each in frames.runs())
+    if before is None or after is None:
         return html.P("The environments are not known: a sweep's file is missing.")
-    changes = environment_changes(sweeps[0].environment, sweeps[1].environment)
-    changes += plan_changes(sweeps[0].plan, sweeps[1].plan)
+    changes = environment_changes(before.environment, after.environment)
+    changes += plan_changes(before.plan, after.plan)
     if not changes:
         return html.P("Nothing that a record keeps: machine, torch, code and plan are the same.")
     return plain_table(("what", "before", "after"), changes)
@@ -242,21 +233,14 @@ def run_tables(frames: Frames) -> Parts:
         record = frames.record()
     except UnknownRecordError:  # said above
         return []
-    return [
-        html.Div(
-            [
-                section("Statistics", statistics_table(frames)),
-                section("Self-checks", checks_table(record)),
-                section("Case and plan", settings_table(record)),
-                section("Environment", environment_of(record)),
-            ],
-            className="columns",
-        ),
-    ]
-
-
-def section(title: str, content: Component) -> Component:
-    return html.Section([html.H3(title), content])
+    tables = {
+        "Statistics": statistics_table(frames),
+        "Self-checks": checks_table(record),
+        "Case and plan": settings_table(record),
+        "Environment": environment_of(record),
+    }
+    sections = [html.Section([html.H3(title), table]) for title, table in tables.items()]
+    return [html.Div(sections, className="columns")]
 
 
 def outcome_of(record: Record) -> str:
@@ -277,14 +261,16 @@ def statistics_table(frames: Frames) -> Component:
 
 def checks_table(record: Record) -> Component:
     rows = [
-        (name, check.verdict, value_of(check), check.limit, check.reason or "")
+        (
+            name,
+            check.verdict,
+            METRICS["value"].show(math.nan if check.value is None else check.value),
+            check.limit,
+            check.reason or "",
+        )
         for name, check in record.checks.items()
     ]
     return plain_table(("self-check", "verdict", "value", "limit", "reason"), rows)
-
-
-def value_of(check: Check) -> str:
-    return METRICS["value"].show(math.nan if check.value is None else check.value)
 
 
 def settings_table(record: Record) -> Component:
@@ -293,18 +279,18 @@ def settings_table(record: Record) -> Component:
         values |= {"weights used": record.measurement.weights}
         values |= {"images": record.measurement.input_source}
         values |= {f"note on {name}": note for name, note in record.measurement.notes.items()}
-    return plain_table(
-        ("setting", "value"), [(name, shown(value)) for name, value in values.items()]
-    )
+    return values_table("setting", values)
 
 
 def environment_of(record: Record) -> Component:
     values = record.environment.model_dump(exclude={"gpus"})
     for gpu in record.environment.gpus:
         values |= {f"gpu {gpu.index}": f"{gpu.name}, {gpu.memory_bytes / 2**30:.0f} GiB"}
-    return plain_table(
-        ("environment", "value"), [(name, shown(value)) for name, value in values.items()]
-    )
+    return values_table("environment", values)
+
+
+def values_table(heading: str, values: dict[str, object]) -> Component:
+    return plain_table((heading, "value"), [(name, shown(each)) for name, each in values.items()])
 
 
 def shown(value: object) -> str:

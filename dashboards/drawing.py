@@ -21,7 +21,14 @@ def drawn(name: str, frames: Frames, theme: Theme) -> go.Figure:
     if frame is not None:
         figure = spec.make(frame, **{name: value for name, value in options.items() if value})
     if not figure.data:
-        figure = saying(f"No case that is shown tells of {spec.summary}.")
+        figure = go.Figure()
+        figure.add_annotation(
+            text=f"No case that is shown tells of {spec.summary}.",
+            showarrow=False, font={"size": 16}, xref="paper", yref="paper",
+        )  # fmt: skip
+        figure.update_xaxes(visible=False)
+        figure.update_yaxes(visible=False)
+        figure.update_layout(height=EMPTY_HEIGHT)
     # The zoom stays while it means the same.
     figure.update_layout(uirevision=f"{name} {options}")
     return themed(figure, theme)
@@ -35,11 +42,3 @@ def frame_or_none(frames: Frames, name: str) -> pd.DataFrame | None:
         return frames[name]
     except UnknownRecordError:
         return None
-
-
-def saying(text: str) -> go.Figure:
-    figure = go.Figure()
-    figure.add_annotation(text=text, showarrow=False, font={"size": 16}, xref="paper", yref="paper")
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
-    return figure.update_layout(height=EMPTY_HEIGHT)

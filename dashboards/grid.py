@@ -26,7 +26,15 @@ def grid(
     """A table that can be sorted; a row of a record opens it, and has a link for the keyboard."""
     shown = frame.head(ROWS)
     texts = {column: cells(shown[column], column) for column in shown_columns(frame, columns)}
-    definitions = [definition(column, frame[column]) for column in texts]
+    definitions: list[dict[str, Any]] = [
+        {
+            "field": column,
+            "headerName": heading(column),
+            "type": "rightAligned" if pd.api.types.is_numeric_dtype(frame[column]) else None,
+            "headerTooltip": heading(column),
+        }
+        for column in texts
+    ]
     if "record_id" in frame:
         definitions.insert(0, {"field": "run", "headerName": "run", "cellRenderer": "markdown"})
         texts |= {"run": [link(view, each) for each in shown["record_id"]]}
@@ -34,6 +42,7 @@ def grid(
         texts |= {"id": [f"{each} {row}" for row, each in enumerate(shown["record_id"])]}
     rows = [dict(zip(texts, row, strict=True)) for row in zip(*texts.values(), strict=True)]
     note = [html.P(f"{ROWS} of {len(frame)} rows shown.")] if len(frame) > ROWS else []
+    mode: dict[str, Any] = {"data-ag-theme-mode": theme}
     return html.Div(
         [
             *note,
@@ -52,22 +61,8 @@ def grid(
                 style={"height": None if len(rows) < FEW else 480},
             ),
         ],
-        **themed(theme),
+        **mode,
     )  # fmt: skip
-
-
-def themed(theme: Theme) -> dict[str, Any]:
-    return {"data-ag-theme-mode": theme}
-
-
-def definition(column: str, values: pd.Series) -> dict[str, Any]:
-    """How the browser shows a column."""
-    return {
-        "field": column,
-        "headerName": heading(column),
-        "type": "rightAligned" if pd.api.types.is_numeric_dtype(values) else None,
-        "headerTooltip": heading(column),
-    }
 
 
 def cells(values: pd.Series, column: str) -> list[Any]:
@@ -75,12 +70,9 @@ def cells(values: pd.Series, column: str) -> list[Any]:
     metric = metric_of(column)
     if not pd.api.types.is_numeric_dtype(values):
         return [None if pd.isna(value) else text(value) for value in values]
-    show = (
-        (lambda value: rounded(value * metric.scale))
-        if metric is not None
-        else (lambda value: value)
-    )
-    return [None if pd.isna(value) else show(value) for value in values]
+    if metric is None:
+        return [None if pd.isna(value) else value for value in values]
+    return [None if pd.isna(value) else rounded(value * metric.scale) for value in values]
 
 
 def link(view: ViewState, record_id: object) -> str:

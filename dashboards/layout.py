@@ -57,11 +57,7 @@ def frame_of_pages(data: Data) -> Component:
                         id="side",
                     ),
                     html.Main(
-                        [
-                            html.Div(id="notes", role="status"),
-                            html.Div(id="page"),
-                        ],
-                        id="main",
+                        [html.Div(id="notes", role="status"), html.Div(id="page")], id="main"
                     ),
                 ],
                 id="shell",
@@ -94,17 +90,12 @@ def panel(name: str) -> Component:
         [
             html.H2(title[:1].upper() + title[1:]),
             dcc.Graph(id=part("graph", name), config=PLOT),
-            html.Div(
-                [
-                    button("Table", part("show", name)),
-                    button("PNG", part("png", name)),
-                    button("SVG", part("svg", name)),
-                    button("CSV", part("csv", name)),
-                    button("Markdown", part("md", name)),
-                ],
-                className="tools",
-                role="group",
-                **named(f"Save or show: {title}"),
+            tools(
+                f"Save or show: {title}",
+                button("Table", part("show", name)),
+                button("PNG", part("png", name)),
+                button("SVG", part("svg", name)),
+                *file_buttons(name),
             ),
             html.Div(id=part("table", name)),
             dcc.Download(id=part("file", name)),
@@ -121,21 +112,21 @@ def table_panel(name: str) -> Component:
         [
             html.H2(title),
             html.Div(id=part("rows", name)),
-            html.Div(
-                [
-                    button("CSV", part("csv", f"{name}-table")),
-                    button("Markdown", part("md", f"{name}-table")),
-                ],
-                className="tools",
-                role="group",
-                **named(f"Save: {title}"),
-            ),
+            tools(f"Save: {title}", *file_buttons(f"{name}-table")),
             dcc.Download(id=part("file", f"{name}-table")),
         ],
         className="panel",
         style={"marginTop": 16},
         **named(title),
     )
+
+
+def tools(label: str, *buttons: Component) -> Component:
+    return html.Div(list(buttons), className="tools", role="group", **named(label))
+
+
+def file_buttons(name: str) -> list[Component]:
+    return [button("CSV", part("csv", name)), button("Markdown", part("md", name))]
 
 
 def notes_of(data: Data, view: ViewState) -> list[Component]:
@@ -148,12 +139,8 @@ def notes_of(data: Data, view: ViewState) -> list[Component]:
     elif frames["cases"].empty:
         notes.append("No case passes all filters: take one away.")
     elif has_synthetic(frames["cases"]):
-        told.append(
-            html.P(
-                "Synthetic: some of these records were made up, not measured.",
-                className="synthetic",
-            )
-        )
+        made_up = "Synthetic: some of these records were made up, not measured."
+        told.append(html.P(made_up, className="synthetic"))
     if notes:
         told.append(html.Ul([html.Li(note) for note in notes], className="notes"))
     return told
@@ -167,12 +154,8 @@ def navigation(path: str, search: str) -> list[Component]:
             href=f"{where}{search}",
             active=where == path,
             py=4,
-            **current(where == path),
+            **({"aria-current": "page"} if where == path else {}),
         )
         for where, page in PAGES.items()
         if where != "/run" or path == "/run"
     ]
-
-
-def current(is_current: bool) -> dict[str, Any]:
-    return {"aria-current": "page"} if is_current else {}

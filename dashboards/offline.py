@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from html import escape
 
 import pandas as pd
-import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from results.tables.metrics import METRICS
@@ -15,6 +14,7 @@ from results.tables.metrics import METRICS
 from .data import Frames
 from .drawing import drawn
 from .figures import FIGURES
+from .figures.series import has_synthetic
 from .tables import TABLES, shown_table
 
 REPORTED = tuple(name for name, spec in FIGURES.items() if spec.in_report)
@@ -60,13 +60,11 @@ def report(frames: Frames, title: str, notes: Iterable[str] = ()) -> str:
         title: Of the page; any text.
         notes: Lines below it; any text.
     """
-    cases = frames["cases"]
-    is_synthetic = bool(cases["is_synthetic"].fillna(False).astype(bool).any())
     parts = [
         f"<header><h1>{escape(title)}</h1>",
         '<p class="synthetic" role="note">Synthetic: some records here were made up, not measured.'
         "</p>"
-        if is_synthetic
+        if has_synthetic(frames["cases"])
         else "",
         *(f"<p>{escape(note)}</p>" for note in notes),
         "</header><nav>"
@@ -89,35 +87,30 @@ def report(frames: Frames, title: str, notes: Iterable[str] = ()) -> str:
 def section_of_table(name: str, frames: Frames) -> str:
     spec = TABLES[name]
     table = shown_table(frames[spec.frame], spec.columns)
-    rows = f"<summary>{len(table)} rows</summary>{html_table(table)}"
     is_open = " open" if len(table) <= OPEN_ROWS else ""
+    rows = f"<summary>{len(table)} rows</summary>{html_table(table)}"
     details = f"<details{is_open}>{rows}</details>"
     return f'<section id="{name}"><h2>{escape(spec.title)}</h2>{details}</section>'
 
 
 def section_of_figure(name: str, frames: Frames) -> str:
     summary = FIGURES[name].summary
-    content = plot(name, drawn(name, frames, "light"))
+    figure = drawn(name, frames, "light")
     title = escape(summary[:1].upper() + summary[1:])
-    return f'<section id="{name}"><h2>{title}</h2>{content}</section>'
-
-
-def plot(name: str, figure: go.Figure) -> str:
-    """The figure's place and its data; a label can't end the script."""
+    # A label can't end the script.
     data = json.dumps(json.loads(figure.to_json())).replace("<", "\\u003c")
     return (
+        f'<section id="{name}"><h2>{title}</h2>'
         f'<div id="plot-{name}" class="plot" role="group" aria-label="{escape(name)}" '
         f'style="height: {figure.layout.height}px"></div>'
-        f"<script>figures['plot-{name}'] = {data};</script>"
+        f"<script>figures['plot-{name}'] = {data};</script></section>"
     )
 
 
 def html_table(table: pd.DataFrame) -> str:
     """A frame of texts; numbers to the right."""
-    classes = [
-        "" if column in {metric.heading for metric in METRICS.values()} else ' class="text"'
-        for column in table.columns
-    ]
+    numbers = {metric.heading for metric in METRICS.values()}
+    classes = ["" if column in numbers else ' class="text"' for column in table.columns]
     head = "".join(
         f'<th scope="col"{kind}>{escape(str(column))}</th>'
         for column, kind in zip(table.columns, classes, strict=True)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dash.development.base_component import Component
-
 from .data import Frames
 from .details import (
+    Parts,
     comparison_details,
     overview_cards,
     price_notes,
@@ -16,12 +15,6 @@ from .details import (
     run_details,
     run_tables,
 )
-
-Parts = list[Component]
-
-
-def nothing(frames: Frames) -> Parts:
-    return []
 
 
 @dataclass(frozen=True)
@@ -41,8 +34,8 @@ class Page:
     figures: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
-    above: Callable[[Frames], Parts] = nothing
-    below: Callable[[Frames], Parts] = nothing
+    above: Callable[[Frames], Parts] = lambda frames: []
+    below: Callable[[Frames], Parts] = lambda frames: []
 
 
 PAGES: dict[str, Page] = {

@@ -62,11 +62,14 @@ def guard(app: Dash, hosts: Iterable[str], token: str | None) -> None:
 
     @server.before_request
     def check() -> Response | None:
-        if not is_asked_for(names):
+        # Flask's own list of hosts takes no IPv6.
+        host = HOST.fullmatch(request.headers.get("Host", ""))
+        if host is None or host[1].lower() not in names:
             abort(400, "This is not the address of these pages.")
         if is_from_elsewhere():
             abort(403, "This page may only be asked by itself.")
-        if token is not None and not knows(token):
+        known = request.cookies.get(COOKIE, "").encode()
+        if token is not None and not hmac.compare_digest(known, token.encode()):
             return admit(token)
         if request.path == CALLBACK and not is_callback(app, request.get_data(as_text=True)):
             abort(400, "This is no question that these pages ask.")
@@ -110,22 +113,12 @@ def content_policy(app: Dash) -> str:
     )
 
 
-def is_asked_for(names: frozenset[str]) -> bool:
-    """Whether a host is one of ours; Flask's own list of them takes no IPv6."""
-    host = HOST.fullmatch(request.headers.get("Host", ""))
-    return host is not None and host[1].lower() in names
-
-
 def is_from_elsewhere() -> bool:
     """Whether another site's page asks, by what browsers tell of it."""
     if request.headers.get("Sec-Fetch-Site", "none") == "cross-site" and request.method != "GET":
         return True
     origin = request.headers.get("Origin")
     return origin is not None and origin.partition("://")[2] != request.host
-
-
-def knows(token: str) -> bool:
-    return hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), token.encode())
 
 
 def admit(token: str) -> Response:

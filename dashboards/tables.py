@@ -50,15 +50,13 @@ def shown_table(frame: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
     """Texts, headed with units."""
     table = pd.DataFrame(index=frame.index)
     for column in shown_columns(frame, columns):
-        table[heading(column)] = frame[column].map(show_of(frame, column))
+        show: Callable[[Any], str] = text
+        if column in METRICS:
+            show = METRICS[column].show
+        elif column in pass_columns(frame, CASE_COLUMNS):
+            show = number_metric(column).show
+        table[heading(column)] = frame[column].map(show)
     return table
-
-
-def show_of(frame: pd.DataFrame, column: str) -> Callable[[Any], str]:
-    """How a column's values become text."""
-    if column in METRICS:
-        return METRICS[column].show
-    return number_metric(column).show if column in pass_columns(frame, CASE_COLUMNS) else text
 
 
 def heading(column: str) -> str:

@@ -77,15 +77,13 @@ def parse_view(search: str | None) -> ViewState:
     """The query of an address to a view; what can't be used is named, never obeyed."""
     text = (search or "").removeprefix("?").encode(errors="replace").decode()
     if len(text) > MOST_CHARACTERS:
-        return ViewState(
-            notes=("This address is too long to be one of these pages: nothing of it is used.",)
-        )
+        told = "This address is too long to be one of these pages: nothing of it is used."
+        return ViewState(notes=(told,))
     try:
         pairs = parse_qsl(text, max_num_fields=MOST_FIELDS)
     except ValueError:
-        return ViewState(
-            notes=(f"This address has more than {MOST_FIELDS} parts: nothing of it is used.",)
-        )
+        told = f"This address has more than {MOST_FIELDS} parts: nothing of it is used."
+        return ViewState(notes=(told,))
     filters: dict[str, tuple[str, ...]] = {}
     options: dict[str, str] = {}
     notes: list[str] = []

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from types import TracebackType
+from contextlib import ExitStack
 from typing import Any, Generic, Self, TypeVar
 
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 Open = TypeVar("Open")  # what is kept of a call until it ends
 
@@ -24,7 +23,7 @@ class CallHooks(Generic[Open]):
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         self.modules = dict(modules)
-        self._handles: list[RemovableHandle] = []
+        self._handles = ExitStack()
         self._open: list[Open] = []  # the innermost call last
 
     def _begin(self, name: str) -> Open:
@@ -35,24 +34,17 @@ class CallHooks(Generic[Open]):
         raise NotImplementedError
 
     def __enter__(self) -> Self:
-        try:
+        with ExitStack() as handles:
             for name, module in self.modules.items():
-                self._hook(name, module)
-        except BaseException:
-            self._remove_hooks()
-            raise
+                self._hook(name, module, handles)
+            self._handles = handles.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._remove_hooks()
+    def __exit__(self, *error: object) -> None:
+        self._handles.close()
         self._open.clear()
 
-    def _hook(self, name: str, module: nn.Module) -> None:
+    def _hook(self, name: str, module: nn.Module, handles: ExitStack) -> None:
         def enter(module: nn.Module, inputs: Any) -> None:
             self._open.append(self._begin(name))
 
@@ -61,10 +53,6 @@ class CallHooks(Generic[Open]):
             self._end(name, has_failed=output is None and sys.exception() is not None)
 
         # First, so that no other hook's error leaves this one uncalled, and `leave` without a call.
-        self._handles.append(module.register_forward_pre_hook(enter, prepend=True))
+        handles.enter_context(module.register_forward_pre_hook(enter, prepend=True))
         # always_call: an error below must not leave this call open.
-        self._handles.append(module.register_forward_hook(leave, always_call=True))
-
-    def _remove_hooks(self) -> None:
-        while self._handles:
-            self._handles.pop().remove()
+        handles.enter_context(module.register_forward_hook(leave, always_call=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,16 +134,11 @@ class PeakMemory(CallHooks[MemoryWatch]):
 
     def peak_bytes(self) -> dict[str, int]:
         """The most memory held during any call, by module name; modules never called left out."""
-        return {
-            name: max(watch.peak_bytes for watch in watches)
-            for name, watches in self._done.items()
-            if watches
-        }
+        return self._most(lambda watch: watch.peak_bytes)
 
     def rise_bytes(self) -> dict[str, int]:
         """The most that a call added to what was held when it began, by module name."""
-        return {
-            name: max(watch.peak_bytes - watch.held_bytes for watch in watches)
-            for name, watches in self._done.items()
-            if watches
-        }
+        return self._most(lambda watch: watch.peak_bytes - watch.held_bytes)
+
+    def _most(self, bytes_of: Callable[[MemoryWatch], int]) -> dict[str, int]:
+        return {name: max(map(bytes_of, calls)) for name, calls in self._done.items() if calls}

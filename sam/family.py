@@ -152,18 +152,6 @@ class MaskGenerator(Protocol):
         """Generate masks; return how many."""
 
 
-def nothing() -> None:
-    pass
-
-
-def itself(model: Any) -> Any:
-    return model
-
-
-def same_attention(name: str, device_type: str, dtype: str) -> str:
-    return name
-
-
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """One architecture, as whoever measures it needs to see it.
@@ -200,11 +188,11 @@ class Family:
 
     name: str
     title: str
-    preload: Callable[[], None] = nothing
+    preload: Callable[[], object] = lambda: None
     build: Callable[[Model, BuildOptions], Built]
     resize: Callable[[np.ndarray, int], Tensor]
     preprocessor: Callable[[int, torch.device], Callable[[Tensor], Tensor]]
-    encoder: Callable[[Any], nn.Module] = itself
+    encoder: Callable[[Any], nn.Module] = lambda model: model
     embedding: Callable[[Any], Tensor] | None = None
     embedding_shape: Callable[[Any, int, int], tuple[int, ...]] | None = None
     image_multiple: int | None = None
@@ -214,7 +202,7 @@ class Family:
     keep_float32_in_fp16: tuple[str, ...] = ()
     eight_bit_layers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     attention: Mapping[str, AttentionVariant] = field(default_factory=dict)
-    concrete_attention: Callable[[str, str, str], str] = same_attention
+    concrete_attention: Callable[[str, str, str], str] = lambda name, device_type, dtype: name
     reference_attention: str = OWN
     export: Callable[[Any, Path], None] | None = None
     loads_weights: bool = True

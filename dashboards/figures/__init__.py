@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import plotly.graph_objects as go
 
 from .compare import ratios_figure, waterfall_figure
 from .components import components_figure
-from .cost import cost_figure, joules_figure, pareto_figure
+from .cost import bars_figure, pareto_figure
 from .history import history_figure
 from .layers import layer_bars_figure, layers_figure
 from .overview import coverage_figure
 from .roofline import distance_figure, roofline_figure
 from .run import samples_figure, telemetry_figure
-from .scaling import (
-    efficiency_figure,
-    latency_figure,
-    memory_figure,
-    speedup_figure,
-    throughput_figure,
-)
+from .scaling import scaling_figure
 from .series import LINE_AXES, MOST_SERIES
 
 __all__ = ["FIGURES", "MOST_SERIES", "FigureSpec"]
@@ -59,19 +54,21 @@ FIGURES: dict[str, FigureSpec] = {
         (*CASE, "component", *TIMES, "share"), options=("scale", "batch"),
     ),
     "throughput": FigureSpec(
-        "current", throughput_figure, "what a larger batch brings",
+        "current", partial(scaling_figure, column="images_per_s"), "what a larger batch brings",
         (*CASE, "status", "images_per_s", *TIMES),
     ),
     "latency": FigureSpec(
-        "current", latency_figure, "what an image costs at each batch size",
+        "current", partial(scaling_figure, column="image_s"),
+        "what an image costs at each batch size",
         (*CASE, "status", "image_s", *TIMES),
     ),
     "speedup": FigureSpec(
-        "current", speedup_figure, "how many times as fast a batch is",
+        "current", partial(scaling_figure, column="speedup"), "how many times as fast a batch is",
         (*CASE, "images_per_s", "speedup"),
     ),
     "efficiency": FigureSpec(
-        "current", efficiency_figure, "what share of an ideal batch's speed is reached",
+        "current", partial(scaling_figure, column="efficiency"),
+        "what share of an ideal batch's speed is reached",
         (*CASE, "images_per_s", "speedup", "efficiency"),
     ),
     "layers": FigureSpec(
@@ -85,7 +82,7 @@ FIGURES: dict[str, FigureSpec] = {
         options=("family", "layer_batch", "depth"),
     ),
     "memory": FigureSpec(
-        "current", memory_figure, "what a batch needs",
+        "current", partial(scaling_figure, column="peak_bytes"), "what a batch needs",
         (*CASE, "status", "peak_bytes", "rise_bytes", "weights_bytes", "device_bytes"),
     ),
     "roofline": FigureSpec(
@@ -99,14 +96,15 @@ FIGURES: dict[str, FigureSpec] = {
         options=("level",),
     ),
     "cost": FigureSpec(
-        "cases", cost_figure, "what a million images cost",
+        "cases", partial(bars_figure, column="million_usd"), "what a million images cost",
         (*CASE, "million_usd", "usd_per_hour", "price_source", "price_date", "image_s"),
     ),
     "pareto": FigureSpec(
         "cases", pareto_figure, "what waiting less costs", (*CASE, "median_s", "million_usd"),
     ),
     "energy": FigureSpec(
-        "cases", joules_figure, "what energy an image takes", (*CASE, "image_joules"),
+        "cases", partial(bars_figure, column="image_joules"), "what energy an image takes",
+        (*CASE, "image_joules"),
     ),
     "history": FigureSpec(
         "cases", history_figure, "whether it got worse",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -16,6 +14,7 @@ from .series import has_synthetic, labels, point_data, varying
 
 MOST_CASES, MOST_MODULES = 60, 20
 SLOWER, FASTER, SAME = PALETTE[3], PALETTE[2], "#8a8a8a"
+SYMBOLS = {SLOWER: "triangle-right", FASTER: "triangle-left", SAME: "circle"}
 
 
 def ratios_figure(frame: pd.DataFrame) -> go.Figure:
@@ -26,6 +25,9 @@ def ratios_figure(frame: pd.DataFrame) -> go.Figure:
     rows = every.iloc[np.argsort(-distance, kind="stable")].head(MOST_CASES)
     figure = go.Figure()
     if len(rows):
+        # Grey where the interval holds 1, or there is none.
+        is_known = [rows["ratio_low"] > 1, rows["ratio_high"] < 1]
+        colors = np.select(is_known, [SLOWER, FASTER], SAME).tolist()
         figure.add_trace(
             go.Scatter(
                 x=rows["ratio"],
@@ -33,8 +35,8 @@ def ratios_figure(frame: pd.DataFrame) -> go.Figure:
                 mode="markers",
                 marker={
                     "size": 8,
-                    "color": [color_of_ratio(row) for row in rows.to_dict("records")],
-                    "symbol": [symbol_of_ratio(row) for row in rows.to_dict("records")],
+                    "color": colors,
+                    "symbol": [SYMBOLS[color] for color in colors],  # never colour alone
                 },
                 error_x={
                     "type": "data", "array": rows["ratio_high"] - rows["ratio"],
@@ -62,18 +64,6 @@ def ratios_figure(frame: pd.DataFrame) -> go.Figure:
         figure, "Slower is to the right [ratio]", has_synthetic(rows),
         height=200 + 20 * len(rows), note=safe("; ".join(notes)),
     )  # fmt: skip
-
-
-def color_of_ratio(row: dict[Any, Any]) -> str:
-    """Grey where the interval holds 1, or there is none."""
-    if row["ratio_low"] > 1:
-        return SLOWER
-    return FASTER if row["ratio_high"] < 1 else SAME
-
-
-def symbol_of_ratio(row: dict[Any, Any]) -> str:
-    """Never colour alone."""
-    return {SLOWER: "triangle-right", FASTER: "triangle-left", SAME: "circle"}[color_of_ratio(row)]
 
 
 def waterfall_figure(frame: pd.DataFrame) -> go.Figure:

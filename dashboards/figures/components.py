@@ -6,7 +6,15 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from ..theme import finish, part_color, safe
-from .series import LINE_AXES, SERIES_COLUMNS, has_synthetic, newest, series_labels
+from .series import (
+    LINE_AXES,
+    SERIES_COLUMNS,
+    has_synthetic,
+    newest,
+    note_of_rest,
+    point_data,
+    series_labels,
+)
 
 MOST_BARS = 40
 
@@ -41,9 +49,8 @@ def components_figure(
     )
     figure.update_yaxes(autorange="reversed", automargin=True)
     height = 160 + 22 * rows["label"].nunique()
-    note = f"{MOST_BARS} of {len(every)} series shown" if len(every) > MOST_BARS else ""
     title = f"Time across SAM components [{unit}]"
-    return finish(figure, title, has_synthetic(rows), height, note)
+    return finish(figure, title, has_synthetic(rows), height, note_of_rest(MOST_BARS, len(every)))
 
 
 def part_bars(part: str, rows: pd.DataFrame, position: int, is_share: bool) -> go.Bar:
@@ -60,7 +67,7 @@ def part_bars(part: str, rows: pd.DataFrame, position: int, is_share: bool) -> g
         name=safe(part.replace("_", " ")),
         orientation="h",
         marker={"color": part_color(part, position)},
-        customdata=[list(each) for each in zip(rows["record_id"], *told, strict=True)],
+        customdata=point_data(rows, *told),
         hovertemplate=(
             "%{y}<br>%{fullData.name}: %{customdata[1]:.4g} ms an image, %{customdata[2]:.3g} %"
             "<br>95 % %{customdata[6]:.4g} .. %{customdata[7]:.4g} ms, n %{customdata[3]}"

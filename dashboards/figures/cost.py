@@ -14,8 +14,10 @@ from .series import (
     LINE_AXES,
     MOST_SERIES,
     has_synthetic,
+    in_order,
     labels,
     measured,
+    note_of_rest,
     point_data,
     series_labels,
     varying,
@@ -23,8 +25,10 @@ from .series import (
 
 # Cases that differ in one of these do not do the same.
 WORK_AXES = [axis for axis in LINE_AXES if AXES[axis].role == "work"]
-
-
+TITLES = {
+    "million_usd": "A million images at the cheapest batch",
+    "image_joules": "Energy of an image at the best batch, whole board",
+}
 # What else hovering tells of a price: what its interval and its source are.
 TOLD = {
     "million_usd": (
@@ -34,19 +38,13 @@ TOLD = {
 }
 
 
-def best_of_each(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The batch size of each series where a column is least; the least first."""
+def bars_figure(frame: pd.DataFrame, column: str) -> go.Figure:
+    """The least of each series, with the batch size where it is; the least first."""
+    metric = METRICS[column]
     cases = measured(frame)
     known = cases[cases[column].notna()]
     known = known.assign(label=series_labels(known, ("model", *LINE_AXES)))
-    known = known.sort_values(column, kind="stable")
-    return known.drop_duplicates("label")
-
-
-def bars_figure(frame: pd.DataFrame, column: str, title: str) -> go.Figure:
-    """The least of each series, with the batch size where it is."""
-    metric = METRICS[column]
-    every = best_of_each(frame, column)
+    every = known.sort_values(column, kind="stable").drop_duplicates("label")
     rows = every.head(MOST_SERIES)
     figure = go.Figure()
     for device, own in rows.groupby("device_name", sort=False):
@@ -68,21 +66,10 @@ def bars_figure(frame: pd.DataFrame, column: str, title: str) -> go.Figure:
             )
         )
     figure.update_xaxes(title=metric.heading)
-    figure.update_yaxes(
-        automargin=True, autorange="reversed", categoryorder="array",
-        categoryarray=[safe(label) for label in rows["label"]],
-    )  # fmt: skip
-    note = f"{len(rows)} of {len(every)} series shown" if len(every) > len(rows) else ""
+    in_order(figure, rows["label"])
+    note = note_of_rest(len(rows), len(every))
     height = 200 + 20 * len(rows)
-    return finish(figure, f"{title} [{metric.unit}]", has_synthetic(rows), height, note)
-
-
-def cost_figure(frame: pd.DataFrame) -> go.Figure:
-    return bars_figure(frame, "million_usd", "A million images at the cheapest batch")
-
-
-def joules_figure(frame: pd.DataFrame) -> go.Figure:
-    return bars_figure(frame, "image_joules", "Energy of an image at the best batch, whole board")
+    return finish(figure, f"{TITLES[column]} [{metric.unit}]", has_synthetic(rows), height, note)
 
 
 def pareto_figure(frame: pd.DataFrame) -> go.Figure:

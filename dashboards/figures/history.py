@@ -14,6 +14,7 @@ from .series import (
     SERIES_COLUMNS,
     has_synthetic,
     labels,
+    note_of_rest,
     point_data,
     series_labels,
     with_device,
@@ -28,9 +29,8 @@ def measured_often(frame: pd.DataFrame) -> pd.DataFrame:
     times = good.groupby([*SERIES_COLUMNS, "batch_size"])["image_s"].transform("size")
     often = good[times > 1]
     others = [axis for axis in LINE_AXES if axis not in ALWAYS]
-    named = labels(
-        often.assign(label=series_labels(often, others)), ["label", *ALWAYS, "batch_size"]
-    )
+    often = often.assign(label=series_labels(often, others))
+    named = labels(often, ["label", *ALWAYS, "batch_size"])
     # Any text may stand there: what is no time has no place.
     at = pd.to_datetime(often["started_at"], format="ISO8601", utc=True, errors="coerce")
     often = often.assign(at=at, series=named)
@@ -79,7 +79,7 @@ def history_figure(frame: pd.DataFrame) -> go.Figure:
             mark_step(figure, rows["at"].iloc[step.at], values.iloc[step.at], step.ratio)
     figure.update_xaxes(title="measured at")
     figure.update_yaxes(title="time of an image [ms]")
-    note = f"{MOST_SERIES} of {len(every)} series shown" if len(every) > MOST_SERIES else ""
+    note = note_of_rest(MOST_SERIES, len(every))
     title = f"Time of an image over time; arrow: {IN_A_ROW} sessions in a row at a new level [ms]"
     return finish(figure, title, has_synthetic(often), note=note)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -35,12 +34,9 @@ def timed_runs(frame: pd.DataFrame) -> pd.DataFrame:
     is_timed = (frame["status"] == "ok") & frame["total_s"].notna()
     is_first = is_timed & ~frame["record_id"].where(is_timed).duplicated()
     runs = with_device(frame[is_first]).sort_values("started_at", kind="stable")
-    family = [short_hash(row) for row in runs[OF_A_RUN].itertuples(index=False)]
-    return runs.assign(family=family)
-
-
-def short_hash(values: Iterable[object]) -> str:
-    return hashlib.sha256(repr(tuple(values)).encode()).hexdigest()[:10]
+    rows = runs[OF_A_RUN].itertuples(index=False)
+    digests = [hashlib.sha256(repr(tuple(row)).encode()).hexdigest() for row in rows]
+    return runs.assign(family=[digest[:10] for digest in digests])
 
 
 def families(frame: pd.DataFrame) -> dict[str, str]:
@@ -64,7 +60,8 @@ def of_family(
         family: Of the runs.
         depth: `blocks`, or the `parts` of blocks where they were timed.
     """
-    own = runs[runs["family"] == (family if family in set(runs["family"]) else newest_of(runs))]
+    newest = None if runs.empty else runs["family"].iloc[-1]
+    own = runs[runs["family"] == (family if family in set(runs["family"]) else newest)]
     modules = frame[frame["record_id"].isin(own["record_id"]) & frame["total_s"].notna()]
     modules = modules.merge(own[["record_id", "family"]], on="record_id", sort=False)
     modules = per_image(with_device(modules))
@@ -72,10 +69,6 @@ def of_family(
     if depth == "parts" and not is_outermost.all():
         return with_rest(modules)
     return modules[is_outermost]
-
-
-def newest_of(runs: pd.DataFrame) -> str | None:
-    return None if runs.empty else str(runs["family"].iloc[-1])
 
 
 def per_image(modules: pd.DataFrame) -> pd.DataFrame:
@@ -149,13 +142,17 @@ def layers_figure(
         colors = {"colorscale": "RdBu_r", "zmid": 0}
     figure = go.Figure()
     if table.size:
+        records = by_batch(rows, "record_id")
+        others = (by_batch(rows, name).reindex_like(records) for name in ("n", "low_ms", "high_ms"))
+        cells = [each.to_numpy(dtype=object) for each in (records, *others)]
+        kinds = rows.drop_duplicates("module").set_index("module")["kind"]
         figure.add_trace(
             go.Heatmap(
                 z=table.to_numpy(),
                 x=[str(size) for size in table.columns],
-                y=row_labels(rows, table.index),
+                y=[safe(f"{name} ({kinds[name]})") for name in table.index],
                 colorbar={"title": bar},
-                customdata=cell_data(rows),
+                customdata=np.stack(cells, axis=-1),
                 hovertemplate=(
                     f"%{{y}}<br>batch %{{x}}: %{{z:.4g}} {unit}<br>n %{{customdata[1]}}, 95 % "
                     "%{customdata[2]:.4g} .. %{customdata[3]:.4g} ms/image<extra></extra>"
@@ -171,24 +168,12 @@ def layers_figure(
     return finish(figure, title, has_synthetic(rows), height, note)
 
 
-def cell_data(rows: pd.DataFrame) -> np.ndarray:
-    """What each cell carries: its record, n, and the interval of an image's time."""
-    records = by_batch(rows, "record_id")
-    others = (by_batch(rows, name).reindex_like(records) for name in ("n", "low_ms", "high_ms"))
-    return np.stack([each.to_numpy(dtype=object) for each in (records, *others)], axis=-1)
-
-
 def by_batch(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """A row a module, a column a batch size; what was not measured is missing."""
     table = rows.pivot_table(
         index="module", columns="batch_size", values=column, sort=False, aggfunc="first"
     )
     return table[sorted(table.columns)]
-
-
-def row_labels(rows: pd.DataFrame, modules: pd.Index) -> list[str]:
-    kinds = rows.drop_duplicates("module").set_index("module")["kind"]
-    return [safe(f"{name} ({kinds[name]})") for name in modules]
 
 
 def layer_bars_figure(
@@ -208,9 +193,8 @@ def layer_bars_figure(
     runs = timed_runs(frame)
     rows = of_family(frame, runs, family, depth)
     sizes = sorted(rows["batch_size"].unique())
-    chosen = (
-        int(layer_batch) if layer_batch and int(layer_batch) in sizes else max(sizes, default=0)
-    )
+    asked = int(layer_batch or 0)
+    chosen = asked if asked in sizes else max(sizes, default=0)
     rows = rows[rows["batch_size"] == chosen].drop_duplicates("module", keep="last")
     figure = go.Figure()
     for kind, own in rows.groupby("kind", sort=False):
@@ -239,10 +223,8 @@ def layer_bars_figure(
                 ),
             )
         )  # fmt: skip
-    figure.update_xaxes(
-        type="category", tickangle=-60, categoryorder="array",
-        categoryarray=[safe(name) for name in rows["module"]],
-    )  # fmt: skip
+    names = [safe(name) for name in rows["module"]]
+    figure.update_xaxes(type="category", tickangle=-60, categoryorder="array", categoryarray=names)
     figure.update_yaxes(title="time of an image [ms]", rangemode="tozero")
     title = f"Layers at batch {chosen}: {name_of(rows)} [ms/image]"
     return finish(figure, title, has_synthetic(rows), note=note_of(runs, rows, family))

@@ -10,17 +10,12 @@ from results.records.schema import FAILED
 from ..theme import STATUS_MARKS, finish, safe
 from .series import has_synthetic, newest
 
-NOT_MEASURED = ("unsupported", "interrupted", "not_run")
+MARKS: dict[str, str] = {  # the one of four that stands for a status, if it is not the status
+    **dict.fromkeys(FAILED, "failed"),
+    **dict.fromkeys(("unsupported", "interrupted", "not_run"), "not run"),
+    "skipped": "oom",  # since a smaller batch was out of memory
+}
 WORST_FIRST = ("failed", "oom", "ok", "not run")
-
-
-def mark_of(status: str) -> str:
-    """The one of four marks that stands for a status."""
-    if status in NOT_MEASURED:
-        return "not run"
-    if status == "skipped":  # since a smaller batch was out of memory
-        return "oom"
-    return "failed" if status in FAILED else status
 
 
 def coverage_rows(frame: pd.DataFrame) -> pd.DataFrame:
@@ -29,7 +24,7 @@ def coverage_rows(frame: pd.DataFrame) -> pd.DataFrame:
     Where cases differ in precision or attention, a failure shows before what went well.
     """
     cases = newest(frame)
-    cases = cases.assign(mark=cases["status"].map(mark_of))
+    cases = cases.assign(mark=cases["status"].replace(MARKS))
     place = ["device_name", "model", "batch_size"]
     counts = cases.pivot_table(
         index=place, columns="mark", values="case_id", aggfunc="size", fill_value=0, sort=False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -13,8 +15,10 @@ from .series import (
     LINE_AXES,
     MOST_SERIES,
     has_synthetic,
+    in_order,
     labels,
     newest,
+    note_of_rest,
     point_data,
     series_labels,
     varying,
@@ -49,8 +53,7 @@ def roofline_figure(frame: pd.DataFrame, level: str = "cases") -> go.Figure:
     for (device, precision), rows in known.groupby(["device_name", "precision"], sort=False):
         label = safe(f"{device} {precision}")
         figure.add_trace(points(rows, label, str(device), str(precision)))
-        for trace in roof_lines(rows, label, str(device), span):
-            figure.add_trace(trace)
+        figure.add_traces(list(roof_lines(rows, label, str(device), span)))
     figure.update_xaxes(type="log", title="FLOP for each byte that operations move")
     figure.update_yaxes(type="log", title="achieved [TFLOP/s]")
     title = "How far from the roof: dashed by its maker, solid as measured [TFLOP/s]"
@@ -100,17 +103,18 @@ def distance_figure(frame: pd.DataFrame, level: str = "cases") -> go.Figure:
         )
     figure.add_vline(x=1, line={"width": 1})
     figure.update_xaxes(title="time / least time that the roof allows", rangemode="tozero")
-    figure.update_yaxes(
-        automargin=True, autorange="reversed", categoryorder="array",
-        categoryarray=[safe(label) for label in rows["label"]],
-    )  # fmt: skip
-    note = f"{len(rows)} of {len(every)} series shown" if len(every) > len(rows) else ""
+    in_order(figure, rows["label"])
+    note = note_of_rest(len(rows), len(every))
     title = "Distance to the limit; 1 is what the hardware allows [times the floor]"
     return finish(figure, title, has_synthetic(rows), 200 + 20 * len(rows), note)
 
 
 def points(rows: pd.DataFrame, label: str, device: str, precision: str) -> go.Scatter:
-    shares = rows["flops_per_s"] / allowed(rows) * 100
+    # As measured, or else by its maker.
+    flops_per_s = rows["measured_roof_flops_per_s"].fillna(rows["roof_flops_per_s"])
+    bytes_per_s = rows["measured_roof_bytes_per_s"].fillna(rows["roof_bytes_per_s"])
+    allowed = (rows["intensity"] * bytes_per_s).clip(upper=flops_per_s)
+    shares = rows["flops_per_s"] / allowed * 100
     return go.Scatter(
         x=rows["intensity"],
         y=rows["flops_per_s"] * 1e-12,
@@ -122,9 +126,7 @@ def points(rows: pd.DataFrame, label: str, device: str, precision: str) -> go.Sc
             safe(f"{row['model']} {row['attention']} batch {row['batch_size']} {row['module']}")
             for row in rows.to_dict("records")
         ],
-        customdata=[
-            list(each) for each in zip(rows["record_id"], shares, rows["bound_by"], strict=True)
-        ],
+        customdata=point_data(rows, shares, rows["bound_by"]),
         hovertemplate=(
             f"{label}<br>%{{text}}<br>%{{y:.4g}} TFLOP/s, %{{x:.4g}} FLOP/byte"
             "<br>%{customdata[1]:.3g} % of the roof there, bound by %{customdata[2]}"
@@ -133,18 +135,10 @@ def points(rows: pd.DataFrame, label: str, device: str, precision: str) -> go.Sc
     )
 
 
-def allowed(rows: pd.DataFrame) -> pd.Series:
-    """FLOP/s that the roof allows at each row's intensity: as measured, or else by its maker."""
-    flops_per_s = rows["measured_roof_flops_per_s"].fillna(rows["roof_flops_per_s"])
-    bytes_per_s = rows["measured_roof_bytes_per_s"].fillna(rows["roof_bytes_per_s"])
-    return (rows["intensity"] * bytes_per_s).clip(upper=flops_per_s)
-
-
 def roof_lines(
     rows: pd.DataFrame, label: str, device: str, span: tuple[float, float]
-) -> list[go.Scatter]:
+) -> Iterator[go.Scatter]:
     """The slope of memory and the ceiling of computing, by the maker and as measured."""
-    traces = []
     for prefix, (dash, whose) in ROOFS.items():
         known = rows[rows[f"{prefix}_flops_per_s"].notna()].sort_values("started_at")
         if known.empty:
@@ -153,16 +147,13 @@ def roof_lines(
         flops_per_s, bytes_per_s = last[f"{prefix}_flops_per_s"], last[f"{prefix}_bytes_per_s"]
         ridge = flops_per_s / bytes_per_s
         intensity = np.unique(np.clip([span[0], ridge, max(span[1], ridge)], span[0], None))
-        traces.append(
-            go.Scatter(
-                x=intensity,
-                y=np.minimum(intensity * bytes_per_s, flops_per_s) * 1e-12,
-                mode="lines",
-                name=label,
-                legendgroup=label,
-                showlegend=False,
-                line={"color": color_of(device), "dash": dash, "width": 1},
-                hovertemplate=f"{label}: roof {whose}, %{{y:.4g}} TFLOP/s<extra></extra>",
-            )
+        yield go.Scatter(
+            x=intensity,
+            y=np.minimum(intensity * bytes_per_s, flops_per_s) * 1e-12,
+            mode="lines",
+            name=label,
+            legendgroup=label,
+            showlegend=False,
+            line={"color": color_of(device), "dash": dash, "width": 1},
+            hovertemplate=f"{label}: roof {whose}, %{{y:.4g}} TFLOP/s<extra></extra>",
         )
-    return traces

@@ -49,9 +49,8 @@ def samples_figure(frame: pd.DataFrame) -> go.Figure:
             ),
             row=1, col=2,
         )  # fmt: skip
-        figure.add_hline(
-            y=float(np.median(values)), line={"width": 1, "dash": "dash"}, row=1, col=1
-        )
+        median = float(np.median(values))
+        figure.add_hline(y=median, line={"width": 1, "dash": "dash"}, row=1, col=1)
         if np.isfinite(low):
             figure.add_hrect(
                 y0=low, y1=high, opacity=0.15, line_width=0, fillcolor=color, row=1, col=1

@@ -35,12 +35,23 @@ LINE = ["model", "label"]  # what tells lines apart
 LEGEND_COLUMNS, LEGEND_ROW = 4, 26  # on a laptop; pixels
 FAR = 2  # times the largest batch measured, that a fitted line is drawn to
 
+TITLES = {
+    "image_s": "Time of an image; cross: out of memory",
+    "images_per_s": "Batching speed; large: the knee, cross: out of memory",
+    "speedup": "Images/s over those of the smallest batch",
+    "efficiency": "Speed-up over that of an ideal batch",
+    "peak_bytes": "Peak memory; dotted: fitted, dashed: what the device has",
+}
+
 Trace = dict[str, Any]  # one of plotly's, which are slow to make one by one
 
 
-def scaling_figure(frame: pd.DataFrame, column: str, title: str) -> go.Figure:
+def scaling_figure(frame: pd.DataFrame, column: str) -> go.Figure:
     """A column against the batch size: a panel a model, a line each of what else differs."""
-    every = fitting(frame) if column == "peak_bytes" else measured(frame)
+    if column == "peak_bytes":  # what can't be trusted did fit
+        every = newest(frame[frame["status"].isin(FITTING) & frame["peak_bytes"].notna()])
+    else:
+        every = measured(frame)
     cases, note = labelled(every)
     models = models_of(every)
     points, failures = points_of(cases, column), out_of_memory(frame, every)
@@ -58,10 +69,10 @@ def scaling_figure(frame: pd.DataFrame, column: str, title: str) -> go.Figure:
     batch_axes(figure, [*cases["batch_size"], *failures["batch_size"]])
     figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title=metric.heading, col=1)
-    unit = metric.unit or metric.title
     legend_height = LEGEND_ROW * -(-cases["label"].nunique() // LEGEND_COLUMNS)
     height = 440 + legend_height
-    finish(figure, f"{title} [{unit}]", has_synthetic(cases), height, note)
+    title = f"{TITLES[column]} [{metric.unit or metric.title}]"
+    finish(figure, title, has_synthetic(cases), height, note)
     return figure.update_layout(
         legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0},
         margin={"b": 80 + legend_height},
@@ -73,17 +84,11 @@ def with_gains(cases: pd.DataFrame) -> pd.DataFrame:
     missing where a case was not measured, or has been measured again.
     """
     in_order = measured(cases).sort_values("batch_size", kind="stable")
-    first = in_order.groupby(SERIES_COLUMNS, sort=False)[["images_per_s", "batch_size"]].transform(
-        "first"
-    )
+    columns = ["images_per_s", "batch_size"]
+    first = in_order.groupby(SERIES_COLUMNS, sort=False)[columns].transform("first")
     speedup = in_order["images_per_s"] / first["images_per_s"]
     larger = in_order["batch_size"] / first["batch_size"]
     return cases.assign(speedup=speedup, efficiency=speedup / larger)
-
-
-def fitting(frame: pd.DataFrame) -> pd.DataFrame:
-    """The newest cases whose memory is known: what can't be trusted did fit."""
-    return newest(frame[frame["status"].isin(FITTING) & frame["peak_bytes"].notna()])
 
 
 def points_of(cases: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -152,15 +157,11 @@ def out_of_memory(frame: pd.DataFrame, cases: pd.DataFrame) -> pd.DataFrame:
     where none of the series fitted.
     """
     failed = newest(frame[frame["status"] == "oom"]).sort_values("batch_size", kind="stable")
-    sizes = cases[[*SERIES_COLUMNS, "batch_size"]].drop_duplicates()
-    fitted = failed[[*SERIES_COLUMNS, "batch_size"]].merge(sizes, how="left", indicator=True)[
-        "_merge"
-    ]
+    key = [*SERIES_COLUMNS, "batch_size"]
+    fitted = failed[key].merge(cases[key].drop_duplicates(), how="left", indicator=True)["_merge"]
     failed = failed[(fitted == "left_only").to_numpy()].drop_duplicates(SERIES_COLUMNS)
-    named = cases.assign(label=series_labels(cases))[[*SERIES_COLUMNS, "label"]].drop_duplicates(
-        SERIES_COLUMNS
-    )
-    return failed.merge(named, on=SERIES_COLUMNS, how="left")
+    named = cases.assign(label=series_labels(cases)).drop_duplicates(SERIES_COLUMNS)
+    return failed.merge(named[[*SERIES_COLUMNS, "label"]], on=SERIES_COLUMNS, how="left")
 
 
 def crosses(failures: pd.DataFrame, points: pd.DataFrame) -> Iterator[Trace]:
@@ -188,6 +189,7 @@ def fitted_lines(cases: pd.DataFrame) -> Iterator[Trace]:
     for _, rows in fitted[fitted["predicted_batch"].notna()].groupby(LINE, sort=False):
         name, trace = line_of(rows)
         row = rows.iloc[0]
+        faint = f"rgba{(*hex_to_rgb(trace['line']['color']), 0.5)}"
         most = min(row["predicted_batch"], FAR * row["largest_batch"])
         batches = np.geomspace(1, max(1, most), 20)  # a line bends where batch sizes double
         yield trace | {
@@ -195,7 +197,7 @@ def fitted_lines(cases: pd.DataFrame) -> Iterator[Trace]:
             "y": ((row["fixed_bytes"] + row["image_bytes"] * batches) * metric.scale).tolist(),
             "mode": "lines",
             "showlegend": False,
-            "line": {"color": faint(trace["line"]["color"]), "width": 1, "dash": "dot"},
+            "line": {"color": faint, "width": 1, "dash": "dot"},
             "hovertemplate": (
                 f"{name}<br>fitted: {metric.show(row['fixed_bytes'])} MiB and "
                 f"{metric.show(row['image_bytes'])} MiB an image; batch "
@@ -223,36 +225,9 @@ def device_lines(cases: pd.DataFrame) -> Iterator[Trace]:
         }
 
 
-def faint(color: str) -> str:
-    red, green, blue = hex_to_rgb(color)
-    return f"rgba({red}, {green}, {blue}, 0.5)"
-
-
 def placed(trace: Trace, models: list[str]) -> Trace:
     """A trace on the axes of its model's panel; named in the legend but once."""
     position = models.index(trace["model"]) + 1
     suffix = str(position) if position > 1 else ""
     own = {name: value for name, value in trace.items() if name != "model"}
     return own | {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
-
-
-def latency_figure(frame: pd.DataFrame) -> go.Figure:
-    return scaling_figure(frame, "image_s", "Time of an image; cross: out of memory")
-
-
-def throughput_figure(frame: pd.DataFrame) -> go.Figure:
-    title = "Batching speed; large: the knee, cross: out of memory"
-    return scaling_figure(frame, "images_per_s", title)
-
-
-def speedup_figure(frame: pd.DataFrame) -> go.Figure:
-    return scaling_figure(frame, "speedup", "Images/s over those of the smallest batch")
-
-
-def efficiency_figure(frame: pd.DataFrame) -> go.Figure:
-    return scaling_figure(frame, "efficiency", "Speed-up over that of an ideal batch")
-
-
-def memory_figure(frame: pd.DataFrame) -> go.Figure:
-    title = "Peak memory; dotted: fitted, dashed: what the device has"
-    return scaling_figure(frame, "peak_bytes", title)

@@ -87,11 +87,21 @@ def labelled(cases: pd.DataFrame) -> tuple[pd.DataFrame, str]:
         The cases, and for a person how many series were left out; none silently.
     """
     named = cases.assign(label=series_labels(cases))
-    every = list(dict.fromkeys(named["label"]))
-    if len(every) <= MOST_SERIES:
-        return named, ""
+    every = named["label"].unique()
     shown = named[named["label"].isin(every[:MOST_SERIES])]
-    return shown, f"{MOST_SERIES} of {len(every)} series shown"
+    return shown, note_of_rest(MOST_SERIES, len(every))
+
+
+def note_of_rest(shown: int, count: int) -> str:
+    return f"{shown} of {count} series shown" if count > shown else ""
+
+
+def in_order(figure: go.Figure, labels: pd.Series) -> None:
+    """Bars in the order of their labels, the first on top."""
+    figure.update_yaxes(
+        automargin=True, autorange="reversed", categoryorder="array",
+        categoryarray=labels.map(safe).tolist(),
+    )  # fmt: skip
 
 
 def models_of(cases: pd.DataFrame) -> list[str]:

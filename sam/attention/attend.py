@@ -13,7 +13,6 @@ Torch is imported inside the functions, so that a command can list the variants 
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 # q, k, v: (B', N, L, D); rel_h, rel_w: (B', N, L, S). Returns (B', N, L, D).
@@ -57,11 +55,9 @@ def in_windows(attend: AttendWindows) -> Callable[[AttentionInputs], Tensor]:
     """The variant that cuts the grid into windows, and joins what it attended to."""
 
     def attend_grid(queried: AttentionInputs) -> Tensor:
-        from .windows import join_windows
-
         q, k, v = windowed(queried)
         rel_h, rel_w = relative_bias(queried, q, queried.side)
-        return join_windows(as_windows(attend(q, k, v, rel_h, rel_w)), grid_size(queried))
+        return joined(queried, attend(q, k, v, rel_h, rel_w))
 
     return attend_grid
 
@@ -76,11 +72,12 @@ def windowed(queried: AttentionInputs) -> tuple[Tensor, Tensor, Tensor]:
     return q, k, v
 
 
-def as_windows(attended: Tensor) -> Tensor:
-    """(B', N, L, D) to (B', S, S, C)."""
-    windows, heads, length, head_dim = attended.shape
-    side = math.isqrt(length)
-    return attended.transpose(1, 2).reshape(windows, side, side, heads * head_dim)
+def joined(queried: AttentionInputs, attended: Tensor) -> Tensor:
+    """(B', N, L, D) to (B, H, W, C)."""
+    from .windows import join_windows
+
+    windows = attended.transpose(1, 2).reshape(len(attended), queried.side, queried.side, -1)
+    return join_windows(windows, grid_size(queried))
 
 
 def grid_size(queried: AttentionInputs) -> tuple[int, int]:
@@ -121,23 +118,18 @@ def relative_table(rel_pos: Tensor, side: int, columns: int, scale: float) -> Te
     Returns:
         (side, D, columns): query coordinate, channel, key coordinate.
     """
+    import torch
     from torch.nn.functional import pad
 
     if scale != 1:
-        rel_pos = (rel_pos.to(wide(rel_pos.dtype)) * scale).to(rel_pos.dtype)
+        wide = torch.promote_types(rel_pos.dtype, torch.float32)
+        rel_pos = (rel_pos.to(wide) * scale).to(rel_pos.dtype)
     # Reversed, the keys of a query are neighbours: a sliding view, with no index to build on the
     # CPU in each forward.
     by_key = rel_pos.flip(0)
     if columns > side:
         by_key = pad(by_key, (0, 0, 0, columns - side))
     return by_key.unfold(0, columns, 1).flip(0)
-
-
-def wide(dtype: torch.dtype) -> torch.dtype:
-    """The type in which numbers are scaled before they are rounded: float32 at least."""
-    import torch
-
-    return torch.promote_types(dtype, torch.float32)
 
 
 def attend_reference(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
@@ -216,7 +208,6 @@ def attend_folded(queried: AttentionInputs) -> Tensor:
     from torch.nn.functional import scaled_dot_product_attention
 
     from .pieces import attend_in_pieces
-    from .windows import join_windows
 
     side, head_dim = queried.side, queried.head_dim
     columns = side if queried.qkv.device.type == "cpu" else folded_columns(side)
@@ -230,7 +221,7 @@ def attend_folded(queried: AttentionInputs) -> Tensor:
         attended = attend_in_pieces("plain tile", queries * head_dim**-0.5, keys, v)
     else:
         attended = scaled_dot_product_attention(queries, keys, v, scale=head_dim**-0.5)
-    return join_windows(as_windows(attended), grid_size(queried))
+    return joined(queried, attended)
 
 
 def folded_columns(side: int) -> int:

@@ -107,11 +107,8 @@ def best_attention(device_type: str, dtype: str) -> tuple[str, str]:
 
 def concrete_attention(name: str, device_type: str, dtype: str) -> str:
     """A variant, or two joined, with what `auto` stands for in its place."""
-    best = best_attention(device_type, dtype)
-    parts = (
-        best[index] if part == "auto" else part for index, part in enumerate(split_attention(name))
-    )
-    return BOTH.join(dict.fromkeys(parts))
+    both = zip(split_attention(name), best_attention(device_type, dtype), strict=True)
+    return BOTH.join(dict.fromkeys(best if part == "auto" else part for part, best in both))
 
 
 def load_best() -> None:

@@ -58,7 +58,8 @@ def read_weights(
     """
     path = Path(path)
     check_is_weights_file(path)
-    digest = sha256_of(path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     check_official(path, digest, official)
     content = load_safetensors(path) if is_safetensors(path) else load_torch(path)
     notes = []
@@ -104,12 +105,6 @@ def check_is_weights_file(path: Path) -> None:
         raise CheckpointError(
             f"'{path}' is a web page, probably an error page saved by a download: fetch it again."
         )
-
-
-def sha256_of(path: Path) -> str:
-    """The file's SHA-256, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_official(path: Path, digest: str, official: Mapping[str, OfficialCheckpoint]) -> None:

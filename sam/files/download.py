@@ -109,7 +109,7 @@ def fetch_into(
     try:
         request = urllib.request.Request(url, headers={"Range": f"bytes={part.tell()}-"})
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-            check_announced(url, announced_bytes(response), total)
+            check_announced(url, response, total)
             if response.status != http.client.PARTIAL_CONTENT:
                 part.truncate(0)
                 part.seek(0)
@@ -140,20 +140,15 @@ def fetch_into(
         )
 
 
-def announced_bytes(response: http.client.HTTPResponse) -> int | None:
-    """The size of the whole file as the server states it; None where it does not."""
+def check_announced(url: str, response: http.client.HTTPResponse, total: int) -> None:
+    """Refuse another file (an error page, say) before its bytes join those that are kept."""
     if response.status == http.client.PARTIAL_CONTENT:
         size = response.headers.get("Content-Range", "").rpartition("/")[2]
     else:
         size = response.headers.get("Content-Length", "")
-    return int(size) if size.isdecimal() else None
-
-
-def check_announced(url: str, announced: int | None, total: int) -> None:
-    """Refuse another file (an error page, say) before its bytes join those that are kept."""
-    if announced not in (None, total):
+    if size.isdecimal() and int(size) != total:  # or the server does not state it
         raise DownloadError(
-            f"{url} has {announced} bytes instead of {total}: it is not the official file. "
+            f"{url} has {int(size)} bytes instead of {total}: it is not the official file. "
             "Check the address."
         )
 

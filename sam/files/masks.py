@@ -34,13 +34,8 @@ def encode_rle(masks: Tensor) -> list[Rle]:
     positions = changes.flatten().nonzero().flatten().cpu().numpy()
     mask_of, within = np.divmod(positions, height * width)
     ends = np.searchsorted(mask_of, np.arange(1, count))
-    return [
-        {
-            "size": [height, width],
-            "counts": np.diff(own, prepend=0, append=height * width).tolist(),
-        }
-        for own in np.split(within, ends)[:count]
-    ]
+    runs = [np.diff(own, prepend=0, append=height * width) for own in np.split(within, ends)]
+    return [{"size": [height, width], "counts": each.tolist()} for each in runs[:count]]
 
 
 def decode_rle(rle: Rle) -> np.ndarray:
@@ -87,8 +82,7 @@ def opencv() -> Any:
 def mask_boxes(masks: Tensor) -> Tensor:
     """(M, H, W) bool to (M, 4) int64; all zeros for an empty mask."""
     rows, columns = masks.any(dim=2), masks.any(dim=1)
-    edges = [first_and_last(columns), first_and_last(rows)]
-    (x0, x1), (y0, y1) = edges
+    (x0, x1), (y0, y1) = first_and_last(columns), first_and_last(rows)
     return torch.stack([x0, y0, x1, y1], dim=1) * rows.any(dim=1, keepdim=True)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -35,6 +35,11 @@ from .model import Sam
 from .predictor import SamPredictor, check_image
 
 OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
+FORMS: dict[OutputMode, Callable[[Rle], Any]] = {
+    "binary_mask": decode_rle,
+    "uncompressed_rle": lambda rle: rle,
+    "coco_rle": compress_rle,
+}
 EDGE_TOLERANCE = 20.0  # pixels within which a box touches its crop's edge
 # Bytes of logits scaled up at a time. On a CPU they stay in the caches, and below the 32 MB from
 # which on glibc takes memory anew for each use: 1.3 ms a mask instead of 5.2 at 512 x 512.
@@ -133,9 +138,8 @@ class SamAutomaticMaskGenerator:
         images_per_batch: int = 4,
         on_stage: Callable[[str], None] = lambda name: None,
     ) -> None:
-        if output_mode not in get_args(OutputMode):
-            known = ", ".join(get_args(OutputMode))
-            raise ValueError(f"Unknown output_mode '{output_mode}'. Known: {known}.")
+        if output_mode not in FORMS:
+            raise ValueError(f"Unknown output_mode '{output_mode}'. Known: {', '.join(FORMS)}.")
         if not 0 <= crop_overlap_ratio <= 1:  # beyond, crops would start left of the image
             raise ValueError(f"crop_overlap_ratio must be from 0 to 1, got {crop_overlap_ratio}.")
         check_least(0, crop_n_layers=crop_n_layers)
@@ -189,7 +193,10 @@ class SamAutomaticMaskGenerator:
         for start in range(0, len(views), self.images_per_batch):
             group = views[start : start + self.images_per_batch]
             self.on_stage("preprocess")
-            prepared = self.predictor.prepare([cut(images[index], crop) for index, crop in group])
+            boxes = [(images[index], *crop.box) for index, crop in group]
+            prepared = self.predictor.prepare(
+                [image[y0:y1, x0:x1] for image, x0, y0, x1, y1 in boxes]
+            )
             self.on_stage("image_encoder")
             self.predictor.encode(prepared)
             for position, (index, crop) in enumerate(group):
@@ -250,7 +257,9 @@ class SamAutomaticMaskGenerator:
         boxes = mask_boxes(masks)
         inside = (~touches_crop_edge(boxes, crop, image_size)).nonzero().flatten()
         self.on_stage("rle")
-        rles = encode_rle(uncrop(masks[inside], crop, image_size))
+        x0, y0, x1, y1 = crop.box
+        height, width = image_size
+        rles = encode_rle(F.pad(masks[inside], (x0, width - x1, y0, height - y1)))
         return MaskSet(
             rles=rles,
             boxes=boxes[inside],
@@ -267,8 +276,7 @@ class SamAutomaticMaskGenerator:
         if len(parts) > 1:
             from torchvision.ops import box_area  # as in `suppress`
 
-            scores = 1 / box_area(masks.crop_boxes)
-            scores = scores.to(masks.boxes.device)
+            scores = (1 / box_area(masks.crop_boxes)).to(masks.boxes.device)
             masks = masks.select(suppress(masks.boxes, scores, self.crop_nms_thresh))
         if self.min_mask_region_area > 0:
             least = max(self.box_nms_thresh, self.crop_nms_thresh)
@@ -302,15 +310,13 @@ class SamAutomaticMaskGenerator:
         """A dict a mask, in upstream's form."""
         self.on_stage("records")
         # Each to the host at once: a value at a time would wait for the device as often.
-        boxes, crops = (to_xywh(boxes).tolist() for boxes in (masks.boxes, masks.crop_boxes))
+        boxes, crops = (
+            torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1).tolist()
+            for corners in (masks.boxes, masks.crop_boxes)
+        )
         predicted_iou, stability = masks.predicted_iou.tolist(), masks.stability.tolist()
         points = masks.points.tolist()
-        segmentation: dict[str, Callable[[Rle], Any]] = {
-            "binary_mask": decode_rle,
-            "uncompressed_rle": lambda rle: rle,
-            "coco_rle": compress_rle,
-        }
-        form = segmentation[self.output_mode]
+        form = FORMS[self.output_mode]
         return [
             {
                 "segmentation": form(rle),
@@ -351,11 +357,6 @@ def check_least(least: int, **values: float) -> None:
             raise ValueError(f"{name} must be at least {least}, got {value}.")
 
 
-def cut(image: np.ndarray, crop: Crop) -> np.ndarray:
-    x0, y0, x1, y1 = crop.box
-    return image[y0:y1, x0:x1]
-
-
 def suppress(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
     """Indices of the masks that stay, best score first, where boxes overlap by more."""
     from torchvision.ops import batched_nms  # here: it takes as long to load as torch itself
@@ -378,19 +379,8 @@ def touches_crop_edge(boxes: Tensor, crop: Crop, image_size: tuple[int, int]) ->
     return (at_crop_edge & ~at_image_edge).any(dim=1)
 
 
-def uncrop(masks: Tensor, crop: Crop, image_size: tuple[int, int]) -> Tensor:
-    """Put (M, h, w) masks of a crop into the whole image, (M, H, W)."""
-    x0, y0, x1, y1 = crop.box
-    return F.pad(masks, (x0, image_size[1] - x1, y0, image_size[0] - y1))
-
-
 def clean(mask: np.ndarray, min_area: int) -> tuple[np.ndarray, bool]:
     """Fill a mask's small holes, then drop its small islands; and whether anything changed."""
     mask, filled = remove_small_regions(mask, min_area, "holes")
     mask, dropped = remove_small_regions(mask, min_area, "islands")
     return mask, filled or dropped
-
-
-def to_xywh(boxes: Tensor) -> Tensor:
-    """(M, 4) corners to (x, y, width, height)."""
-    return torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1)

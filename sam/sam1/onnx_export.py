@@ -92,16 +92,20 @@ class OnnxMaskPredictor(nn.Module):
         Returns:
             The tensors that output_names() names.
         """
+        encoder = self.model.prompt_encoder
+        sparse = self.embed_points(point_coords, point_labels)
+        no_mask = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        dense = has_mask_input * encoder.mask_downscaling(mask_input)
+        dense = dense + (1 - has_mask_input) * no_mask
         logits, scores = self.model.mask_decoder.predict_masks(
-            image_embeddings,
-            self.model.prompt_encoder.get_dense_pe(),
-            self.embed_points(point_coords, point_labels),
-            self.embed_mask(mask_input, has_mask_input),
+            image_embeddings, encoder.get_dense_pe(), sparse, dense
         )
         if self.use_stability_score:
             scores = stability(logits, self.model.mask_threshold)
         if self.return_single_mask:
-            best = pick_mask(scores, point_coords.shape[1])
+            # With few points the best of the three for ambiguous prompts, else the single one.
+            only_single = torch.tensor([[1000.0, 0.0, 0.0, 0.0]], device=scores.device)
+            best = (scores + (point_coords.shape[1] - MANY_POINTS) * only_single).argmax(dim=1)
             logits, scores = logits[:, best], scores[:, best]
         masks = self.upscale(logits, orig_im_size)
         if not self.return_extra_metrics:
@@ -120,11 +124,6 @@ class OnnxMaskPredictor(nn.Module):
         for label in range(len(encoder.point_embeddings)):
             encoded = encoded + (labels == label) * encoder.corner_or_point(label)
         return encoded
-
-    def embed_mask(self, mask: Tensor, has_mask: Tensor) -> Tensor:
-        encoder = self.model.prompt_encoder
-        without = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
-        return has_mask * encoder.mask_downscaling(mask) + (1 - has_mask) * without
 
     def upscale(self, logits: Tensor, original_size: Tensor) -> Tensor:
         """(1, masks, 4 G, 4 G) to the size that the tensor holds."""
@@ -158,15 +157,6 @@ def stability(logits: Tensor, threshold: float) -> Tensor:
     return inner / outer
 
 
-def pick_mask(scores: Tensor, points: int) -> Tensor:
-    """(1, 4) scores to the index (1,) of the best mask.
-
-    With few points the best of the three for ambiguous prompts, else the single one.
-    """
-    only_single = torch.tensor([[1000.0, 0.0, 0.0, 0.0]], device=scores.device)
-    return (scores + (points - MANY_POINTS) * only_single).argmax(dim=1)
-
-
 def export_encoder(encoder: ImageEncoderViT, path: str | Path, opset: int = OPSET) -> None:
     """Write the image encoder: "images" (B, 3, S, S) to "image_embeddings" (B, 256, G, G).
 
@@ -176,14 +166,9 @@ def export_encoder(encoder: ImageEncoderViT, path: str | Path, opset: int = OPSE
         opset: ONNX's operator set, of OPSETS.
     """
     side = encoder.image_size
-    export(
-        encoder,
-        {"images": torch.randn(2, 3, side, side)},
-        ("image_embeddings",),
-        ({0: torch.export.Dim("batch")},),
-        Path(path),
-        opset,
-    )
+    inputs = {"images": torch.randn(2, 3, side, side)}
+    shapes = ({0: torch.export.Dim("batch")},)
+    export(encoder, inputs, ("image_embeddings",), shapes, Path(path), opset)
 
 
 def export_mask_predictor(

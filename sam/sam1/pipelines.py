@@ -53,8 +53,11 @@ class PromptsPipeline:
         from .transforms import ResizeLongestSide
 
         transform = ResizeLongestSide(model.image_encoder.image_size)
-        scaled = np.concatenate([scale(transform, image) for image in images])
-        owners = owners_of(images)
+        is_boxes = images[0].prompts.shape[1] == 4
+        apply = transform.apply_boxes if is_boxes else transform.apply_coords
+        scaled = np.concatenate([apply(image.prompts, image.size) for image in images])
+        counts = [len(image.prompts) for image in images]
+        owners = np.repeat(np.arange(len(images)), counts)  # ascending
         prompts = torch.tensor(scaled, dtype=torch.float32, device=device)
         return PreparedPrompts(images, prompts, torch.tensor(owners, device=device), owners)
 
@@ -75,19 +78,6 @@ class PromptsPipeline:
                 image = prepared.images[index]
                 full = model.postprocess_masks(own, image.input_size, image.size)
                 _ = full > model.mask_threshold
-
-
-def owners_of(images: Sequence[PromptedImage]) -> np.ndarray:
-    """The image (P,) of each prompt, ascending."""
-    return np.repeat(np.arange(len(images)), [len(image.prompts) for image in images])
-
-
-def scale(transform: Any, image: PromptedImage) -> np.ndarray:
-    """Prompts of an image, from pixels of the photograph to those of the input."""
-    is_points = image.prompts.shape[1] == 2
-    apply = transform.apply_coords if is_points else transform.apply_boxes
-    scaled: np.ndarray = apply(image.prompts, image.size)
-    return scaled
 
 
 def embed_prompts(model: Any, prompts: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,10 +112,7 @@ class EverythingPipeline:
     ) -> dict[str, Any]:
         from .mask_generator import SamAutomaticMaskGenerator
 
-        settings: dict[str, Any] = {
-            "points_per_side": points_per_side,
-            "images_per_batch": images_per_batch,
-        }
+        settings = {"points_per_side": points_per_side, "images_per_batch": images_per_batch}
         if not is_random:
             return settings
         few = SamAutomaticMaskGenerator(model, points_per_side=WARM_UP_POINTS)

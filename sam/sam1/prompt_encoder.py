@@ -73,18 +73,22 @@ class PromptEncoder(nn.Module):
             masks: (P, 1, 4 G, 4 G) logits of an earlier prediction.
 
         Returns:
-            Sparse embeddings (P, tokens, C) and dense embeddings (P, C, G, G).
+            Sparse embeddings (P, tokens, C) and dense embeddings (P, C, G, G); without masks these
+            are one shared embedding.
         """
-        given = [
-            prompt for prompt in (points[0] if points else None, boxes, masks) if prompt is not None
-        ]
-        prompts = given[0].shape[0] if given else 1
+        given = (points[0] if points else None, boxes, masks)
+        prompts = next((len(each) for each in given if each is not None), 1)
         sparse = [self.no_mask_embed.weight.new_empty(prompts, 0, self.no_mask_embed.embedding_dim)]
         if points is not None:
             sparse.append(self.embed_points(*points, pad=boxes is None))
         if boxes is not None:
             sparse.append(self.embed_boxes(boxes))
-        return torch.cat(sparse, dim=1), self.embed_masks(masks, prompts)
+        if masks is not None:
+            dense = self.mask_downscaling(masks.to(self.dtype))
+        else:
+            no_mask = self.no_mask_embed.weight.reshape(1, -1, 1, 1)
+            dense = no_mask.expand(prompts, -1, self.grid_side, self.grid_side)
+        return torch.cat(sparse, dim=1), dense
 
     def embed_points(self, coords: Tensor, labels: Tensor, pad: bool) -> Tensor:
         """(P, K, 2) and (P, K) to (P, K, C); with `pad`, one more that is not a point."""
@@ -114,13 +118,6 @@ class PromptEncoder(nn.Module):
     def corner_or_point(self, index: int) -> Tensor:
         """(1, C): background point, foreground point, top left corner, bottom right corner."""
         return self.point_embeddings[index].get_parameter("weight")
-
-    def embed_masks(self, masks: Tensor | None, prompts: int) -> Tensor:
-        """(P, 1, 4 G, 4 G) to (P, C, G, G); one shared embedding where there is no mask."""
-        if masks is not None:
-            return self.mask_downscaling(masks.to(self.dtype))
-        no_mask = self.no_mask_embed.weight.reshape(1, -1, 1, 1)
-        return no_mask.expand(prompts, -1, self.grid_side, self.grid_side)
 
 
 class PositionEmbeddingRandom(nn.Module):

@@ -45,10 +45,8 @@ def model_like(state_dict: Mapping[str, Tensor], models: Mapping[str, Model]) ->
     blocks = {key.split(".")[2] for key in state_dict if key.startswith("image_encoder.blocks.")}
     for name, model in models.items():
         config = model.config
-        if isinstance(config, ModelConfig) and ((config.embed_dim,), config.depth) == (
-            width,
-            len(blocks),
-        ):
+        is_ours = isinstance(config, ModelConfig)
+        if is_ours and ((config.embed_dim,), config.depth) == (width, len(blocks)):
             return name
     return None
 
@@ -68,7 +66,9 @@ def resize_positions(
     old_side, new_side, width = old.shape[1], new.shape[1], new.shape[3]
     if old_side in (0, new_side) or old.shape != (1, old_side, old_side, width):
         return state_dict
-    resized = {key: resize_absolute(old, new_side)}
+    size = (new_side, new_side)
+    absolute = F.interpolate(old.permute(0, 3, 1, 2), size, mode="bilinear", align_corners=False)
+    resized = {key: absolute.permute(0, 2, 3, 1)}
     for name, tensor in expected.items():
         given = state_dict.get(name)
         if (
@@ -77,17 +77,5 @@ def resize_positions(
             and given.shape != tensor.shape
             and given.shape == (2 * old_side - 1, tensor.shape[1])
         ):
-            resized[name] = resize_relative(given, tensor.shape[0])
+            resized[name] = F.interpolate(given.T[None], tensor.shape[0], mode="linear")[0].T
     return {**state_dict, **resized}
-
-
-def resize_absolute(pos_embed: Tensor, side: int) -> Tensor:
-    """(1, G, G, C) to (1, side, side, C)."""
-    channels_first = pos_embed.permute(0, 3, 1, 2)
-    resized = F.interpolate(channels_first, (side, side), mode="bilinear", align_corners=False)
-    return resized.permute(0, 2, 3, 1)
-
-
-def resize_relative(rel_pos: Tensor, length: int) -> Tensor:
-    """(2 G - 1, D) to (length, D)."""
-    return F.interpolate(rel_pos.T.unsqueeze(0), length, mode="linear")[0].T

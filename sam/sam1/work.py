@@ -29,14 +29,9 @@ def encoder_work(
     length, width = (image_size // PATCH_SIZE) ** 2, config.embed_dim
     weight, residual = formats.weight, formats.residual
     patch_flops = 2 * length * width * PATCH_PIXELS
-    works = {
-        "patch_embed": ModuleWork(
-            patch_flops,
-            patch_flops,
-            (PATCH_PIXELS * width + width) * weight,
-            length * (PATCH_PIXELS + width) * weight,
-        )
-    }
+    patch_bytes = (PATCH_PIXELS * width + width) * weight
+    image_bytes = length * (PATCH_PIXELS + width) * weight
+    works = {"patch_embed": ModuleWork(patch_flops, patch_flops, patch_bytes, image_bytes)}
     for index in range(config.depth):
         is_global = index in config.global_blocks
         variant = ATTENTION[split_attention(attention)[is_global]]
@@ -69,14 +64,10 @@ def block_parts(
     attention_bytes = linear("attn.qkv", width, 3 * width) + linear("attn.proj", width, width)
     attention_bytes += 2 * (2 * side - 1) * config.head_dim * weight
     mlp_bytes = linear("mlp.lin1", width, hidden) + linear("mlp.lin2", hidden, width)
+    flops, least = (attention_flops(config, grid, side, each) for each in (variant, LEAST))
     return {
         "norm1": norm,
-        "attn": ModuleWork(
-            attention_flops(config, grid, side, variant),
-            attention_flops(config, grid, side, LEAST),
-            attention_bytes,
-            in_and_out,
-        ),
+        "attn": ModuleWork(flops, least, attention_bytes, in_and_out),
         "norm2": norm,
         "mlp": ModuleWork(mlp_flops, mlp_flops, mlp_bytes, in_and_out),
     }
