@@ -74,16 +74,13 @@ def merge(sources: Sequence[Store], target: Store) -> MergeResult:
 def check_source(source: Store, target: Store) -> None:
     if not source.sweep_ids():
         raise StoreError(f"A store to merge must hold records, and '{source.path}' holds none.")
-    one, other = (f"{absolute(store.path)}/" for store in (source, target))
+    paths = (source.path, target.path)
+    one, other = (f"{path if is_remote(path) else path.resolve()}/" for path in paths)
     if one.startswith(other) or other.startswith(one):
         raise StoreError(
             f"The target '{target.path}' must be none of the stores to merge, nor lie in one, and "
             f"'{source.path}' is one: name a new one with -o."
         )
-
-
-def absolute(path: Path) -> Path:
-    return path if is_remote(path) else path.resolve()
 
 
 def files_of(root: Path) -> Iterator[str]:
@@ -186,21 +183,15 @@ def rank(path: Path) -> tuple[FileRank, str]:
     """Of two files at one place the higher is kept; of what two runs of a sweep said at their end,
     the later.
     """
+    form = form_of(path)
     try:
-        if path.parent.name == "cases":
-            return worth(read_file(path, Record)), ""
-        if path.name == "sweep.json":
-            is_whole = len(read_file(path, SweepFile).definition_sha256) == DIGITS
-            return (FileRank.ANSWER if is_whole else FileRank.REBUILT), ""
-        return FileRank.ANSWER, read_file(
-            path, SweepEnd
-        ).ended_at if path.name == "end.json" else ""
+        found = read_file(path, form) if form is not None else None
     except BrokenFileError:
         return FileRank.BROKEN, ""
-
-
-def worth(record: Record) -> FileRank:
-    """Of a record what it tells."""
-    if record.status in RETRIED:
-        return FileRank.RETRIED
-    return FileRank.NOT_TRIED if record.status in ("skipped", "unsupported") else FileRank.ANSWER
+    if isinstance(found, Record) and found.status in RETRIED:
+        return FileRank.RETRIED, ""
+    if isinstance(found, Record) and found.status in ("skipped", "unsupported"):
+        return FileRank.NOT_TRIED, ""
+    if isinstance(found, SweepFile) and len(found.definition_sha256) != DIGITS:
+        return FileRank.REBUILT, ""
+    return FileRank.ANSWER, found.ended_at if isinstance(found, SweepEnd) else ""
