@@ -191,18 +191,12 @@ def holding(path: Path, takes_over: bool = False) -> Iterator[None]:
         BlockingIOError: Another process holds it; for an object, the message says which one.
         OSError: There can be no lock. Other errors too, of an address.
     """
-    if is_remote(path):
-        with holding_object(path, takes_over):
+    if not is_remote(path):
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
         return
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-
-
-@contextmanager
-def holding_object(path: Path, takes_over: bool) -> Iterator[None]:
-    """Hold a lock that is an object: put only if there is none, and removed at the end."""
+    # An object is put only if there is none, and removed at the end.
     files = file_system(path)
     if not puts_whole(files):
         files.makedirs(key(path.parent), exist_ok=True)

@@ -84,24 +84,20 @@ def check_source(source: Store, target: Store) -> None:
 
 
 def files_of(root: Path) -> Iterator[str]:
-    """Where a store's files lie below it; plans before their cases, so that a reader knows them."""
-    return listed(root) if is_remote(root) else walked(root)
+    """Where a store's files lie below it; plans before their cases, so that a reader knows them.
 
-
-def is_left_out(name: str) -> bool:
-    """Whether a file or folder is made anew from the records, or of use to its writer alone."""
-    return name.startswith(".")
-
-
-def listed(root: Path) -> Iterator[str]:
-    """All files of an address, in one listing."""
+    Left out is what begins with a dot: made anew from the records, or of use to its writer alone.
+    """
+    if not is_remote(root):
+        yield from walked(root)
+        return
     try:
         found = file_system(root).find(key(root))
     except Exception as error:
         raise StoreError(f"'{root}' can't be listed: {one_line(error)}.") from error
     places = [name.removeprefix(key(root)).strip("/") for name in found]
     places.sort(key=lambda place: (place.split("/")[0], place.count("/"), place))
-    return (place for place in places if not any(map(is_left_out, place.split("/"))))
+    yield from (place for place in places if "/." not in f"/{place}")
 
 
 def walked(folder: Path, below: str = "") -> Iterator[str]:
@@ -110,13 +106,12 @@ def walked(folder: Path, below: str = "") -> Iterator[str]:
     except OSError as error:
         raise StoreError(f"'{folder}' can't be listed: {one_line(error)}.") from error
     for entry in entries:
-        place = below + entry.name
-        if is_left_out(entry.name):
+        if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from walked(entry, f"{place}/")
+            yield from walked(entry, f"{below}{entry.name}/")
         else:
-            yield place
+            yield below + entry.name
 
 
 def add(source: Path, target: Path, place: str, merged: MergeResult) -> None:
