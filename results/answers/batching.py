@@ -78,11 +78,13 @@ def step_rows(
     before, after = parts(smaller, peaks), parts(larger, peaks)
     if before.keys() != after.keys():  # one of them has no modules
         before, after = whole(smaller, peaks), whole(larger, peaks)
-    clocks = sm_clock_hz(smaller), sm_clock_hz(larger)
+    before_hz, after_hz = sm_clock_hz(smaller), sm_clock_hz(larger)
     changes: dict[tuple[str, str], np.ndarray] = defaultdict(lambda: np.zeros(3))
     for name, part in before.items():
         later = after[name]
-        slowed_s = clock_change_s(later, *clocks)
+        slowed_s = 0.0  # which a part that computes would not have taken at the clock of before
+        if later.cause == "compute" and before_hz and after_hz:
+            slowed_s = later.image_s * (1 - after_hz / before_hz)
         own_s = later.image_s - part.image_s - slowed_s
         changes[part.kind, part.cause] += (part.image_s, later.image_s, own_s)
         if slowed_s:
@@ -93,23 +95,13 @@ def step_rows(
         "gpu": larger.gpu.name if larger.gpu is not None else None,
         "from_batch": smaller.case.batch_size,
         "to_batch": larger.case.batch_size,
-        "warnings": warnings(smaller) + warnings(larger),
+        "warnings": sum(  # self-checks of both
+            check.verdict == "warn" for each in (smaller, larger) for check in each.checks.values()
+        ),
     }
-    for (kind, cause), (before_s, after_s, change_s) in changes.items():
-        yield shared | {
-            "part": kind,
-            "cause": cause,
-            "before_s": before_s,
-            "after_s": after_s,
-            "change_s": change_s,
-        }
-
-
-def clock_change_s(later: ModuleShare, before_hz: float | None, after_hz: float | None) -> float:
-    """Seconds that a part which computes would not have taken at the clock of before."""
-    if later.cause != "compute" or not before_hz or not after_hz:
-        return 0.0
-    return later.image_s * (1 - after_hz / before_hz)
+    for (kind, cause), seconds in changes.items():
+        times = zip(("before_s", "after_s", "change_s"), seconds, strict=True)
+        yield shared | {"part": kind, "cause": cause, **dict(times)}
 
 
 def parts(record: Record, peaks: Mapping[str, Spec] | None) -> dict[str, ModuleShare]:
@@ -122,14 +114,16 @@ def parts(record: Record, peaks: Mapping[str, Spec] | None) -> dict[str, ModuleS
     own_s = {name: float(np.median(timing.self_s)) for name, timing in modules.items()}
     scale = image_s(record) / sum(own_s.values())
     limits = limits_of(record, peaks)
-    inner = innermost(modules)
+    # What a module's own time is counted as; of one with timed parts it is the rest.
+    kinds = dict.fromkeys(modules, REST)
+    kinds |= {name: modules[name].kind for name in innermost(modules)} | {ENCODER: UNATTRIBUTED}
     return {
         name: ModuleShare(
-            kind=kind_of_part(name, timing.kind, inner),
+            kind=kinds[name],
             image_s=own_s[name] * scale,
             cause=cause(own_work(name, modules), limits),
         )
-        for name, timing in modules.items()
+        for name in modules
     }
 
 
@@ -150,13 +144,6 @@ def own_work(name: str, modules: Mapping[str, ModuleTiming]) -> Work | None:
     )
 
 
-def kind_of_part(name: str, kind: str, innermost: set[str]) -> str:
-    """What a module's own time is counted as; of one with timed parts it is the rest."""
-    if name == ENCODER:
-        return UNATTRIBUTED
-    return kind if name in innermost else REST
-
-
 def whole(record: Record, peaks: Mapping[str, Spec] | None) -> dict[str, ModuleShare]:
     work = record.measurement.work if record.measurement is not None else None
     return {WHOLE: ModuleShare(WHOLE, image_s(record), cause(work, limits_of(record, peaks)))}
@@ -170,11 +157,6 @@ def cause(work: Work | None, limits: Limits) -> str:
     if roof is None or work is None:
         return "unknown"
     return bound_by(work, roof, launches=False)
-
-
-def warnings(record: Record) -> int:
-    """Self-checks that warn."""
-    return sum(check.verdict == "warn" for check in record.checks.values())
 
 
 def forward_s(record: Record) -> float:

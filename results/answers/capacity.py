@@ -72,27 +72,29 @@ def capacity_row(group: Sequence[Row], latency_budget_s: float | None) -> Row | 
     fitting = [size for size, row in newest.items() if row["status"] in FITTING]
     if not fitting:
         return None
-    largest = max(fitting)
-    first = newest[largest]
+    first = newest[max(fitting)]
     fixed, per_image = line(newest_with("peak_bytes", by_age), "peak_bytes")
     good = [row for row in by_age if row["status"] == "ok"]
     series = newest_with("image_s", good)
     fixed_s, marginal_s = line(series, "median_s")
-    energies = newest_with("image_joules", good)
-    least = min(energies, key=lambda row: row["image_joules"], default=None)
+    has_budget = latency_budget_s is not None
+    within = [row for row in series if has_budget and row["median_s"] <= latency_budget_s]
+    least = min(
+        newest_with("image_joules", good), key=lambda row: row["image_joules"], default=None
+    )
     return {
         **{name: first[name] for name in (*SERIES_AXES, "cpu", "memory_limit_bytes")},
-        "largest_batch": largest,
-        "smallest_oom": smallest_oom(newest.values(), above=largest),
+        "largest_batch": first["batch_size"],
+        "smallest_oom": smallest_oom(newest.values(), above=first["batch_size"]),
         "predicted_batch": predicted_batch(first["device_bytes"], fixed, per_image),
         "fixed_bytes": fixed,
         "image_bytes": per_image,
         "fixed_s": fixed_s,
         "marginal_s": marginal_s,
-        **batch_columns("best", min(series, key=lambda row: row["image_s"], default=None)),
-        **batch_columns("knee", knee(series) if series else None),
+        **batch_columns("best", series),
+        **batch_columns("knee", [knee(series)] if series else []),
         "latency_budget_s": latency_budget_s,
-        **batch_columns("budget", best_within(series, latency_budget_s)),
+        **batch_columns("budget", within),
         "joules_batch": least["batch_size"] if least is not None else None,
         "image_joules": least["image_joules"] if least is not None else None,
         "warnings": sum(row["warnings"] for row in newest.values()),
@@ -131,6 +133,12 @@ def line(series: Sequence[Row], column: str) -> tuple[float, float]:
     return float(fitted.intercept), float(fitted.slope)
 
 
+def knee(series: Sequence[Row]) -> Row:
+    """The smallest batch whose images/s are within 5 % of the best."""
+    best_s = min(row["image_s"] for row in series)
+    return next(row for row in series if row["image_s"] <= best_s / KNEE)
+
+
 def predicted_batch(device_bytes: int, fixed: float, per_image: float) -> int | None:
     """The largest batch that the line leaves room for; None where it tells nothing."""
     if not per_image > 0:
@@ -138,21 +146,8 @@ def predicted_batch(device_bytes: int, fixed: float, per_image: float) -> int | 
     return max(0, int((device_bytes - fixed) / per_image))
 
 
-def knee(series: Sequence[Row]) -> Row:
-    """The smallest batch whose images/s are within 5 % of the best."""
-    best_s = min(row["image_s"] for row in series)
-    return next(row for row in series if row["image_s"] <= best_s / KNEE)
-
-
-def best_within(series: Iterable[Row], latency_budget_s: float | None) -> Row | None:
-    """The measured batch with the most images/s whose forwards are within a budget."""
-    if latency_budget_s is None:
-        return None
-    within = [row for row in series if row["median_s"] <= latency_budget_s]
-    return min(within, key=lambda row: row["image_s"], default=None)
-
-
-def batch_columns(name: str, row: Row | None) -> Row:
-    if row is None:
-        return {f"{name}_batch": None, f"{name}_images_per_s": None}
+def batch_columns(name: str, rows: Iterable[Row]) -> Row:
+    """The batch with the most images/s."""
+    none: Row = {"batch_size": None, "images_per_s": None}
+    row = min(rows, key=lambda row: row["image_s"], default=none)
     return {f"{name}_batch": row["batch_size"], f"{name}_images_per_s": row["images_per_s"]}

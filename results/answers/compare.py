@@ -70,17 +70,13 @@ def apparent(ratio: pd.Series, low: pd.Series, high: pd.Series) -> pd.Series:
 
 def compared_values(before: pd.DataFrame, after: pd.DataFrame) -> tuple[tuple[str, str, str], ...]:
     """The axes that are compared, with both values."""
-    old, new = values_of(before), values_of(after)
-    return tuple(
-        (axis, str(next(iter(old[axis]))), str(next(iter(new[axis]))))
-        for axis in compared_axes(old, new)
+    old, new = (
+        # None is the GPU of a CPU.
+        {axis: set(cases[axis].astype(object).where(cases[axis].notna(), None)) for axis in AXES}
+        for cases in (before, after)
     )
-
-
-def values_of(cases: pd.DataFrame) -> dict[str, set[object]]:
-    """The values of each axis; None is the GPU of a CPU."""
-    axes = cases[list(AXES)].astype(object)
-    return {axis: set(axes[axis].where(axes[axis].notna(), None)) for axis in AXES}
+    axes = compared_axes(old, new)
+    return tuple((axis, str(*old[axis]), str(*new[axis])) for axis in axes)
 
 
 def compared_axes(
@@ -168,10 +164,9 @@ def module_changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     kind = both["kind"].fillna(both["kind_after"])
     before_s, after_s = both["self_s"].fillna(0.0), both["self_s_after"].fillna(0.0)
     made_up = both[["is_synthetic", "is_synthetic_after"]].fillna(False).astype(bool).any(axis=1)
-    changes = pd.DataFrame(
-        {"module": both["module"], "kind": kind, "before_s": before_s, "after_s": after_s}
-    )
     change_s = after_s - before_s
-    return changes.assign(change_s=change_s, is_synthetic=made_up).iloc[
-        np.argsort(-np.abs(change_s.to_numpy()), kind="stable")
-    ]
+    changes = pd.DataFrame({
+        "module": both["module"], "kind": kind, "before_s": before_s, "after_s": after_s,
+        "change_s": change_s, "is_synthetic": made_up,
+    })  # fmt: skip
+    return changes.iloc[np.argsort(-np.abs(change_s.to_numpy()), kind="stable")]

@@ -167,24 +167,18 @@ def limit_columns(work: Work | None, time_s: float, limits: Limits) -> dict[str,
 
 def with_roofs(records: Iterable[Record], roofs: Iterable[MeasuredRoofs]) -> list[Record]:
     """Records with what their device reached when it was calibrated, also if that was later."""
-    newest = sorted(roofs, key=lambda each: each.measured_at)
-    return [
-        record
-        if record.roofs is not None
-        else record.model_copy(update={"roofs": roofs_of(record, newest)})
-        for record in records
-    ]
-
-
-def roofs_of(record: Record, newest_last: Iterable[MeasuredRoofs]) -> MeasuredRoofs | None:
-    """The last of the same device, with the same torch and threads."""
-    measurement = record.measurement
-    threads = measurement.flags.get("threads") if measurement is not None else None
-    found = [
-        roofs
-        for roofs in newest_last
-        if roofs.device == record.environment.device_name(record.case.device)
-        and roofs.torch == record.environment.torch
-        and (record.gpu is not None or roofs.threads == threads)
-    ]
-    return found[-1] if found else None
+    newest_last = sorted(roofs, key=lambda each: each.measured_at)
+    told = []
+    for record in records:
+        measurement = record.measurement
+        threads = measurement.flags.get("threads") if measurement is not None else None
+        found = [
+            each
+            for each in newest_last
+            if each.device == record.environment.device_name(record.case.device)
+            and each.torch == record.environment.torch
+            and (record.gpu is not None or each.threads == threads)
+        ]
+        own = record.roofs is not None or not found
+        told.append(record if own else record.model_copy(update={"roofs": found[-1]}))
+    return told

@@ -94,16 +94,14 @@ def recommend(cases: pd.DataFrame, wanted: Requirements) -> Recommendation:
     within = [row for row in newest if wanted.latency_s is None or p90_s(row) <= wanted.latency_s]
     fastest = min(within, key=image_s) if within else min(newest, key=p90_s)
     same = [row for row in within if way(row) == way(fastest)] or [fastest]
-    enough = (row for row in same if row["image_s"] <= fastest["image_s"] / KNEE)
+    enough = (each for each in same if each["image_s"] <= fastest["image_s"] / KNEE)
     others = [row for row in within if way(row) != way(fastest)]
     row = min(enough, key=lambda each: each["batch_size"])
-    repeated = [each for each in tried if is_repeat(each, row) and each["status"] == "ok"]
-    found = Recommendation(
-        row=row,
-        fastest=fastest,
-        runner_up=min(others, key=image_s, default=None),
-        keeps_latency=bool(within),
-    )
+    like_row = (*way(row), row["batch_size"], "ok")
+    repeated = [
+        each for each in tried if (*way(each), each["batch_size"], each["status"]) == like_row
+    ]
+    found = Recommendation(row, fastest, min(others, key=image_s, default=None), bool(within))
     return replace(
         found,
         grave=tuple(grave_doubts(found, newest, repeated)),
@@ -120,8 +118,7 @@ def find_candidates(cases: pd.DataFrame, wanted: Requirements) -> pd.DataFrame:
     good = cases[(cases["status"] == "ok") & (cases["image_s"] > 0)]
     if good.empty:
         raise NoRecordError("The store has no good record of a forward.")
-    of_device, device = find_device(good, wanted)
-    chosen = find_model(of_device, device, wanted)
+    chosen = find_model(*find_device(good, wanted), wanted)
     if not chosen["is_synthetic"].all():
         chosen = chosen[~chosen["is_synthetic"].astype(bool)]
     is_full = (cases["status"] == "oom") & cases["device_uid"].isin(chosen["device_uid"])
@@ -194,11 +191,6 @@ def image_s(row: Row) -> float:
 def p90_s(row: Row) -> float:
     """What nine forwards in ten keep; the longest, where there are too few to tell."""
     return float(row["p90_s"] if row["n"] >= FEWEST_FOR_P90 else row["max_s"])
-
-
-def is_repeat(row: Row, other: Row) -> bool:
-    """Whether two measured the same way at the same batch size."""
-    return way(row) == way(other) and row["batch_size"] == other["batch_size"]
 
 
 def grave_doubts(

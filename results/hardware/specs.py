@@ -112,12 +112,10 @@ def peak(
         has_fp8: Whether it has fp8, at twice the rate of `half` on all that do.
         int8: In TOP/s; twice `half` on all GPUs of the table but those that say otherwise.
     """
-    bf16 = None if tf32 is None else half
-    memory, cache = gigabytes_per_s, cache_mib
-    fp8 = 2 * half if has_fp8 else None
+    bf16, fp8 = None if tf32 is None else half, 2 * half if has_fp8 else None
     return Row(
         fp32=fp32, tf32=tf32, bf16=bf16, fp16=half, fp8=fp8, int8=int8 or 2 * half,
-        memory=memory, cache=cache, source=source,
+        memory=gigabytes_per_s, cache=cache_mib, source=source,
     ).peak()  # fmt: skip
 
 

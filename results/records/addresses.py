@@ -12,10 +12,9 @@ import platform
 import secrets
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +23,6 @@ from .errors import UserError, one_line
 TEMPORARY = ".tmp"
 # Of these a file appears whole or not at all when it is put; of others, once it is renamed.
 PUT_WHOLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "memory")
-PATTERN = frozenset("*?[")  # what fsspec takes for one, in a file's name
 # Packages whose errors say that an address can't be reached, or that one may not.
 SERVICES = ("aiohttp", "azure", "botocore", "gcsfs", "google")
 
@@ -114,21 +112,17 @@ def read_many(paths: Sequence[Path]) -> list[bytes | Exception]:
     """Files' content, or why each can't be read; those of an address many at a time."""
     if not paths:
         return []
-    if not is_remote(paths[0]):
-        return [attempt(path.read_bytes) for path in paths]
-    files, keys = file_system(paths[0]), [key(path) for path in paths]
-    plain = [each for each in keys if not set(each) & PATTERN]
-    found = files.cat(plain, on_error="return") if plain else {}
-    for each in set(keys) - set(plain):  # which `cat` would take for a pattern
-        found |= {each: attempt(partial(files.cat_file, each))}
-    return [found.get(each, FileNotFoundError("it is gone")) for each in keys]
-
-
-def attempt(read: Callable[[], bytes]) -> bytes | Exception:
-    try:
-        return read()
-    except Exception as error:  # told by who asked, as a file that can't be used
-        return error
+    if is_remote(paths[0]):
+        # Whole files: unlike `cat`, this takes no name for a pattern.
+        keys = [key(path) for path in paths]
+        return list(file_system(paths[0]).cat_ranges(keys, None, None, on_error="return"))
+    found: list[bytes | Exception] = []
+    for path in paths:
+        try:
+            found.append(path.read_bytes())
+        except Exception as error:  # told by who asked, as a file that can't be used
+            found.append(error)
+    return found
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -197,18 +191,12 @@ def holding(path: Path, takes_over: bool = False) -> Iterator[None]:
         BlockingIOError: Another process holds it; for an object, the message says which one.
         OSError: There can be no lock. Other errors too, of an address.
     """
-    if is_remote(path):
-        with holding_object(path, takes_over):
+    if not is_remote(path):
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
         return
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-
-
-@contextmanager
-def holding_object(path: Path, takes_over: bool) -> Iterator[None]:
-    """Hold a lock that is an object: put only if there is none, and removed at the end."""
+    # An object is put only if there is none, and removed at the end.
     files = file_system(path)
     if not puts_whole(files):
         files.makedirs(key(path.parent), exist_ok=True)
@@ -217,22 +205,16 @@ def holding_object(path: Path, takes_over: bool) -> Iterator[None]:
     try:
         files.pipe_file(key(path), owner, **({} if takes_over else {"mode": "create"}))
     except FileExistsError as error:
-        raise BlockingIOError(owner_of(path)) from error
+        found = b"which has just ended"
+        with suppress(FileNotFoundError):
+            found = files.cat_file(key(path))
+        raise BlockingIOError(found[:200].decode(errors="replace")) from error
     try:
         yield
     finally:
         with suppress(Exception):  # then it stays, as that of a dead process does
             if files.cat_file(key(path)) == owner:  # nobody has taken it over
                 files.rm_file(key(path))
-
-
-def owner_of(path: Path) -> str:
-    """Who holds a lock that is an object, as that process has described itself."""
-    try:
-        found: bytes = file_system(path).cat_file(key(path))
-    except FileNotFoundError:
-        return "which has just ended"
-    return found[:200].decode(errors="replace")
 
 
 def is_held(path: Path) -> bool:

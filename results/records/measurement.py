@@ -287,14 +287,12 @@ class Measurement(Strict):
 
     @property
     def modules(self) -> dict[str, ModuleTiming] | None:
-        found = self._found("modules", Modules)
-        return found.timings if found is not None else None
+        return found.timings if (found := self._found("modules", Modules)) else None
 
     @property
     def plain_forward_s(self) -> Samples | None:
         """Forwards without hooks, in turn with those that timed the modules."""
-        found = self._found("modules", Modules)
-        return found.plain_forward_s if found is not None else None
+        return found.plain_forward_s if (found := self._found("modules", Modules)) else None
 
     @property
     def memory(self) -> Memory | None:
@@ -320,20 +318,17 @@ class Measurement(Strict):
     @property
     def components_s(self) -> dict[str, Samples] | None:
         """Of a batch, from files to masks."""
-        found = self._found("components", Pipeline)
-        return found.stages_s if found is not None else None
+        return found.stages_s if (found := self._found("components", Pipeline)) else None
 
     @property
     def prompts(self) -> int | None:
         """Of a batch, that the mask decoder was asked in `components_s`."""
-        found = self._found("components", Pipeline)
-        return found.prompts if found is not None else None
+        return found.prompts if (found := self._found("components", Pipeline)) else None
 
     @property
     def mask_generator_s(self) -> dict[str, Samples] | None:
         """Of a batch, by the generator's stages."""
-        found = self._found("mask_generator", Pipeline)
-        return found.stages_s if found is not None else None
+        return found.stages_s if (found := self._found("mask_generator", Pipeline)) else None
 
     @property
     def other_passes(self) -> dict[str, OtherResult]:

@@ -74,7 +74,8 @@ def merge(sources: Sequence[Store], target: Store) -> MergeResult:
 def check_source(source: Store, target: Store) -> None:
     if not source.sweep_ids():
         raise StoreError(f"A store to merge must hold records, and '{source.path}' holds none.")
-    one, other = (f"{absolute(store.path)}/" for store in (source, target))
+    paths = (source.path, target.path)
+    one, other = (f"{path if is_remote(path) else path.resolve()}/" for path in paths)
     if one.startswith(other) or other.startswith(one):
         raise StoreError(
             f"The target '{target.path}' must be none of the stores to merge, nor lie in one, and "
@@ -82,29 +83,21 @@ def check_source(source: Store, target: Store) -> None:
         )
 
 
-def absolute(path: Path) -> Path:
-    return path if is_remote(path) else path.resolve()
-
-
 def files_of(root: Path) -> Iterator[str]:
-    """Where a store's files lie below it; plans before their cases, so that a reader knows them."""
-    return listed(root) if is_remote(root) else walked(root)
+    """Where a store's files lie below it; plans before their cases, so that a reader knows them.
 
-
-def is_left_out(name: str) -> bool:
-    """Whether a file or folder is made anew from the records, or of use to its writer alone."""
-    return name.startswith(".")
-
-
-def listed(root: Path) -> Iterator[str]:
-    """All files of an address, in one listing."""
+    Left out is what begins with a dot: made anew from the records, or of use to its writer alone.
+    """
+    if not is_remote(root):
+        yield from walked(root)
+        return
     try:
         found = file_system(root).find(key(root))
     except Exception as error:
         raise StoreError(f"'{root}' can't be listed: {one_line(error)}.") from error
     places = [name.removeprefix(key(root)).strip("/") for name in found]
     places.sort(key=lambda place: (place.split("/")[0], place.count("/"), place))
-    return (place for place in places if not any(map(is_left_out, place.split("/"))))
+    yield from (place for place in places if "/." not in f"/{place}")
 
 
 def walked(folder: Path, below: str = "") -> Iterator[str]:
@@ -113,13 +106,12 @@ def walked(folder: Path, below: str = "") -> Iterator[str]:
     except OSError as error:
         raise StoreError(f"'{folder}' can't be listed: {one_line(error)}.") from error
     for entry in entries:
-        place = below + entry.name
-        if is_left_out(entry.name):
+        if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from walked(entry, f"{place}/")
+            yield from walked(entry, f"{below}{entry.name}/")
         else:
-            yield place
+            yield below + entry.name
 
 
 def add(source: Path, target: Path, place: str, merged: MergeResult) -> None:
@@ -186,21 +178,15 @@ def rank(path: Path) -> tuple[FileRank, str]:
     """Of two files at one place the higher is kept; of what two runs of a sweep said at their end,
     the later.
     """
+    form = form_of(path)
     try:
-        if path.parent.name == "cases":
-            return worth(read_file(path, Record)), ""
-        if path.name == "sweep.json":
-            is_whole = len(read_file(path, SweepFile).definition_sha256) == DIGITS
-            return (FileRank.ANSWER if is_whole else FileRank.REBUILT), ""
-        return FileRank.ANSWER, read_file(
-            path, SweepEnd
-        ).ended_at if path.name == "end.json" else ""
+        found = read_file(path, form) if form is not None else None
     except BrokenFileError:
         return FileRank.BROKEN, ""
-
-
-def worth(record: Record) -> FileRank:
-    """Of a record what it tells."""
-    if record.status in RETRIED:
-        return FileRank.RETRIED
-    return FileRank.NOT_TRIED if record.status in ("skipped", "unsupported") else FileRank.ANSWER
+    if isinstance(found, Record) and found.status in RETRIED:
+        return FileRank.RETRIED, ""
+    if isinstance(found, Record) and found.status in ("skipped", "unsupported"):
+        return FileRank.NOT_TRIED, ""
+    if isinstance(found, SweepFile) and len(found.definition_sha256) != DIGITS:
+        return FileRank.REBUILT, ""
+    return FileRank.ANSWER, found.ended_at if isinstance(found, SweepEnd) else ""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from .addresses import UnreachableError, failures, is_remote
 from .errors import one_line
 from .quantities import SCHEMA_VERSION
-from .upgrades import UPGRADES, is_readable, upgraded
+from .upgrades import UPGRADES, upgraded
 
 MAX_FILE_BYTES = 64 * 2**20
 
@@ -66,7 +66,16 @@ def read_file(path: Path, form: type[Form], content: bytes | Exception | None = 
         UnreachableError: Where an address does not give it, which may have it all the same.
     """
     try:
-        text = (read_regular(path) if content is None else whole(content)).decode()
+        if isinstance(content, Exception):
+            raise content
+        if content is None:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise BrokenFileError("it is not a regular file")
+        size = status.st_size if content is None else len(content)
+        if size > MAX_FILE_BYTES:
+            raise BrokenFileError(f"it has {size} bytes, more than {MAX_FILE_BYTES}")
+        text = (path.read_bytes() if content is None else content).decode()
     except BrokenFileError:
         raise
     except UnicodeDecodeError as error:
@@ -78,33 +87,14 @@ def read_file(path: Path, form: type[Form], content: bytes | Exception | None = 
     return parse_file(text, form)
 
 
-def read_regular(path: Path) -> bytes:
-    """A file's content, unless it is none, or too large."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise BrokenFileError("it is not a regular file")
-    check_size(status.st_size)
-    return path.read_bytes()
-
-
-def whole(content: bytes | Exception) -> bytes:
-    """What was read before."""
-    if isinstance(content, Exception):
-        raise content
-    check_size(len(content))
-    return content
-
-
-def check_size(size: int) -> None:
-    if size > MAX_FILE_BYTES:
-        raise BrokenFileError(f"it has {size} bytes, more than {MAX_FILE_BYTES}")
-
-
 def parse_file(text: str, form: type[Form]) -> Form:
     """A file's text, strictly."""
     content = check_version(parse_json(text))
     if content["schema_version"] != SCHEMA_VERSION:
-        text = upgraded_text(content)
+        try:
+            text = json.dumps(upgraded(content))
+        except RecursionError as error:
+            raise BrokenFileError("its brackets are nested too deep") from error
     try:
         # Strictly, so that "1" and true are no numbers; from text, since lists would have to be
         # tuples.
@@ -118,7 +108,7 @@ def parse_file(text: str, form: type[Form]) -> Form:
 def check_version(content: Any) -> dict[str, Any]:
     """A file's content, if it is of a version that can be read."""
     version = content.get("schema_version") if isinstance(content, dict) else None
-    if is_readable(version):
+    if type(version) is int and (version == SCHEMA_VERSION or version in UPGRADES):
         return dict(content)
     # A version that is no whole number is nobody's.
     kind = OtherVersionError if type(version) is int else BrokenFileError
@@ -126,14 +116,6 @@ def check_version(content: Any) -> dict[str, Any]:
         f"its schema_version is {version!r:.100}, and this version of sam-bench reads "
         f"{min(UPGRADES)} to {SCHEMA_VERSION}"
     )
-
-
-def upgraded_text(content: dict[str, Any]) -> str:
-    """What an older version wrote, as the present one would have written it."""
-    try:
-        return json.dumps(upgraded(content))
-    except RecursionError as error:
-        raise BrokenFileError("its brackets are nested too deep") from error
 
 
 def parse_json(text: str) -> Any:

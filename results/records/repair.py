@@ -11,14 +11,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from .addresses import exists, failures, is_held, is_remote, sync_folder
 from .case import Case
 from .environment import OF_ONE_MACHINE
 from .errors import one_line
-from .plan import TimingPlan
-from .reading import BrokenFileError, OtherVersionError, Problem, read_file
+from .reading import BrokenFileError, Form, OtherVersionError, Problem, read_file
 from .schema import Record, SweepEnd, SweepFile
 from .store import (
     DEFINITION_DIGITS,
@@ -61,35 +59,15 @@ class SweepReport:
         return self.sweep.cases if self.sweep else ()
 
     @property
-    def is_rebuilt(self) -> bool:
-        """Whether sweep.json was made from records, so that the plan may lack cases."""
-        return self.sweep is not None and len(self.sweep.definition_sha256) < DIGITS
-
-    @property
     def missing(self) -> list[Case]:
         """Planned cases without a record."""
         done = {record.case_id for record in self.records.values()}
         return [case for case in self.planned if case.case_id not in done]
 
     @property
-    def unplanned(self) -> list[Path]:
-        """Records of cases that were not planned."""
-        planned = {case.case_id for case in self.planned}
-        known = self.sweep is not None
-        return [
-            path for path, each in self.records.items() if known and each.case_id not in planned
-        ]
-
-    @property
     def misnamed(self) -> list[Path]:
         """Records under another name than their case_id."""
         return [path for path, record in self.records.items() if path.stem != record.case_id]
-
-    @property
-    def strangers(self) -> list[Path]:
-        """Records of another sweep."""
-        own = self.sweep.sweep_id if self.sweep else self.sweep_id
-        return [path for path, record in self.records.items() if record.sweep_id != own]
 
     @property
     def is_fine(self) -> bool:
@@ -110,38 +88,31 @@ def look_at(store: Store, sweep_id: str, is_ours: bool = False) -> SweepReport:
     look = SweepReport(store.path / sweep_id)
     # Before the rest, since it may end meanwhile.
     look.is_running = not is_ours and is_held(look.folder / ".lock")
-    try:
-        look.sweep = read_file(look.folder / "sweep.json", SweepFile)
-    except OtherVersionError as error:
-        look.other_version.append(Problem(look.folder / "sweep.json", str(error)))
-    except BrokenFileError as error:
-        look.sweep_problem = str(error)
+    broken: list[Problem] = []
+    look.sweep = read(look.folder / "sweep.json", SweepFile, broken, look.other_version)
+    look.sweep_problem = broken[0].reason if broken else None
     for path in case_files(look.folder / "cases", look.unusable):
-        read_record(look, path)
-    look_at_end(look)
+        record = read(path, Record, look.unusable, look.other_version)
+        if record is not None:
+            look.records[path] = record
+    end = look.folder / "end.json"
+    if exists(end):  # a sweep that was stopped has none
+        read(end, SweepEnd, look.unusable, look.other_version)
     look.left_over = [] if look.is_running else left_overs(look.folder)
     return look
 
 
-def read_record(look: SweepReport, path: Path) -> None:
+def read(
+    path: Path, form: type[Form], broken: list[Problem], other_version: list[Problem]
+) -> Form | None:
+    """A file's content; None if it can't be used, which is added to one of the lists."""
     try:
-        look.records[path] = read_file(path, Record)
+        return read_file(path, form)
     except OtherVersionError as error:
-        look.other_version.append(Problem(path, str(error)))
+        other_version.append(Problem(path, str(error)))
     except BrokenFileError as error:
-        look.unusable.append(Problem(path, str(error)))
-
-
-def look_at_end(look: SweepReport) -> None:
-    """A sweep that was stopped has no end.json; one that is there must be of use."""
-    path = look.folder / "end.json"
-    try:
-        if exists(path):
-            read_file(path, SweepEnd)
-    except OtherVersionError as error:
-        look.other_version.append(Problem(path, str(error)))
-    except BrokenFileError as error:
-        look.unusable.append(Problem(path, str(error)))
+        broken.append(Problem(path, str(error)))
+    return None
 
 
 def describe(look: SweepReport) -> list[str]:
@@ -150,7 +121,7 @@ def describe(look: SweepReport) -> list[str]:
     lines = [f"{planned} planned cases, {len(look.records)} good records"]
     if look.is_running:
         lines.append("another process is running it")
-    if look.is_rebuilt:
+    if look.sweep is not None and len(look.sweep.definition_sha256) < DIGITS:
         lines.append("sweep.json was rebuilt from records: the plan may lack cases")
     return [f"{look.sweep_id}: {line}" for line in (*lines, *faults(look))]
 
@@ -176,12 +147,16 @@ def faults(look: SweepReport) -> Iterator[str]:
 
 def oddities(look: SweepReport) -> Iterator[str]:
     """What nothing but a person can judge."""
-    if look.sweep is not None and look.sweep.sweep_id != look.sweep_id:
-        yield f"a copy, or renamed: its sweep.json is that of sweep {look.sweep.sweep_id}"
-    for path in look.strangers:
-        yield f"a record of sweep {look.records[path].sweep_id}: {path}"
-    for path in look.unplanned:
-        yield f"a record of a case that was not planned: {path} ({look.records[path].case.label})"
+    own = look.sweep.sweep_id if look.sweep else look.sweep_id
+    if own != look.sweep_id:
+        yield f"a copy, or renamed: its sweep.json is that of sweep {own}"
+    for path, record in look.records.items():
+        if record.sweep_id != own:
+            yield f"a record of sweep {record.sweep_id}: {path}"
+    planned = {case.case_id for case in look.planned}
+    for path, record in look.records.items():
+        if look.sweep is not None and record.case_id not in planned:
+            yield f"a record of a case that was not planned: {path} ({record.case.label})"
 
 
 def repair(store: Store) -> Iterator[str]:
@@ -210,22 +185,18 @@ def mend(store: Store, sweep_id: str) -> Iterator[str]:
             aside = set_aside(look.folder, problem.path)
             yield f"moved {problem.path} to {aside}: {problem.reason}"
     for path in look.misnamed:
-        yield rename(store, look, path)
+        target = store.case_path(look.sweep_id, look.records[path].case_id)
+        if exists(target):
+            aside = set_aside(look.folder, path)
+            yield f"moved {path} to {aside}: {target} is a record of the same case"
+        else:
+            move(path, target)
+            yield f"renamed {path} to {target}: its case_id"
     if look.sweep_problem is not None:
         yield from mend_plan(store, look)
     for problem in look.other_version:
         yield f"left alone: {problem.path}: {problem.reason}"
     yield from (f"left alone: {line}" for line in oddities(look))
-
-
-def rename(store: Store, look: SweepReport, path: Path) -> str:
-    """Give a record the name that readers and writers look for, where no other has it."""
-    target = store.case_path(look.sweep_id, look.records[path].case_id)
-    if exists(target):
-        aside = set_aside(look.folder, path)
-        return f"moved {path} to {aside}: {target} is a record of the same case"
-    move(path, target)
-    return f"renamed {path} to {target}: its case_id"
 
 
 def mend_plan(store: Store, look: SweepReport) -> Iterator[str]:
@@ -257,7 +228,11 @@ def rebuilt_plan(sweep_id: str, records: Iterable[Record]) -> SweepFile | None:
     """
     own = [record for record in records if record.sweep_id == sweep_id]
     own.sort(key=lambda record: (record.started_at, record.case.batch_size, record.case_id))
-    if not own or any(made_by(record) != made_by(own[0]) for record in own):
+    # What they have in common, whichever machine of a fleet made them.
+    shared = [
+        (record.plan, record.environment.model_dump(exclude=set(OF_ONE_MACHINE))) for record in own
+    ]
+    if not own or any(each != shared[0] for each in shared):
         return None
     digits = re.search(rf"-([0-9a-f]{{{DEFINITION_DIGITS}}})(-[0-9]+)?$", sweep_id)
     return SweepFile(
@@ -269,11 +244,6 @@ def rebuilt_plan(sweep_id: str, records: Iterable[Record]) -> SweepFile | None:
         cases=tuple({record.case_id: record.case for record in own}.values()),
         environment=own[0].environment,
     )
-
-
-def made_by(record: Record) -> tuple[TimingPlan, dict[str, Any]]:
-    """What a sweep's records have in common, whichever machine of a fleet made them."""
-    return record.plan, record.environment.model_dump(exclude=set(OF_ONE_MACHINE))
 
 
 def set_aside(folder: Path, path: Path) -> Path:

@@ -139,7 +139,13 @@ class Store:
     def sweep_ids(self) -> list[str]:
         """Ids of all sweeps, oldest first: an id begins with its time."""
         try:
-            return sorted(entry.name for entry in self.path.iterdir() if is_sweep(entry))
+            # Also where one of the two is missing or broken: reading names it.
+            return sorted(
+                entry.name
+                for entry in self.path.iterdir()
+                if not entry.name.startswith(".")
+                and (exists(entry / "sweep.json") or exists(entry / "cases"))
+            )
         except FileNotFoundError:
             return []
         except failures(self.path) as error:
@@ -154,21 +160,17 @@ class Store:
         if sweep_id is not None and sweep_id not in ids:
             raise StoreError(f"There is no sweep {ascii(sweep_id)[:80]} in '{self.path}'.")
         for each in ids if sweep_id is None else [sweep_id]:
-            self._read_sweep(each, contents)
+            sweeps: list[SweepFile] = []
+            read_into(sweeps, self.path / each / "sweep.json", SweepFile, contents.problems)
+            contents.sweeps += sweeps
+            # In the order in which they were planned.
+            planned = [case.case_id for sweep in sweeps for case in sweep.cases]
+            position = {case_id: index for index, case_id in enumerate(planned)}
+            contents.records += sorted(
+                self.iterate(each, contents.problems),
+                key=lambda record: position.get(record.case_id, len(position)),
+            )
         return contents
-
-    def _read_sweep(self, sweep_id: str, contents: Contents) -> None:
-        """Add a sweep and its records, in the order in which they were planned."""
-        folder = self.path / sweep_id
-        sweeps: list[SweepFile] = []
-        records: list[Record] = []
-        read_into(sweeps, folder / "sweep.json", SweepFile, contents.problems)
-        records += self.iterate(sweep_id, contents.problems)
-        planned = [case.case_id for sweep in sweeps for case in sweep.cases]
-        position = {case_id: index for index, case_id in enumerate(planned)}
-        records.sort(key=lambda record: position.get(record.case_id, len(position)))
-        contents.sweeps += sweeps
-        contents.records += records
 
     def iterate(self, sweep_id: str, problems: list[Problem]) -> Iterator[Record]:
         """A sweep's records, never all of them in memory; by name."""
@@ -239,13 +241,6 @@ class Store:
                 for temporary in dead:
                     temporary.unlink(missing_ok=True)
             yield dead
-
-
-def is_sweep(entry: Path) -> bool:
-    """Also where one of the two is missing or broken: reading names it."""
-    if entry.name.startswith("."):
-        return False
-    return exists(entry / "sweep.json") or exists(entry / "cases")
 
 
 def is_absent(path: Path, error: Exception) -> bool:

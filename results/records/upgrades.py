@@ -25,10 +25,6 @@ def upgraded(content: Content) -> Content:
     return content
 
 
-def is_readable(version: object) -> bool:
-    return type(version) is int and (version == SCHEMA_VERSION or version in UPGRADES)
-
-
 def from_2(old: Content) -> Content:
     """Results are kept by the name of their pass; modules name the one that contains them."""
     new = dict(old)
@@ -72,20 +68,17 @@ def passes_from_2(measurement: Content) -> Content:
         result = {new: value for new, value in told.items() if value is not None}
         if result:
             passes[name] = {next(iter(told)): {}} | result
-    if "modules" in passes and isinstance(passes["modules"]["timings"], dict):
-        passes["modules"]["timings"] = with_parents(passes["modules"]["timings"])
+    timings = passes.get("modules", {}).get("timings")
+    if isinstance(timings, dict):
+        passes["modules"]["timings"] = {
+            name: each | {"parent": parent_of(name, timings)} if isinstance(each, dict) else each
+            for name, each in timings.items()
+        }
     return {"passes": passes} | rest
 
 
-def with_parents(timings: Content) -> Content:
-    """Modules with the one that contains them, as their dotted names tell."""
-    return {
-        name: timing | {"parent": parent_of(name, timings)} if isinstance(timing, dict) else timing
-        for name, timing in timings.items()
-    }
-
-
 def parent_of(name: str, timings: Content) -> str | None:
+    """The module that contains another, as dotted names tell."""
     if name == ENCODER:
         return None
     outer = name.rpartition(".")[0]

@@ -17,7 +17,6 @@ import pandas as pd
 from ..answers.limits import (
     LIMIT_COLUMNS,
     ROOF_COLUMNS,
-    Limits,
     launch_share,
     limit_columns,
     limits_of,
@@ -25,7 +24,7 @@ from ..answers.limits import (
 )
 from ..hardware.specs import Spec
 from ..records.case import AXES
-from ..records.measurement import ENCODER, Energy, Measurement, ModuleTiming, innermost
+from ..records.measurement import ENCODER, Measurement, innermost
 from ..records.plan import MASK_GENERATOR, PROMPTS
 from ..records.schema import Record
 from .pass_columns import pass_values
@@ -86,8 +85,7 @@ def case_frame(records: Iterable[Record], peaks: Specs | None = None) -> pd.Data
 
 def component_frame(records: Iterable[Record]) -> pd.DataFrame:
     """A row a case and component of the pipeline, with its share of their sum."""
-    rows = (row for record in records for row in component_rows(record))
-    return frame(rows, COMPONENT_COLUMNS)
+    return frame((row for each in records for row in component_rows(each)), COMPONENT_COLUMNS)
 
 
 def module_frame(records: Iterable[Record], peaks: Specs | None = None) -> pd.DataFrame:
@@ -122,8 +120,7 @@ def limits_of_frames(cases: pd.DataFrame, modules: pd.DataFrame) -> pd.DataFrame
 
 def kernel_frame(records: Iterable[Record]) -> pd.DataFrame:
     """A row a case, module and kernel; calls and seconds of one forward under the profiler."""
-    rows = (row for record in records for row in kernel_rows(record))
-    return frame(rows, KERNEL_COLUMNS)
+    return frame((row for each in records for row in kernel_rows(each)), KERNEL_COLUMNS)
 
 
 def sample_frame(record: Record) -> pd.DataFrame:
@@ -198,11 +195,11 @@ def case_row(record: Record, peaks: Specs | None) -> dict[str, Any]:
     if record.measurement is not None:
         row |= measurement_columns(record.case.batch_size, record.measurement)
         row |= pass_values(record.measurement, CASE_COLUMNS)
-        work, batch_size = record.measurement.work, record.case.batch_size
-        limits = limits_of(record, peaks)
+        work, limits = record.measurement.work, limits_of(record, peaks)
         row |= limit_columns(work, row.get("median_s", float("nan")), limits)
         row |= roof_columns(limits)
-        row["flops_per_image"] = work.flops // batch_size if work is not None else None
+        if work is not None:
+            row["flops_per_image"] = work.flops // record.case.batch_size
     return row
 
 
@@ -218,18 +215,18 @@ def measurement_columns(batch_size: int, measurement: Measurement) -> dict[str, 
     if measurement.embedding_error is not None:
         columns["embedding_error"] = measurement.embedding_error.relative_l2
         columns["embedding_max_error"] = measurement.embedding_error.max_abs
-    columns["image_joules"] = image_joules(batch_size, measurement.energy)
-    latency = measurement.latency
+    energy, latency = measurement.energy, measurement.latency
+    if energy is not None and energy.forwards:  # of the whole board
+        columns["image_joules"] = energy.joules / (energy.forwards * batch_size)
     if latency is None:
         return columns
     total_s = float(np.sum(latency.forward_s))
-    images_per_s = ratio(batch_size * len(latency.forward_s), total_s)
     described = describe(latency.forward_s)
     columns |= {"n": described["n"], "outliers": described["outliers"]}
     columns |= {f"{name}_s": described[name] for name in TIMES}
     columns |= {
         "image_s": described["median"] / batch_size,
-        "images_per_s": images_per_s,
+        "images_per_s": ratio(batch_size * len(latency.forward_s), total_s),
         "stop_reason": latency.stop_reason,
         "first_forward_s": latency.first_forward_s,
         "launch_share": launch_share(latency),
@@ -244,13 +241,6 @@ def device_bytes(record: Record) -> int:
     return min(own, record.plan.memory_limit_bytes or own)
 
 
-def image_joules(batch_size: int, energy: Energy | None) -> float | None:
-    """Of the whole board, for an image."""
-    if energy is None or not energy.forwards:
-        return None
-    return energy.joules / (energy.forwards * batch_size)
-
-
 def ratio(part: float, whole: float) -> float:
     return part / whole if whole else float("nan")
 
@@ -260,31 +250,20 @@ def component_rows(record: Record) -> list[dict[str, Any]]:
     measurement = record.measurement
     if measurement is None:
         return []
-    pipelines = {
-        PROMPTS: measurement.components_s or {},
-        MASK_GENERATOR: measurement.mask_generator_s or {},
-    }
+    pipelines = {PROMPTS: measurement.components_s, MASK_GENERATOR: measurement.mask_generator_s}
     shared = identity(record) | {"prompts": measurement.prompts}
-    return [
-        shared | {"pipeline": pipeline} | row
-        for pipeline, samples in pipelines.items()
-        for row in described_parts(samples)
-    ]
-
-
-def described_parts(samples_s: dict[str, tuple[float, ...]]) -> list[dict[str, Any]]:
-    """A row a part, with its share of the sum of the parts' medians."""
-    described = {name: summary(samples) for name, samples in samples_s.items()}
-    total = sum(values["median"] for values in described.values())
-    return [
-        {
-            "component": name,
-            "n": values["n"],
-            **{f"{key}_s": values[key] for key in ("median", "low", "high")},
-            "share": ratio(values["median"], total),
-        }
-        for name, values in described.items()
-    ]
+    rows = []
+    for pipeline, samples_s in pipelines.items():
+        described = {name: summary(samples) for name, samples in (samples_s or {}).items()}
+        total_s = sum(values["median"] for values in described.values())
+        rows += [
+            shared
+            | {"pipeline": pipeline, "component": name, "n": values["n"]}
+            | {f"{key}_s": values[key] for key in ("median", "low", "high")}
+            | {"share": ratio(values["median"], total_s)}
+            for name, values in described.items()
+        ]
+    return rows
 
 
 def module_rows(record: Record, peaks: Specs | None) -> list[dict[str, Any]]:
@@ -296,11 +275,20 @@ def module_rows(record: Record, peaks: Specs | None) -> list[dict[str, Any]]:
     whole_s = median_s(encoder.total_s) if encoder is not None else float("nan")
     limits, shared = limits_of(record, peaks), identity(record)
     inner = innermost(measurement.modules)
-    rows = [
-        shared | {"is_innermost": name in inner} | module_row(name, timing, whole_s, limits)
-        for name, timing in measurement.modules.items()
-        if name != ENCODER
-    ]
+    rows = []
+    for name, timing in measurement.modules.items():
+        if name == ENCODER:
+            continue
+        total, own_s = summary(timing.total_s), median_s(timing.self_s)
+        rows.append(
+            shared
+            | {"module": name, "kind": timing.kind, "parent": timing.parent, "n": total["n"]}
+            | {"total_s": total["median"], "low_s": total["low"], "high_s": total["high"]}
+            | {"self_s": own_s, "share": ratio(own_s, whole_s), "is_innermost": name in inner}
+            | {"is_resolved": total["median"] >= RESOLUTION_S}
+            | limit_columns(timing.work, total["median"], limits)
+            | {"peak_bytes": timing.peak_bytes, "rise_bytes": timing.rise_bytes}
+        )
     if encoder is not None:
         own_s = median_s(encoder.self_s)
         rows.append(
@@ -310,18 +298,6 @@ def module_rows(record: Record, peaks: Specs | None) -> list[dict[str, Any]]:
             | {"total_s": own_s, "self_s": own_s, "share": ratio(own_s, whole_s)}
         )
     return rows
-
-
-def module_row(name: str, timing: ModuleTiming, whole_s: float, limits: Limits) -> dict[str, Any]:
-    total, own_s = summary(timing.total_s), median_s(timing.self_s)
-    return (
-        {"module": name, "kind": timing.kind, "parent": timing.parent, "n": total["n"]}
-        | {"total_s": total["median"], "low_s": total["low"], "high_s": total["high"]}
-        | {"self_s": own_s, "share": ratio(own_s, whole_s)}
-        | {"is_resolved": total["median"] >= RESOLUTION_S}
-        | limit_columns(timing.work, total["median"], limits)
-        | {"peak_bytes": timing.peak_bytes, "rise_bytes": timing.rise_bytes}
-    )
 
 
 def median_s(samples: Sequence[float]) -> float:
@@ -337,9 +313,7 @@ def kernel_rows(record: Record) -> list[dict[str, Any]]:
     all_s = sum(each.total_s for each in kernels.times) / kernels.forwards
     latency = measurement.latency
     forward_s = median_s(latency.forward_s) if latency is not None else float("nan")
-    shared = identity(record) | {
-        "busy_share": ratio(all_s, forward_s),
-    }
+    shared = identity(record) | {"busy_share": ratio(all_s, forward_s)}
     return [
         shared
         | {"module": each.module, "kind": each.kind, "kernel": each.name}

@@ -14,15 +14,14 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -91,9 +90,6 @@ CHUNK = 250  # files that one process reads at a time
 FEWEST_FOR_PROCESSES = 4 * CHUNK  # files: starting processes takes a second
 
 
-Item = TypeVar("Item")
-
-
 class File(NamedTuple):
     """A record's file as it was read: with another size, time or inode it has another content."""
 
@@ -126,8 +122,9 @@ class StoreIndex:
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def problems(self, store: Path) -> list[Problem]:
-        named = ((store / path, file.reason) for path, file in self.files.items())
-        return [Problem(path, reason) for path, reason in named if reason is not None]
+        return [
+            Problem(store / path, file.reason) for path, file in self.files.items() if file.reason
+        ]
 
 
 def refresh(
@@ -206,8 +203,7 @@ def scan(store: Store) -> Iterator[tuple[str, File]]:
                 with suppress(OSError):
                     status = entry.stat()
                     if entry.name.endswith(".json"):
-                        path = f"{sweep_id}/cases/{entry.name}"
-                        yield path, file_of(status)
+                        yield f"{sweep_id}/cases/{entry.name}", file_of(status)
 
 
 def scan_address(store: Store) -> Iterator[tuple[str, File]]:
@@ -228,7 +224,8 @@ def file_of(status: os.stat_result) -> File:
 
 def read_all(store: Store, files: Mapping[str, File], processes: int) -> StoreIndex:
     """The frames of some files, which were listed so."""
-    chunks = [dict(chunk) for chunk in batched(files.items(), CHUNK)]
+    items = list(files.items())
+    chunks = [dict(items[start : start + CHUNK]) for start in range(0, len(items), CHUNK)]
     read = partial(read_chunk, store.path, store.read_roofs(), store_specs(store.path))
     if processes < 2 or len(files) < FEWEST_FOR_PROCESSES:
         parts = [read(chunk) for chunk in chunks]
@@ -237,9 +234,10 @@ def read_all(store: Store, files: Mapping[str, File], processes: int) -> StoreIn
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
             parts = list(pool.map(read, chunks))
     found = {path: file for part in parts for path, file in part.files.items()}
-    return StoreIndex(
-        "", found, {name: joined(part.frames[name] for part in parts) for name in FRAMES}
-    )
+    frames = {
+        name: pd.concat([part.frames[name] for part in parts], ignore_index=True) for name in FRAMES
+    }
+    return StoreIndex("", found, frames)
 
 
 def read_chunk(
@@ -283,13 +281,6 @@ def read_address(store: Path, files: Mapping[str, File]) -> dict[str, tuple[File
     return read
 
 
-def batched(items: Iterable[Item], count: int) -> Iterator[tuple[Item, ...]]:
-    """So many at a time; as itertools has it from Python 3.12 on."""
-    rest = iter(items)
-    while some := tuple(islice(rest, count)):
-        yield some
-
-
 def own_columns(name: str, frame: pd.DataFrame) -> pd.DataFrame:
     """Of each record's case in `cases` alone; other frames know it by its key."""
     told = [] if name == "cases" else [column for column in IDENTITY if column != KEY]
@@ -310,21 +301,17 @@ def type_of(column: str) -> str:
     return "float64" if column in METRICS or is_of_a_pass else "object"
 
 
-def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    return pd.concat(list(frames), ignore_index=True)
-
-
 def merged(old: StoreIndex, read: StoreIndex, files: Mapping[str, File]) -> dict[str, pd.DataFrame]:
     """The rows of all files that are there, by sweep and age; those read again replace theirs."""
     again = {file.record_id for file in read.files.values()}
     kept = {file.record_id for file in files.values()} - again
     frames = {}
     for name in FRAMES:
-        parts = [read.frames[name]] if name in read.frames else []
+        parts = [each.frames[name] for each in (old, read) if name in each.frames]
         if name in old.frames:
-            parts.insert(0, old.frames[name][old.frames[name][KEY].isin(kept)])
-        frames[name] = joined(parts) if parts else typed(own_columns(name, FRAMES[name]([], None)))
-    frames = {name: frame.drop_duplicates(ROW[name], keep="last") for name, frame in frames.items()}
+            parts[0] = parts[0][parts[0][KEY].isin(kept)]
+        both = pd.concat(parts or [own_columns(name, FRAMES[name]([], None))], ignore_index=True)
+        frames[name] = both.drop_duplicates(ROW[name], keep="last")
     cases = frames["cases"]
     order = ["sweep_id", "started_at", *SERIES_AXES, "batch_size"]
     cases = cases.sort_values(order, kind="stable", ignore_index=True)
@@ -347,16 +334,13 @@ def load(folder: Path, version: str) -> StoreIndex | None:
             name: pq.read_table(io.BytesIO((folder / f"{name}.parquet").read_bytes()))
             for name in FRAMES
         }
-        if any(stamp_of(table) != old.stamp for table in tables.values()):
+        stamps = {(table.schema.metadata or {}).get(b"stamp") for table in tables.values()}
+        if stamps != {old.stamp.encode()}:
             return None
         frames = {name: typed(table.to_pandas()) for name, table in tables.items()}
     except UNREADABLE:
         return None
     return StoreIndex(version, files, frames)
-
-
-def stamp_of(table: pa.Table) -> str:
-    return ((table.schema.metadata or {}).get(b"stamp") or b"").decode(errors="replace")
 
 
 def save(folder: Path, indexed: StoreIndex) -> None:

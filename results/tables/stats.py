@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from statistics import median
 
 import numpy as np
 
@@ -55,13 +56,6 @@ def relative_half_width(samples: Iterable[float]) -> float:
         return math.inf
     width = found["high"] - found["low"]
     return width / 2 / found["median"] if found["median"] > 0 else math.inf
-
-
-def median(ordered: Ordered) -> float:
-    middle = len(ordered) // 2
-    if len(ordered) % 2:
-        return ordered[middle]
-    return (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def low(ordered: Ordered) -> float:

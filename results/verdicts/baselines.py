@@ -193,10 +193,9 @@ def judge(
             must show in both.
         smallest: Least change that is reported.
     """
+    known, before = baseline.cases, before or {}
     return [
-        judge_case(
-            label, seconds, baseline.cases.get(label, {}), (before or {}).get(label), smallest
-        )
+        judge_case(label, seconds, known.get(label, {}), before.get(label), smallest)
         for label, seconds in now.items()
     ]
 
@@ -226,16 +225,15 @@ def judge_case(
         )
         return CaseVerdict(label, "NOT_COMPARABLE", now_s, None, reason)
     change = f"{(now_s / band.middle - 1):+.1%} of the median of {len(known_s)} sessions"
+    verdict: Verdict = "OK"
     if band.is_beyond(now_s, -1, smallest):
-        return CaseVerdict(label, "IMPROVED", now_s, band, change)
-    if not band.is_beyond(now_s, 1, smallest):
-        return CaseVerdict(label, "OK", now_s, band, change)
-    if before_s is None or not band.is_beyond(before_s, 1, smallest):
-        return CaseVerdict(
-            label, "INCONCLUSIVE", now_s, band,
-            f"{change}; a second session must confirm it: measure the same again",
-        )  # fmt: skip
-    return CaseVerdict(label, "REGRESSED", now_s, band, f"{change}, in two sessions")
+        verdict = "IMPROVED"
+    elif band.is_beyond(now_s, 1, smallest):
+        is_confirmed = before_s is not None and band.is_beyond(before_s, 1, smallest)
+        verdict = "REGRESSED" if is_confirmed else "INCONCLUSIVE"
+        unsure = "; a second session must confirm it: measure the same again"
+        change += ", in two sessions" if is_confirmed else unsure
+    return CaseVerdict(label, verdict, now_s, band, change)
 
 
 def read_baseline(folder: Path, name: str) -> Baseline:
@@ -285,10 +283,8 @@ def read_accepted(path: Path) -> tuple[Acceptance, ...]:
     Raises:
         BaselineError: Where the file can't be used.
     """
-    if not path.exists():
-        return ()
     try:
-        return read_file(path, AcceptedFile).accepted
+        return read_file(path, AcceptedFile).accepted if path.exists() else ()
     except BrokenFileError as error:
         raise BaselineError(f"'{path}': {error}.") from error
 

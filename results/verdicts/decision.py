@@ -111,7 +111,9 @@ def of_full_rows(differences: Array, margin: float) -> tuple[Array, ...]:
     count = differences.shape[1]
     if count == 0:
         return (np.full(len(differences), np.nan),) * 5
-    averages = walsh_averages(differences)
+    # (C, R (R + 1) / 2): the Walsh averages, means of all pairs of values, each with itself too.
+    one, other = np.triu_indices(count)
+    averages = np.sort((differences[:, one] + differences[:, other]) / 2, axis=1)
     change, rank = np.median(averages, axis=1), interval_rank(count)
     outside = np.full(len(differences), np.nan)
     low, high = (averages[:, rank], averages[:, -1 - rank]) if rank is not None else (outside,) * 2
@@ -120,12 +122,6 @@ def of_full_rows(differences: Array, margin: float) -> tuple[Array, ...]:
         for sided in (differences, -differences)
     )
     return change, low, high, np.asarray(slower), np.asarray(faster)
-
-
-def walsh_averages(differences: Array) -> Array:
-    """(C, R) to (C, R (R + 1) / 2): means of all pairs of values, each with itself too, sorted."""
-    first, second = np.triu_indices(differences.shape[1])
-    return np.sort((differences[:, first] + differences[:, second]) / 2, axis=1)
 
 
 @lru_cache(maxsize=256)
@@ -215,11 +211,11 @@ class InterimLooks:
         if log_cycle_ratios is not None:
             told = in_cycles(told, log_cycle_ratios, self.rule, self.taken)
         self.taken += 1
+        still_open = ("INCONCLUSIVE", "NOT_COMPARABLE")
         for cell, verdict in enumerate(told):
-            if self.verdicts[cell] in ("INCONCLUSIVE", "NOT_COMPARABLE"):
+            if self.verdicts[cell] in still_open:
                 self.verdicts[cell] = verdict
-                is_open = verdict in ("INCONCLUSIVE", "NOT_COMPARABLE")
-                self.decided_at[cell] = None if is_open else int(found.pairs[cell])
+                self.decided_at[cell] = None if verdict in still_open else int(found.pairs[cell])
         return found
 
 

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -115,17 +116,12 @@ def changed(old: Any, new: Any) -> dict[str, tuple[object, object]]:
         pairs = {f" {name}": (old.get(name, 0), new.get(name, 0)) for name in names}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     if isinstance(old, tuple) and any(isinstance(each, float) for each in (*old, *new)):
-        is_close = len(old) == len(new) and all(map(close, old, new))
-        return {} if is_close else {"": (short(old), short(new))}
+        is_close = partial(math.isclose, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+        if len(old) == len(new) and all(map(is_close, old, new)):
+            return {}
+        short = [", ".join(f"{number:.7g}" for number in each) for each in (old, new)]
+        return {"": (short[0], short[1])}
     return {} if old == new else {"": (old, new)}
-
-
-def close(old: float, new: float) -> bool:
-    return math.isclose(old, new, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
-
-
-def short(values: tuple[float, ...]) -> str:
-    return ", ".join(f"{value:.7g}" for value in values)
 
 
 def not_compared(expected: Mapping[str, FactsFile], found: Mapping[str, FactsFile]) -> list[str]:

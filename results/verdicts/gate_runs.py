@@ -57,14 +57,12 @@ class CasePair:
 def gate_run_of(record: Record) -> GateRun:
     """Medians of a record; none where it is not valid."""
     measurement = record.measurement
-    told = GateRun(status=record.status, message=record.message)
     if record.status != "ok" or measurement is None or measurement.latency is None:
-        return told
+        return GateRun(record.status, record.message)
     median_s = statistics.median(measurement.latency.forward_s)
     output = measurement.output
     return GateRun(
         status="ok",
-        message=None,
         median_s=median_s if median_s > 0 else None,
         clock_hz=sm_clock_hz(record),
         modules_s=tuple(
@@ -95,16 +93,12 @@ def match_cases(base: Sequence[Case], head: Sequence[Case]) -> list[CasePair]:
     """Cases that both sides have, in the order of the base."""
     apart = axes_apart(base, head)
     shared = [axis for axis in AXES if axis not in apart]
-
-    def key(case: Case) -> tuple[object, ...]:
-        return tuple(getattr(case, axis) for axis in shared)
-
-    others = {key(case): case for case in head}
+    others = {case.values(shared): case for case in head}
     varying = [axis for axis in shared if len({getattr(case, axis) for case in base}) > 1]
     return [
-        CasePair(short_label(case, varying), case, others[key(case)])
+        CasePair(short_label(case, varying), case, others[case.values(shared)])
         for case in base
-        if key(case) in others
+        if case.values(shared) in others
     ]
 
 
@@ -141,16 +135,19 @@ def log_ratios(
         value: Of a launch; its median time, or the cycles that it took.
     """
     found = [
-        [
-            log_ratio(
-                value(base.get(cell.base.case_id, NOTHING)),
-                value(head.get(cell.head.case_id, NOTHING)),
-            )
-            for base, head in pairs
-        ]
+        log_ratio(value(base), value(head))
         for cell in cells
+        for base, head in zip(*runs(cell, pairs), strict=True)
     ]
     return np.array(found).reshape(len(cells), len(pairs))
+
+
+def runs(cell: CasePair, pairs: Sequence[tuple[GateRuns, GateRuns]]) -> list[list[GateRun]]:
+    """What each launch of the base measured of a cell, and each of the head."""
+    return [
+        [pair[side].get(case.case_id, NOTHING) for pair in pairs]
+        for side, case in enumerate((cell.base, cell.head))
+    ]
 
 
 def cycles(launch: GateRun) -> float | None:
@@ -164,24 +161,16 @@ def module_changes(
     cell: CasePair, pairs: Sequence[tuple[GateRuns, GateRuns]], kinds: dict[str, str]
 ) -> tuple[ModuleChange, ...]:
     """The modules that became slower, those that lost most first; none where none can be named."""
-    sides = [
-        [
-            dict(launches.get(case.case_id, NOTHING).modules_s)
-            for launches in (pair[side] for pair in pairs)
-        ]
-        for side, case in enumerate((cell.base, cell.head))
-    ]
+    sides = [[dict(launch.modules_s) for launch in side] for side in runs(cell, pairs)]
     known = [dict.fromkeys(name for launch in side for name in launch) for side in sides]
     names = [name for name in known[0] if name in known[1]]
     if not names:
         return ()
+    launches = list(zip(*sides, strict=True))
     ratios = np.array(
-        [
-            [log_ratio(base.get(name), head.get(name)) for base, head in zip(*sides, strict=True)]
-            for name in names
-        ]
+        [[log_ratio(base.get(name), head.get(name)) for base, head in launches] for name in names]
     )
-    change = estimate(ratios, 0.0).change
+    change, is_blamed = estimate(ratios, 0.0).change, blamed(ratios)
     found = [
         ModuleChange(
             module="unattributed" if name == ENCODER else name,
@@ -190,7 +179,7 @@ def module_changes(
             lost_s=middle(sides[1], name) - middle(sides[0], name),
         )
         for row, name in enumerate(names)
-        if blamed(ratios)[row]
+        if is_blamed[row]
     ]
     return tuple(sorted(found, key=lambda each: -each.lost_s)[:MOST_MODULES])
 
@@ -208,10 +197,7 @@ def judged_cell(
     pairs: Sequence[tuple[GateRuns, GateRuns]],
 ) -> Cell:
     """What is known of a cell after some pairs."""
-    sides = [
-        [launches.get(case.case_id, NOTHING) for launches in (pair[side] for pair in pairs)]
-        for side, case in enumerate((cell.base, cell.head))
-    ]
+    sides = runs(cell, pairs)
     medians = [[each.median_s for each in side if each.median_s] for side in sides]
     digests = [{each.output_sha256 for each in side} - {None} for side in sides]
     is_known = all(len(each) == 1 for each in digests)

@@ -88,13 +88,11 @@ def smallest_effects(drawn: Array, rule: Rule) -> list[float | None]:
 
     At the threshold of the first of Holm's steps, as if no other cell had changed.
     """
-    cells = drawn.shape[1]
-    alpha = rule.alpha_at(-1) / cells
-    told: list[float | None] = []
-    for cell in range(cells):
-        values = drawn[:, cell, : rule.looks[-1]]
-        told.append(next((each for each in EFFECTS if power(values, each, rule, alpha)), None))
-    return told
+    alpha = rule.alpha_at(-1) / drawn.shape[1]
+    return [
+        next((each for each in EFFECTS if power(values, each, rule, alpha)), None)
+        for values in drawn[..., : rule.looks[-1]].swapaxes(0, 1)
+    ]
 
 
 def power(values: Array, effect: float, rule: Rule, alpha: float) -> bool:
