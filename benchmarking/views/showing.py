@@ -30,11 +30,8 @@ def show_views(
         if form == "csv":
             click.echo(frame.to_csv(index=False), nl=False)
         elif form == "json":
-            click.echo(
-                json.dumps(
-                    json.loads(frame.to_json(orient="records", double_precision=15)), indent=1
-                )
-            )
+            rows = json.loads(frame.to_json(orient="records", double_precision=15))
+            click.echo(json.dumps(rows, indent=1))
         elif form == "md":
             click.echo("\n\n".join(markdown(view) for view in VIEWS[name].views(frame)))
         elif len(frame):

@@ -154,7 +154,10 @@ def kernel_views(frame: pd.DataFrame) -> list[TextTable]:
         longest = kinds.sort_values("total_s", ascending=False)
         for row in longest.head(MOST_KERNELS).reset_index().to_dict("records"):
             shown = (METRICS[name].show(row[name]) for name in ("calls", "total_s", "share"))
-            view.rows.append([row["kind"], shortened(row["kernel"]), *shown])
+            name = row["kernel"]
+            if len(name) > LONGEST_KERNEL:  # the arguments of its templates fill lines
+                name = f"{name[: LONGEST_KERNEL - 3]}..."
+            view.rows.append([row["kind"], name, *shown])
         rest = longest.iloc[MOST_KERNELS:]
         view.caption = (
             f"{shared}; {len(rest)} more take {METRICS['share'].show(rest['share'].sum())} %; "
@@ -165,11 +168,6 @@ def kernel_views(frame: pd.DataFrame) -> list[TextTable]:
             view.sentences = [f"Together they fill {busy} % of a forward without the profiler."]
         views.append(view)
     return views
-
-
-def shortened(name: str) -> str:
-    """A kernel's name without the arguments of its templates, which fill lines."""
-    return name if len(name) <= LONGEST_KERNEL else f"{name[: LONGEST_KERNEL - 3]}..."
 
 
 @dataclass(frozen=True)
