@@ -85,7 +85,10 @@ def build_rig(case: Case, plan: TimingPlan) -> Rig:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if plan.memory_limit_bytes is not None:
-        load_the_rest()
+        # Loaded late otherwise: under a limit that could fail half-way, and hang.
+        import torchvision.ops  # noqa: F401
+        from torch import _dynamo  # noqa: F401
+
         limit_memory(device, plan.memory_limit_bytes)
     family, attention = family_of(case.model), chosen_attention(case)
     built = build_model(case, plan, attention)
@@ -101,7 +104,11 @@ def build_rig(case: Case, plan: TimingPlan) -> Rig:
         encoder=encoder,
         preprocess=family.preprocessor(case.image_size, device),
         run_encoder=run_encoder,
-        encode=run_encoder if family.embedding is None else compose(family.embed, run_encoder),
+        encode=(
+            run_encoder
+            if family.embedding is None
+            else lambda images: family.embed(run_encoder(images))
+        ),
         device=device,
         dtype=dtype,
         clock=clock,
@@ -159,12 +166,6 @@ def attention_note(asked: str, chosen: str) -> dict[str, str]:
     return {"attention": f"{window} in window blocks, {of_global} in global blocks"}
 
 
-def load_the_rest() -> None:
-    """Load what is loaded late otherwise: under a limit that could fail half-way, and hang."""
-    import torch._dynamo  # noqa: F401
-    import torchvision.ops  # noqa: F401
-
-
 def limit_memory(device: torch.device, limit_bytes: int) -> None:
     """Let this process have no more of its device: the next allocation beyond fails."""
     if device.type == "cuda":
@@ -177,9 +178,3 @@ def limit_memory(device: torch.device, limit_bytes: int) -> None:
     most = held + limit_bytes
     soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-
-
-def compose(
-    outer: Callable[[Any], Tensor], inner: Callable[[Tensor], Any]
-) -> Callable[[Tensor], Tensor]:
-    return lambda images: outer(inner(images))

@@ -6,7 +6,6 @@ import time
 
 from results.records.case import Case
 from results.records.measurement import Energy
-from results.records.plan import TimingPlan
 
 from .bench import Bench
 
@@ -36,7 +35,3 @@ def run(bench: Bench) -> Energy | None:
 
 def why_not(case: Case) -> str | None:
     return None if case.device.startswith("cuda") else "NVML counts the energy of GPUs alone"
-
-
-def seconds(case: Case, plan: TimingPlan, forward_s: float) -> float:
-    return WINDOW_S

@@ -6,7 +6,6 @@ from typing import Any
 
 from results.records.case import Case
 from results.records.measurement import Memory
-from results.records.plan import TimingPlan
 
 from ...choices.execution import EXECUTIONS
 from .bench import Bench
@@ -43,7 +42,3 @@ def run(bench: Bench) -> Memory:
 
 def why_not(case: Case) -> str | None:
     return EXECUTIONS[case.execution].hides_memory(case.device.partition(":")[0])
-
-
-def seconds(case: Case, plan: TimingPlan, forward_s: float) -> float:
-    return forward_s
