@@ -48,7 +48,7 @@ def run_on_fleet(
     """
     check_needs(cases, [slot.gpu for slot in fleet.slots()], fleet.where)
     sweep = setting.sweep_for(cases, plan, options.is_fresh)
-    with setting.holding(sweep, fleet):
+    with setting.holding(sweep, fleet.close):
         FleetRun(sweep, setting, options, fleet).measure_all(cases)
     return sweep.sweep_id
 

@@ -46,7 +46,10 @@ def find_largest(fits: Callable[[int], bool], most: int, known: SearchHints = Se
         known: Tried first; each that no longer holds costs a call more.
     """
     low, high = 0, most + 1  # fits, and does not fit
-    for size in guesses(known, most):
+    sizes = [known.fitting, known.not_fitting]
+    if known.fitting is not None and known.not_fitting is not None:
+        sizes[1] = max(known.not_fitting, known.fitting + 1)  # one on the edge may be both
+    for size in (min(size, most) for size in sizes if size):
         if low < size < high:
             low, high = (size, high) if fits(size) else (low, size)
     while high - low > 1:
@@ -67,14 +70,6 @@ def find_below(fits: Callable[[int], bool], high: int) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low
-
-
-def guesses(known: SearchHints, most: int) -> list[int]:
-    """The two neighbours that would end the search, if what is known still holds."""
-    sizes = [known.fitting, known.not_fitting]
-    if known.fitting is not None and known.not_fitting is not None:
-        sizes[1] = max(known.not_fitting, known.fitting + 1)  # one on the edge may be both
-    return [min(size, most) for size in sizes if size]
 
 
 def remembered(
@@ -109,8 +104,11 @@ def find_capacity(case: Case, plan: TimingPlan, setting: SweepContext, most: int
     """
     store = setting.store
     known = remembered(store.read().records, case, plan, setting.environment)
+    # As short as --quick, and only what a card shows.
+    energy = ("energy",) if PASSES["energy"].why_not(case) is None else ()
+    short = plan.model_copy(update={**QUICK, "passes": ("latency", "memory", *energy)})
     # Never that of an ordinary sweep, which would go on with it: it plans no case yet.
-    sweep = setting.new_sweep((), probe_plan(plan, case))
+    sweep = setting.new_sweep((), short)
     with setting.holding(sweep):
         probing = CapacitySearch(case, SweepExecution(sweep, setting, SweepOptions(prunes=False)))
         largest = find_largest(probing.fits, most, known)
@@ -126,12 +124,6 @@ def find_capacity(case: Case, plan: TimingPlan, setting: SweepContext, most: int
     if largest > 0 and not fits_in_full(largest):
         find_below(fits_in_full, largest)
     return sweep_ids
-
-
-def probe_plan(plan: TimingPlan, case: Case) -> TimingPlan:
-    """As short as --quick, and only what a card shows."""
-    energy = ("energy",) if PASSES["energy"].why_not(case) is None else ()
-    return plan.model_copy(update={**QUICK, "passes": ("latency", "memory", *energy)})
 
 
 class CapacitySearch:

@@ -108,24 +108,19 @@ class Worker:
         self._is_ready = False
         self._oom_kills = oom_kills()
         self._readers = [
-            threading.Thread(target=target, args=(stream,), daemon=True)
-            for target, stream in (
-                (self._read_lines, self.process.stdout),
-                (self._read_stderr, self.process.stderr),
+            threading.Thread(target=self._read, args=arguments, daemon=True)
+            for arguments in (
+                (self.process.stdout, MAX_ANSWER_CHARS, self._lines.put),
+                (self.process.stderr, 1024, self._stderr.extend),
             )
         ]
         for reader in self._readers:
             reader.start()
 
-    def _read_lines(self, stream: IO[str]) -> None:
+    def _read(self, stream: IO[str], most: int, keep: Callable[[str], None]) -> None:
         with stream:
-            while line := stream.readline(MAX_ANSWER_CHARS):
-                self._lines.put(line)
-
-    def _read_stderr(self, stream: IO[str]) -> None:
-        with stream:
-            while text := stream.readline(1024):
-                self._stderr.extend(text)
+            while text := stream.readline(most):
+                keep(text)
 
     def measure(self, request: Request, on_stage: OnStage) -> Outcome:
         """What becomes of a request, and who else measured on this machine meanwhile."""
@@ -141,7 +136,10 @@ class Worker:
         began = time.monotonic()
         stage = "start"
         patience = WaitClock()
-        self._send(request)
+        with suppress(OSError):  # a worker that is dead already is found out by its end
+            assert self.process.stdin is not None
+            self.process.stdin.write(request.model_dump_json() + "\n")
+            self.process.stdin.flush()
         while True:
             has_ended = self.process.poll() is not None  # before its last line is waited for
             line = self._next_line(POLL_S)
@@ -167,12 +165,6 @@ class Worker:
             if failure is not None:
                 return failure.outcome(stage, began)
 
-    def _send(self, request: Request) -> None:
-        with suppress(OSError):  # a worker that is dead already is found out by its end
-            assert self.process.stdin is not None
-            self.process.stdin.write(request.model_dump_json() + "\n")
-            self.process.stdin.flush()
-
     def _impatience(self, plan: TimingPlan, patience: WaitClock) -> Failure | None:
         """Why a worker is not waited for any longer."""
         limit_s = plan.case_timeout_s if self._is_ready else START_TIMEOUT_S
@@ -187,7 +179,12 @@ class Worker:
         """Why a worker ended that has."""
         if self.process.returncode == -signal.SIGKILL and oom_kills() > self._oom_kills:
             return Failure("oom", "the kernel killed the worker: the host's memory was full")
-        return Failure("crashed", describe_exit(self.process.returncode))
+        code = self.process.returncode
+        if code < 0:
+            ended = f"was killed by signal {-code} ({signal.strsignal(-code)})"
+        else:
+            ended = f"ended with exit code {code} and without an outcome"
+        return Failure("crashed", f"the worker {ended}")
 
     def stderr_tail(self) -> str | None:
         """The end of what the worker printed; all that it printed is read once it is closed."""
@@ -313,10 +310,3 @@ def oom_kills() -> int:
             if line.startswith("oom_kill "):
                 return int(line.split()[1])
     return 0
-
-
-def describe_exit(code: int) -> str:
-    """An exit code for a person."""
-    if code < 0:
-        return f"the worker was killed by signal {-code} ({signal.strsignal(-code)})"
-    return f"the worker ended with exit code {code} and without an outcome"

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.machinery import PathFinder
@@ -76,7 +76,7 @@ def new_sweep(
     """A sweep that the store does not hold yet."""
     definition = definition_sha256(cases, plan, environment)
     return SweepFile(
-        sweep_id=new_sweep_id(store, definition),
+        sweep_id=new_id(definition[:DEFINITION_DIGITS], store.sweep_ids()),
         definition_sha256=definition,
         command=command,
         created_at=utc_now(),
@@ -125,10 +125,9 @@ def describe_path(path: Path) -> list[tuple[str, int, int]]:
     return [(str(file.resolve()), stat.st_size, stat.st_mtime_ns) for file, stat in stats]
 
 
-def new_sweep_id(store: Store, definition: str) -> str:
-    """The time, so that ids sort by age, and a little of the definition."""
-    stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{definition[:DEFINITION_DIGITS]}"
-    taken = set(store.sweep_ids())
+def new_id(ending: str, taken: Collection[str]) -> str:
+    """The time, so that ids sort by age, and an ending; with a number if that is taken."""
+    stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{ending}"
     candidates = (stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3)))
     return next(candidate for candidate in candidates if candidate not in taken)
 
