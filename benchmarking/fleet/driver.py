@@ -109,7 +109,12 @@ class FleetRun:
             if self.can_go_on():
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since > PATIENCE_S:
-                self.give_up()
+                there = counted([slot.gpu for slot in self.fleet.slots()])
+                raise SweepError(
+                    f"No GPU takes the {len(self.scheduler) + len(self.running)} jobs that are "
+                    f"left (they need {', '.join(self.needs())}; {self.fleet.where} there is now: "
+                    f"{there}). What was measured is kept: the same command goes on with the rest."
+                )
             for job_id, event in self.fleet.events(POLL_S):
                 self.handle(job_id, event)
 
@@ -143,14 +148,6 @@ class FleetRun:
             known_ids=tuple(self.known_ids[job.cases[0].worker_key]),
             store=str(self.store.path.absolute()),  # a node's own folder is another
             options=self.options,
-        )
-
-    def give_up(self) -> None:
-        there = [slot.gpu for slot in self.fleet.slots()]
-        raise SweepError(
-            f"No GPU takes the {len(self.scheduler) + len(self.running)} jobs that are left (they "
-            f"need {', '.join(self.needs())}; {self.fleet.where} there is now: {counted(there)}). "
-            f"What was measured is kept: the same command goes on with the rest."
         )
 
     def handle(self, job_id: int, event: Event) -> None:

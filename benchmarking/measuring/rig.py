@@ -92,6 +92,10 @@ def build_rig(case: Case, plan: TimingPlan) -> Rig:
         limit_memory(device, plan.memory_limit_bytes)
     family, attention = family_of(case.model), chosen_attention(case)
     built = build_model(case, plan, attention)
+    notes = dict(built.notes)
+    if attention != case.attention:  # what a name such as 'auto' stands for in this case
+        window, of_global = (attention.split(BOTH) * 2)[:2]
+        notes["attention"] = f"{window} in window blocks, {of_global} in global blocks"
     clock = clock_for(device)
     dtype = apply_precision(built.model, case.precision, family)
     built.model.to(device)
@@ -114,7 +118,7 @@ def build_rig(case: Case, plan: TimingPlan) -> Rig:
         clock=clock,
         meter=meter_for(device),
         weights=built.weights,
-        notes={**built.notes, **attention_note(case.attention, attention)},
+        notes=notes,
         timer_test_s=time_known_delays(clock, device),
     )
 
@@ -156,14 +160,6 @@ def build_model(case: Case, plan: TimingPlan, attention: str) -> Built:
         models=MODELS,
     )
     return family.build(find_model(case.model), options)
-
-
-def attention_note(asked: str, chosen: str) -> dict[str, str]:
-    """What a name such as 'auto' stands for in this case."""
-    if asked == chosen:
-        return {}
-    window, of_global = (chosen.split(BOTH) * 2)[:2]
-    return {"attention": f"{window} in window blocks, {of_global} in global blocks"}
 
 
 def limit_memory(device: torch.device, limit_bytes: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from results.answers.capacity import FITTING, capacity_key
 from results.records.case import Case
@@ -110,8 +111,9 @@ def find_capacity(case: Case, plan: TimingPlan, setting: SweepContext, most: int
     # Never that of an ordinary sweep, which would go on with it: it plans no case yet.
     sweep = setting.new_sweep((), short)
     with setting.holding(sweep):
-        probing = CapacitySearch(case, SweepExecution(sweep, setting, SweepOptions(prunes=False)))
-        largest = find_largest(probing.fits, most, known)
+        run = SweepExecution(sweep, setting, SweepOptions(prunes=False))
+        run.watcher.begin(sweep, [])
+        largest = find_largest(partial(fits_alone, run, case), most, known)
     sweep_ids = [sweep.sweep_id]
 
     def fits_in_full(batch_size: int) -> bool:
@@ -126,28 +128,15 @@ def find_capacity(case: Case, plan: TimingPlan, setting: SweepContext, most: int
     return sweep_ids
 
 
-class CapacitySearch:
-    """One search: a sweep whose cases are planned as they are needed.
-
-    Args:
-        case: At any batch size.
-        run: Of the sweep.
-    """
-
-    def __init__(self, case: Case, run: SweepExecution) -> None:
-        self.case, self.run = case, run
-        run.watcher.begin(run.sweep, [])
-
-    def fits(self, batch_size: int) -> bool:
-        """Measure one batch size in a process of its own."""
-        case = self.case.model_copy(update={"batch_size": batch_size})
-        run = self.run
-        run.sweep = run.sweep.model_copy(update={"cases": (*run.sweep.cases, case)})
-        run.store.write_sweep(run.sweep)
-        run.watcher.case_begins(case)
-        record = run.measure(case)
-        run.case_runner.close()
-        run.keep(record)
-        if record.status not in (*FITTING, NOT_FITTING):
-            raise ProbeFailedError(record)
-        return record.status in FITTING
+def fits_alone(run: SweepExecution, case: Case, batch_size: int) -> bool:
+    """Measure one batch size in a process of its own; the sweep's cases are planned as needed."""
+    case = case.model_copy(update={"batch_size": batch_size})
+    run.sweep = run.sweep.model_copy(update={"cases": (*run.sweep.cases, case)})
+    run.store.write_sweep(run.sweep)
+    run.watcher.case_begins(case)
+    record = run.measure(case)
+    run.case_runner.close()
+    run.keep(record)
+    if record.status not in (*FITTING, NOT_FITTING):
+        raise ProbeFailedError(record)
+    return record.status in FITTING

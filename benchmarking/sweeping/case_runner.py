@@ -16,7 +16,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -43,6 +42,7 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 MARK = "SAM_BENCH_WORKER"  # an environment variable that everything a worker starts inherits
 
 OnStage = Callable[[str], None]
+Failure = tuple[Status, str]  # why a worker gives no outcome
 
 
 class CaseRunner(Protocol):
@@ -148,8 +148,8 @@ class Worker:
             try:
                 said = None if line is None else Answer.model_validate_json(line).said
             except ValidationError:
-                garbled = Failure("crashed", "the worker's answer can't be understood")
-                return garbled.outcome(stage, began)
+                garbled = "the worker's answer can't be understood"
+                return failed(("crashed", garbled), stage, began)
             if isinstance(said, Refusal):
                 raise SweepError(said.message)
             if isinstance(said, Outcome):
@@ -163,28 +163,28 @@ class Worker:
             failure = self._end() if has_ended and line is None else None
             failure = failure or self._impatience(request.plan, patience)
             if failure is not None:
-                return failure.outcome(stage, began)
+                return failed(failure, stage, began)
 
     def _impatience(self, plan: TimingPlan, patience: WaitClock) -> Failure | None:
         """Why a worker is not waited for any longer."""
         limit_s = plan.case_timeout_s if self._is_ready else START_TIMEOUT_S
         if patience.waited_s > limit_s:
-            return Failure("timeout", f"no outcome within {limit_s:g} s")
+            return "timeout", f"no outcome within {limit_s:g} s"
         if self._is_ready and patience.silence_s > SILENCE_LIMIT_S:
             limit = f"{SILENCE_LIMIT_S:g} s"
-            return Failure("timeout", f"the worker was not heard for {limit}: it hangs")
+            return "timeout", f"the worker was not heard for {limit}: it hangs"
         return None
 
     def _end(self) -> Failure:
         """Why a worker ended that has."""
         if self.process.returncode == -signal.SIGKILL and oom_kills() > self._oom_kills:
-            return Failure("oom", "the kernel killed the worker: the host's memory was full")
+            return "oom", "the kernel killed the worker: the host's memory was full"
         code = self.process.returncode
         if code < 0:
             ended = f"was killed by signal {-code} ({signal.strsignal(-code)})"
         else:
             ended = f"ended with exit code {code} and without an outcome"
-        return Failure("crashed", f"the worker {ended}")
+        return "crashed", f"the worker {ended}"
 
     def stderr_tail(self) -> str | None:
         """The end of what the worker printed; all that it printed is read once it is closed."""
@@ -274,17 +274,9 @@ class CoTenantWatch:
         return tuple(self._seen.values())
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why a worker gives no outcome."""
-
-    status: Status
-    message: str
-
-    def outcome(self, stage: str, began: float) -> Outcome:
-        """What became of a case that began then."""
-        wall_s = time.monotonic() - began
-        return Outcome(status=self.status, stage=stage, message=self.message, wall_s=wall_s)
+def failed(failure: Failure, stage: str, began: float) -> Outcome:
+    status, message = failure
+    return Outcome(status=status, stage=stage, message=message, wall_s=time.monotonic() - began)
 
 
 def kill(processes: list[psutil.Process]) -> None:

@@ -38,11 +38,12 @@ MEANING: dict[Verdict, str] = {
 def gate_view(gate: GateFile) -> TextTable:
     """A row a cell, what needs a look first."""
     worst = sorted(gate.cells, key=lambda cell: ORDER[cell.verdict])
-    view = TextTable(
-        f"{gate.base.label} against {gate.head.label}: {headline(gate)}",
-        HEADINGS,
-        [row(cell) for cell in worst],
-        caption=caption(gate),
+    title, rule = f"{gate.base.label} against {gate.head.label}: {headline(gate)}", gate.rule
+    view = TextTable(title, HEADINGS, [row(cell) for cell in worst])
+    view.caption = (
+        f"{len(gate.pairs)} pairs of launches, seed {gate.seed}; a change counts from "
+        f"{rule.smallest:.1%}, tested against {rule.margin:.1%}; sees: the least change that this "
+        "machine can see, where selftest has told"
     )
     for cell in worst:
         view.sentences += [f"{cell.label}: {told}" for told in remarks(cell)]
@@ -60,15 +61,6 @@ def headline(gate: GateFile) -> str:
     else:
         told = f"{worst}, {counts[worst]} of {len(gate.cells)} cells"
     return told + (f", {accepted} slower as accepted" if accepted else "")
-
-
-def caption(gate: GateFile) -> str:
-    rule = gate.rule
-    return (
-        f"{len(gate.pairs)} pairs of launches, seed {gate.seed}; a change counts from "
-        f"{rule.smallest:.1%}, tested against {rule.margin:.1%}; sees: the least change that this "
-        "machine can see, where selftest has told"
-    )
 
 
 def row(cell: Cell) -> list[str]:
@@ -110,14 +102,10 @@ def comment(gate: GateFile) -> str:
     attention = [cell for cell in gate.cells if cell.verdict != "OK"]
     attention.sort(key=lambda cell: (ORDER[cell.verdict], -(cell.ratio or 0)))
     fine = [cell for cell in gate.cells if cell.verdict == "OK"]
-    head = "\n".join(
-        [
-            f"### sam-bench: {markdown.cell(headline(gate))}",
-            "",
-            f"{named(gate.base)} against {named(gate.head)}, "
-            f"{markdown.cell(machine(gate))}, {len(gate.pairs)} pairs of launches.",
-            "",
-        ]
+    head = (
+        f"### sam-bench: {markdown.cell(headline(gate))}\n\n"
+        f"{named(gate.base)} against {named(gate.head)}, "
+        f"{markdown.cell(machine(gate))}, {len(gate.pairs)} pairs of launches.\n"
     )
     found = {cell.verdict for cell in gate.cells}
     legend = "; ".join(f"{verdict}: {MEANING[verdict]}" for verdict in ORDER if verdict in found)
