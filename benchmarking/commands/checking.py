@@ -84,7 +84,6 @@ def check(
     Example:
       sam-bench check -m vit_b --attention reference,sdpa
     """  # fmt: skip
-    from results.verdicts.baselines import FingerprintError
     from results.verdicts.facts import write_facts
 
     if name is not None:
@@ -101,11 +100,7 @@ def check(
         return
     result = compare_facts(folder, found)
     if name is not None:
-        try:
-            result.judged = judge_times(folder, name, store_path, smallest)
-        except FingerprintError as error:  # of another machine only facts can be compared
-            result.notes.append(str(error))
-            result.is_comparable = False
+        judge_times(result, folder, name, store_path, smallest)
     tell(result)
     write_findings(result, junit_path, json_path, markdown_path)
     sys.exit(exit_code(result))
@@ -191,11 +186,17 @@ def read_expected(folder: Path, found: dict[str, FactsFile]) -> dict[str, FactsF
     return expected
 
 
-def judge_times(folder: Path, name: str, store_path: Path, smallest: float) -> list[CaseVerdict]:
-    """The newest sweep of the store by a baseline; the one before may confirm it."""
+def judge_times(
+    result: CheckResult, folder: Path, name: str, store_path: Path, smallest: float
+) -> None:
+    """The newest sweep of the store by a baseline; the one before may confirm it.
+
+    On another machine only facts can be compared.
+    """
     from results.records.store import Store
     from results.verdicts.baselines import (
         BaselineError,
+        FingerprintError,
         check_fingerprint,
         fingerprint,
         judge,
@@ -213,13 +214,18 @@ def judge_times(folder: Path, name: str, store_path: Path, smallest: float) -> l
             "sam-bench sweep."
         )
     sessions = [read_store(store_path, each).records for each in new[-2:]]
-    check_fingerprint(baseline, fingerprint(sessions[-1]))
+    try:
+        check_fingerprint(baseline, fingerprint(sessions[-1]))
+    except FingerprintError as error:
+        result.notes.append(str(error))
+        result.is_comparable = False
+        return
     before = None
     with suppress(BaselineError):  # a session of another machine confirms nothing
         check_fingerprint(baseline, fingerprint(sessions[0]))
         before = medians(sessions[0]) if len(sessions) == 2 else None
     times = judge(baseline, medians(sessions[-1]), before, smallest)
-    return [*times, *judge_missing(baseline, sessions[-1])]
+    result.judged = [*times, *judge_missing(baseline, sessions[-1])]
 
 
 def tell(result: CheckResult) -> None:

@@ -14,10 +14,10 @@ from click.core import ParameterSource
 from results.records.errors import UserError, printable
 
 from ..options.gate_options import add_to_summary, checked_rule, output_options, rule_options, write
-from ..options.gate_sides import measured, source, typed, watcher
+from ..options.gate_sides import measured, source, watcher
 from ..options.records import read_store
 from ..options.sweep_options import SweepCommand, config_option, quick_option
-from ..options.terminal import EXIT_INVALID, out, store_option
+from ..options.terminal import EXIT_INVALID, out, store_option, typed
 
 if TYPE_CHECKING:
     from results.records.schema import Record

@@ -11,7 +11,7 @@ import click
 
 from ..options.fleet_options import FleetChoice, fleet_options
 from ..options.sweep_options import SweepCommand, asked_sweep, config_option, quick_option
-from ..options.terminal import EXIT_FAILED_CASES, out, store_option
+from ..options.terminal import EXIT_FAILED_CASES, out, store_option, typed
 
 SHOWN_AFTER_A_SWEEP = ("cases", "components", "modules", "checks")
 MOST_SHOWN = 500  # cases, or lines on cases, after a sweep
@@ -100,10 +100,9 @@ def run(
         click.echo(f"Shard {places.shard} of this sweep has no cases: there are fewer than shards.")
         return
     console = out()
-    command = shlex.join(["sam-bench", *sys.argv[1:]])
     fleet = places.find_fleet(cases, environment, store)
     case_runner = LocalCaseRunner() if fleet is None else None
-    setting = SweepContext(environment, store, case_runner, make_watcher(console), command)
+    setting = SweepContext(environment, store, case_runner, make_watcher(console), typed())
     note = None if options.is_fresh else why_not_resumed(store, setting.new_sweep(cases, plan))
     if note is not None:
         click.echo(f"note: {note}", err=True)

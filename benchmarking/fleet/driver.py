@@ -138,17 +138,14 @@ class FleetRun:
             if slot is None or job is None:
                 return
             self.running[job.job_id] = RunningJob(job, slot)
-            self.fleet.start(self.task(job), slot)
-
-    def task(self, job: Job) -> Task:
-        own = self.sweep.model_copy(update={"cases": job.cases})
-        return Task(
-            job_id=job.job_id,
-            sweep=own,
-            known_ids=tuple(self.known_ids[job.cases[0].worker_key]),
-            store=str(self.store.path.absolute()),  # a node's own folder is another
-            options=self.options,
-        )
+            task = Task(
+                job_id=job.job_id,
+                sweep=self.sweep.model_copy(update={"cases": job.cases}),
+                known_ids=tuple(self.known_ids[job.cases[0].worker_key]),
+                store=str(self.store.path.absolute()),  # a node's own folder is another
+                options=self.options,
+            )
+            self.fleet.start(task, slot)
 
     def handle(self, job_id: int, event: Event) -> None:
         job = self.running.get(job_id)

@@ -69,15 +69,9 @@ def measure_case(case: Case, plan: TimingPlan, rig: Rig, report: Report) -> Meas
         bench = Bench(case, plan, rig, batches, photographs, notes)
         for name in plan.passes:
             report(name)
-            row = PASSES[name]
-            reason = row.why_not(case)
-            if reason is not None:
-                notes[name] = f"unsupported: {reason}"
-                continue
-            with torch.inference_mode(not row.needs_gradients):
-                found = row.run(bench)
+            found = run_pass(name, bench)
             if found is not None:
-                passes[name] = to_result(name, found)
+                passes[name] = found
         report("output")
         with torch.inference_mode():
             embeddings = rig.encode(batches[0])
@@ -87,6 +81,18 @@ def measure_case(case: Case, plan: TimingPlan, rig: Rig, report: Report) -> Meas
     except Exception as error:
         raise PassError(error, Measurement(**measured)) from error
     return Measurement(**measured)
+
+
+def run_pass(name: str, bench: Bench) -> PassResult | None:
+    """What a pass finds; None, and mostly a note, if it can't run or finds nothing."""
+    row = PASSES[name]
+    reason = row.why_not(bench.case)
+    if reason is not None:
+        bench.notes[name] = f"unsupported: {reason}"
+        return None
+    with torch.inference_mode(not row.needs_gradients):
+        found = row.run(bench)
+    return to_result(name, found) if found is not None else None
 
 
 def batch_error(case: Case, rig: Rig, embeddings: Tensor) -> float | None:

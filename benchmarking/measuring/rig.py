@@ -85,10 +85,6 @@ def build_rig(case: Case, plan: TimingPlan) -> Rig:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if plan.memory_limit_bytes is not None:
-        # Loaded late otherwise: under a limit that could fail half-way, and hang.
-        import torchvision.ops  # noqa: F401
-        from torch import _dynamo  # noqa: F401
-
         limit_memory(device, plan.memory_limit_bytes)
     family, attention = family_of(case.model), chosen_attention(case)
     built = build_model(case, plan, attention)
@@ -164,6 +160,10 @@ def build_model(case: Case, plan: TimingPlan, attention: str) -> Built:
 
 def limit_memory(device: torch.device, limit_bytes: int) -> None:
     """Let this process have no more of its device: the next allocation beyond fails."""
+    # Loaded late otherwise: under a limit that could fail half-way, and hang.
+    import torchvision.ops  # noqa: F401
+    from torch import _dynamo  # noqa: F401
+
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, limit_bytes / total), device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from functools import reduce
@@ -31,6 +32,11 @@ def out(stderr: bool = False) -> Console:
 def with_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """A decorator that gives a command several options, in this order."""
     return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
+
+
+def typed() -> str:
+    """The command line, to repeat it."""
+    return shlex.join(["sam-bench", *sys.argv[1:]])
 
 
 def find_store(text: str) -> Path:

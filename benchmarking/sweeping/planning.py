@@ -99,7 +99,12 @@ def definition_sha256(cases: Sequence[Case], plan: TimingPlan, environment: Envi
         *(encoder_source(case.model) for case in cases if is_encoder_path(case.model)),
         plan.images,
     ]
-    files = [describe_path(Path(path)) for path in dict.fromkeys(paths) if path is not None]
+    files = []
+    for path in (Path(each) for each in dict.fromkeys(paths) if each is not None):
+        # Folders in it are left out: the store may be one. So are links that lead nowhere.
+        inside = filter(Path.is_file, sorted(path.iterdir()) if path.is_dir() else [path])
+        stats = [(str(each.resolve()), each.stat()) for each in inside]
+        files.append([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
     content = [[case.model_dump() for case in cases], plan.model_dump(), machine, files]
     canonical = json.dumps(content, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
@@ -113,16 +118,6 @@ def encoder_source(path: str) -> str | None:
         found = PathFinder.find_spec(name, places)
         places = found.submodule_search_locations if found is not None else []
     return found.origin if found is not None and found.has_location else None
-
-
-def describe_path(path: Path) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of a file, or of the files of a folder.
-
-    Folders in it are left out: the store may be one. So are links that lead nowhere.
-    """
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    stats = [(file, file.stat()) for file in files if file.is_file()]
-    return [(str(file.resolve()), stat.st_size, stat.st_mtime_ns) for file, stat in stats]
 
 
 def new_id(ending: str, taken: Collection[str]) -> str:

@@ -102,10 +102,14 @@ def comment(gate: GateFile) -> str:
     attention = [cell for cell in gate.cells if cell.verdict != "OK"]
     attention.sort(key=lambda cell: (ORDER[cell.verdict], -(cell.ratio or 0)))
     fine = [cell for cell in gate.cells if cell.verdict == "OK"]
+    machine, environment = "an unknown machine", gate.environment
+    if environment is not None:
+        name = ", ".join(gpu.name for gpu in environment.gpus) or environment.cpu
+        machine = f"{name}, torch {environment.torch}"
     head = (
         f"### sam-bench: {markdown.cell(headline(gate))}\n\n"
         f"{named(gate.base)} against {named(gate.head)}, "
-        f"{markdown.cell(machine(gate))}, {len(gate.pairs)} pairs of launches.\n"
+        f"{markdown.cell(machine)}, {len(gate.pairs)} pairs of launches.\n"
     )
     found = {cell.verdict for cell in gate.cells}
     legend = "; ".join(f"{verdict}: {MEANING[verdict]}" for verdict in ORDER if verdict in found)
@@ -146,14 +150,6 @@ def fitted(cells: Sequence[Cell], room: int) -> tuple[str, int]:
 def named(side: Side) -> str:
     short = f" ({side.commit[:SHORT_COMMIT]})" if side.commit else ""
     return markdown.cell(f"{side.label}{short}")
-
-
-def machine(gate: GateFile) -> str:
-    environment = gate.environment
-    if environment is None:
-        return "an unknown machine"
-    name = ", ".join(gpu.name for gpu in environment.gpus) or environment.cpu
-    return f"{name}, torch {environment.torch}"
 
 
 def cut(text: str) -> str:

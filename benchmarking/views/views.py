@@ -95,40 +95,39 @@ def component_views(frame: pd.DataFrame) -> list[TextTable]:
 
 
 def module_views(frame: pd.DataFrame) -> list[TextTable]:
-    """A table for each set of cases that differ in the batch size alone, a row a module."""
+    """A table for each set of cases that differ in the batch size alone.
+
+    A row a module, a column a batch size, and each module's share at the largest.
+    """
     if frame.empty:
         return []
     axes, shared = varying_axes(frame)
     others = [axis for axis in axes if axis != "batch_size"]
     groups = frame.groupby(others, sort=False, dropna=False) if others else [((), frame)]
-    return [module_view(group, others, values, shared) for values, group in groups]
-
-
-def module_view(
-    group: pd.DataFrame, axes: Sequence[str], values: tuple[object, ...], caption: str
-) -> TextTable:
-    """A row a module, a column a batch size, and each module's share at the largest."""
-    batches = sorted(group["batch_size"].unique())
-    own = ", ".join(f"{axis} {value}" for axis, value in zip(axes, values, strict=True))
-    batch_headings = [f"batch {batch}\n[ms/image]" for batch in batches]
-    view = TextTable(
-        "Time by module" + (f": {own}" if own else ""),
-        [*text_headings("module", "kind"), *batch_headings, f"share at {batches[-1]}\n[%]"],
-        caption=caption,
-    )
-    for module, rows in group.groupby("module", sort=False):
-        by_batch = rows.drop_duplicates("batch_size", keep="last").set_index("batch_size")
-        per_image = by_batch["total_s"].reindex(batches) / batches
-        share = by_batch["share"].get(batches[-1], float("nan"))
-        times = [METRICS["total_s"].show(seconds) for seconds in per_image]
-        too_short = by_batch["is_resolved"].reindex(batches).eq(False)
-        for column in (index for index, is_short in enumerate(too_short) if is_short):
-            view.faint.add((len(view.rows), column + 2))
-            times[column] = f"({times[column]})"
-        view.rows.append([str(module), rows.iloc[0]["kind"], *times, METRICS["share"].show(share)])
-    if view.faint:
-        view.caption = f"{view.caption}; {IN_PARENTHESES}"
-    return view
+    views = []
+    for values, group in groups:
+        batches = sorted(group["batch_size"].unique())
+        own = ", ".join(f"{axis} {value}" for axis, value in zip(others, values, strict=True))
+        batch_headings = [f"batch {batch}\n[ms/image]" for batch in batches]
+        view = TextTable(
+            "Time by module" + (f": {own}" if own else ""),
+            [*text_headings("module", "kind"), *batch_headings, f"share at {batches[-1]}\n[%]"],
+            caption=shared,
+        )
+        for module, rows in group.groupby("module", sort=False):
+            by_batch = rows.drop_duplicates("batch_size", keep="last").set_index("batch_size")
+            per_image = by_batch["total_s"].reindex(batches) / batches
+            shown_share = METRICS["share"].show(by_batch["share"].get(batches[-1], float("nan")))
+            times = [METRICS["total_s"].show(seconds) for seconds in per_image]
+            too_short = by_batch["is_resolved"].reindex(batches).eq(False)
+            for column in (index for index, is_short in enumerate(too_short) if is_short):
+                view.faint.add((len(view.rows), column + 2))
+                times[column] = f"({times[column]})"
+            view.rows.append([str(module), rows.iloc[0]["kind"], *times, shown_share])
+        if view.faint:
+            view.caption = f"{view.caption}; {IN_PARENTHESES}"
+        views.append(view)
+    return views
 
 
 def check_views(frame: pd.DataFrame) -> list[TextTable]:

@@ -71,7 +71,10 @@ PASSES: dict[str, Pass] = {
         Modules, modules.run, lambda case, plan, forward_s: in_turn_s(plan, forward_s),
         lambda case: EXECUTIONS[case.execution].hides_modules,
     ),
-    "memory": Pass("peak memory of a forward", Memory, memory.run, why_not=memory.why_not),
+    "memory": Pass(
+        "peak memory of a forward", Memory, memory.run,
+        why_not=lambda case: EXECUTIONS[case.execution].hides_memory(case.device.partition(":")[0]),
+    ),
     "flops": Pass(  # counting takes a moment, whatever a forward takes
         "FLOPs and bytes of a forward",
         Work, lambda bench: flops.try_work(bench).get(ENCODER), lambda case, plan, forward_s: 0.0,
@@ -93,7 +96,8 @@ PASSES: dict[str, Pass] = {
     ),
     "energy": Pass(
         "energy of forwards, which keeps the GPU busy for five seconds more",
-        Energy, energy.run, lambda case, plan, forward_s: energy.WINDOW_S, energy.why_not,
+        Energy, energy.run, lambda case, plan, forward_s: energy.WINDOW_S,
+        lambda case: None if case.device.startswith("cuda") else energy.WHY_NOT,
         on_request=True,
     ),
     "kernels": Pass(
