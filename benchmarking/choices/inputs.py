@@ -221,20 +221,17 @@ def check_images(folder: str | None, inputs: Sequence[str]) -> None:
         return
     if all(INPUTS[name].prompts_of is None for name in inputs):
         raise InputError("--images names photographs, but --input asks for none: drop one of them.")
+    from sam.files.sa1b import annotation_path
+
     images = list_images(Path(folder))
-    if needs_annotations and not has_annotations(images):
+    # os.path's takes a name that is too long for one that is not there.
+    has_annotations = any(os.path.exists(annotation_path(path)) for path in images)
+    if needs_annotations and not has_annotations:
         raise InputError(
             f"--input sa1b needs an SA-1B file such as '{images[0].with_suffix('.json').name}' "
             f"beside each image of '{folder}', and there is none: write them with sam-bench masks "
             "--convert-to-rle."
         )
-
-
-def has_annotations(images: Sequence[Path]) -> bool:
-    from sam.files.sa1b import annotation_path
-
-    # os.path's takes a name that is too long for one that is not there.
-    return any(os.path.exists(annotation_path(path)) for path in images)
 
 
 def noise_photographs(image_size: int, plan: TimingPlan) -> Photographs:

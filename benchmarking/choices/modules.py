@@ -57,7 +57,7 @@ def find_modules(
     block = block_names or BLOCK
     for name, module in outermost(encoder, pattern or f"{block}|{FIRST_AND_LAST}"):
         is_block = re.fullmatch(block, name) is not None
-        own_kind = block_kind(module) if is_block else last_word(name)
+        own_kind = block_kind(module) if is_block else name.rpartition(".")[2]
         found[name] = TimedModule(module, own_kind)
         if is_block and depth > 1:
             for part_name, part in module.named_children():
@@ -105,7 +105,3 @@ def part_kind(name: str, kind_of_block: str) -> str:
     kind = next(kinds, name)
     of_block = "" if kind_of_block == "block" else f"{kind_of_block} "
     return of_block + kind if kind == "attention" else kind
-
-
-def last_word(name: str) -> str:
-    return name.rpartition(".")[2]

@@ -39,15 +39,9 @@ def save(name: str, sweep_ids: tuple[str, ...], folder: Path, store_path: Path) 
     Example:
       sam-bench baseline save l4
     """
-    from results.verdicts.baselines import (
-        NAME,
-        Session,
-        read_baseline,
-        with_session,
-        write_baseline,
-    )
+    from results.verdicts.baselines import Session, read_baseline, with_session, write_baseline
 
-    check_name(name, NAME)
+    check_name(name)
     known = read_baseline(folder, name) if (folder / f"{name}.json").exists() else None
     if "all" in sweep_ids:
         raise UserError(
@@ -84,20 +78,14 @@ def list_baselines(folder: Path) -> None:
     for name in names:
         each = read_baseline(folder, name)
         machine = each.fingerprint.get("gpu") or each.fingerprint.get("cpu", "an unknown machine")
-        click.echo(
-            printable(
-                f"{name}: {machine}, torch {each.fingerprint.get('torch')}: "
-                f"{len(each.sessions)} sessions, {len(each.cases)} cases"
-            )
-        )
+        holds = f"{len(each.sessions)} sessions, {len(each.cases)} cases"
+        torch = each.fingerprint.get("torch")
+        click.echo(printable(f"{name}: {machine}, torch {torch}: {holds}"))
     accepted = read_accepted(folder / ACCEPTED)
     for word in accepted:
-        click.echo(
-            printable(
-                f"accepted: {word.case} up to {word.up_to - 1:+.1%}, by {word.author} on "
-                f"{word.date}: {word.reason}"
-            )
-        )
+        what = f"{word.case} up to {word.up_to - 1:+.1%}"
+        who = f"by {word.author} on {word.date}: {word.reason}"
+        click.echo(printable(f"accepted: {what}, {who}"))
     if not names and not accepted:
         click.echo(f"'{folder}' has no baseline: save one with: sam-bench baseline save NAME")
 
@@ -125,7 +113,8 @@ def accept_regression(
     from results.verdicts.baselines import ACCEPTED, accept
     from results.verdicts.gates import Acceptance
 
-    if not is_name(case):
+    # Blank, or of bytes that are no text, which no JSON file may hold.
+    if not case.strip() or re.search("[\ud800-\udfff]", case):
         raise UserError(f"CASE must be a cell's name in the gate's table, got {case[:60]!a}.")
     try:
         acceptance = Acceptance(
@@ -141,11 +130,6 @@ def accept_regression(
     accept(folder / ACCEPTED, acceptance)
     told = f"{case} may be {up_to:.1%} slower, says {folder / ACCEPTED}: commit it."
     click.echo(printable(told))
-
-
-def is_name(text: str) -> bool:
-    """Not blank, nor of bytes that are no text, which no JSON file may hold."""
-    return bool(text.strip()) and not re.search("[\ud800-\udfff]", text)
 
 
 def git_user() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import click
 from results.records.errors import UserError
 
 from ..options.sweep_options import SweepCommand, asked_sweep, config_option, quick_option
-from ..options.terminal import EXIT_FAILED_CASES, out, store_option
+from ..options.terminal import EXIT_FAILED_CASES, out, store_option, typed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,13 +75,11 @@ def capacity(
     check_images(plan.images, asked.input)
     environment, store, console = probe_environment(), Store(store_path), out()
     cases = asked.model_copy(update={"batch_size": (1,)}).cases(environment)
-    command = shlex.join(["sam-bench", *sys.argv[1:]])
     budget_s = None if latency_budget_ms is None else latency_budget_ms * 1e-3
     is_complete = True
     for case in cases:
-        setting = SweepContext(
-            environment, store, LocalCaseRunner(), PlainWatcher(console), command
-        )
+        watcher = PlainWatcher(console)
+        setting = SweepContext(environment, store, LocalCaseRunner(), watcher, typed())
         records, failures = search(case, plan, setting, most)
         for line in failures:
             click.echo(line, err=True)

@@ -84,11 +84,10 @@ def check(
     Example:
       sam-bench check -m vit_b --attention reference,sdpa
     """  # fmt: skip
-    from results.verdicts.baselines import NAME
     from results.verdicts.facts import write_facts
 
     if name is not None:
-        check_name(name, NAME)
+        check_name(name)
         if update_expected:
             raise UserError(
                 "--update-expected writes facts, --baseline judges times: one at a time."
@@ -101,7 +100,7 @@ def check(
         return
     result = compare_facts(folder, found)
     if name is not None:
-        add_times(result, folder, name, store_path, smallest)
+        judge_times(result, folder, name, store_path, smallest)
     tell(result)
     write_findings(result, junit_path, json_path, markdown_path)
     sys.exit(exit_code(result))
@@ -128,16 +127,6 @@ class CheckResult:
     def has_facts(self) -> bool:
         return len(self.missing) < len(self.found)
 
-    @property
-    def findings(self) -> list[Finding]:
-        return [
-            *(
-                (each.name, "DIFFERS", f"expected {each.expected}, got {each.found}")
-                for each in self.changes
-            ),
-            *((each.label, each.verdict, each.reason) for each in self.judged),
-        ]
-
 
 def compare_facts(folder: Path, found: dict[str, FactsFile]) -> CheckResult:
     from results.verdicts.facts import differences, not_compared
@@ -148,19 +137,6 @@ def compare_facts(folder: Path, found: dict[str, FactsFile]) -> CheckResult:
     notes = not_compared(expected, found)
     notes += [f"nothing is expected of {model} yet: --update-expected" for model in missing]
     return CheckResult(found, missing, changes, notes, is_comparable=not missing)
-
-
-def add_times(
-    result: CheckResult, folder: Path, name: str, store_path: Path, smallest: float
-) -> None:
-    """Judge the newest sweep by a baseline; on another machine only facts can be compared."""
-    from results.verdicts.baselines import FingerprintError
-
-    try:
-        result.judged = judge_times(folder, name, store_path, smallest)
-    except FingerprintError as error:
-        result.notes.append(str(error))
-        result.is_comparable = False
 
 
 def count(asked: Sweep) -> dict[str, FactsFile]:
@@ -210,11 +186,17 @@ def read_expected(folder: Path, found: dict[str, FactsFile]) -> dict[str, FactsF
     return expected
 
 
-def judge_times(folder: Path, name: str, store_path: Path, smallest: float) -> list[CaseVerdict]:
-    """The newest sweep of the store by a baseline; the one before may confirm it."""
+def judge_times(
+    result: CheckResult, folder: Path, name: str, store_path: Path, smallest: float
+) -> None:
+    """The newest sweep of the store by a baseline; the one before may confirm it.
+
+    On another machine only facts can be compared.
+    """
     from results.records.store import Store
     from results.verdicts.baselines import (
         BaselineError,
+        FingerprintError,
         check_fingerprint,
         fingerprint,
         judge,
@@ -232,25 +214,27 @@ def judge_times(folder: Path, name: str, store_path: Path, smallest: float) -> l
             "sam-bench sweep."
         )
     sessions = [read_store(store_path, each).records for each in new[-2:]]
-    check_fingerprint(baseline, fingerprint(sessions[-1]))
+    try:
+        check_fingerprint(baseline, fingerprint(sessions[-1]))
+    except FingerprintError as error:
+        result.notes.append(str(error))
+        result.is_comparable = False
+        return
     before = None
     with suppress(BaselineError):  # a session of another machine confirms nothing
         check_fingerprint(baseline, fingerprint(sessions[0]))
         before = medians(sessions[0]) if len(sessions) == 2 else None
     times = judge(baseline, medians(sessions[-1]), before, smallest)
-    return [*times, *judge_missing(baseline, sessions[-1])]
+    result.judged = [*times, *judge_missing(baseline, sessions[-1])]
 
 
 def tell(result: CheckResult) -> None:
     from ..views.printing import TextTable, print_table, text_headings
 
     if result.changes:
-        headings = text_headings("model", "variant", "fact", "expected", "found")
-        rows = [
-            [each.model, each.variant, each.fact, each.expected, each.found]
-            for each in result.changes
-        ]
-        print_table(TextTable("What differs", headings, rows), out())
+        names = ("model", "variant", "fact", "expected", "found")
+        rows = [[getattr(each, name) for name in names] for each in result.changes]
+        print_table(TextTable("What differs", text_headings(*names), rows), out())
     if result.judged:
         headings = text_headings("verdict", "case", "reason")
         rows = [[each.verdict, each.label, each.reason] for each in result.judged]
@@ -272,7 +256,12 @@ def write_findings(
 ) -> None:
     from ..views.gate_report import junit
 
-    findings, notes = result.findings, result.notes
+    findings: list[Finding] = [
+        (each.name, "DIFFERS", f"expected {each.expected}, got {each.found}")
+        for each in result.changes
+    ]
+    findings += [(each.label, each.verdict, each.reason) for each in result.judged]
+    notes = result.notes
     told = findings_text(findings, notes, result.has_facts)
     if junit_path is not None:
         everything = findings or [("facts", "NOT_COMPARABLE" if notes else "OK", "; ".join(notes))]

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from results.records.errors import UserError, printable
 
 from ..options.gate_options import add_to_summary, checked_rule, output_options, rule_options, write
-from ..options.gate_sides import measured, source, typed, watcher
+from ..options.gate_sides import measured, source, watcher
 from ..options.records import read_store
 from ..options.sweep_options import SweepCommand, config_option, quick_option
-from ..options.terminal import EXIT_INVALID, out, store_option
+from ..options.terminal import EXIT_INVALID, out, store_option, typed
 
 if TYPE_CHECKING:
     from results.records.schema import Record
@@ -70,18 +70,13 @@ def compare(base: str, head: str, is_gate: bool, form: str, store_path: Path, **
     """  # fmt: skip
     if is_gate:
         sys.exit(run_gate(base, head, form, store_path, **more))
-    refuse_unused(click.get_current_context(), more)
-    show_comparison(base, head, form, store_path)
-
-
-def refuse_unused(context: click.Context, names: Iterable[str]) -> None:
-    """What stored sweeps are compared without, nobody should believe to matter."""
-    typed = click.core.ParameterSource.COMMANDLINE
-    for name in names:
-        if context.get_parameter_source(name) is typed:
+    context = click.get_current_context()
+    for name in more:  # what stored sweeps are compared without, nobody should believe to matter
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             every = context.command.get_params(context)
             option = next(each.opts[-1] for each in every if each.name == name)
             raise UserError(f"{option} is for --ab, which measures: add that, or leave it out.")
+    show_comparison(base, head, form, store_path)
 
 
 def run_gate(
@@ -120,8 +115,7 @@ def run_gate(
         accepted = accepted_between(sources[0], sources[1], accepted_path)
         options = GateOptions(rule, order_seed, accepted, read_sees(store))
         gate = measured(Gate(sources, options, store, watcher(form), typed()))
-    tell(gate, form)
-    write_outputs(gate, junit_path, json_path, markdown_path)
+    tell(gate, form, junit_path, json_path, markdown_path)
     return exit_code(gate)
 
 
@@ -141,8 +135,15 @@ def accepted_between(base: SideSource, head: SideSource, path: Path | None) -> l
     return [each for each in sides[1] if each not in sides[0]]
 
 
-def tell(gate: GateFile, form: str) -> None:
-    from ..views.gate_report import comment, gate_view
+def tell(
+    gate: GateFile,
+    form: str,
+    junit_path: Path | None,
+    json_path: Path | None,
+    markdown_path: Path | None,
+) -> None:
+    """On the terminal, and in files that a CI shows; GitHub's summary of the job too."""
+    from ..views.gate_report import comment, gate_findings, gate_view, junit
     from ..views.printing import print_table
 
     if form == "json":
@@ -151,14 +152,6 @@ def tell(gate: GateFile, form: str) -> None:
         click.echo(comment(gate), nl=False)
     else:
         print_table(gate_view(gate), out())
-
-
-def write_outputs(
-    gate: GateFile, junit_path: Path | None, json_path: Path | None, markdown_path: Path | None
-) -> None:
-    """Files that a CI shows; GitHub's summary of the job too, where it has one."""
-    from ..views.gate_report import comment, gate_findings, junit
-
     if junit_path is not None:
         write(junit_path, junit("sam-bench compare", gate_findings(gate)))
     if json_path is not None:

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import click
 
 from results.records.errors import UserError, printable
 
-from ..options.terminal import EXIT_FAILED_CASES, out
+from ..options.terminal import EXIT_FAILED_CASES, out, with_options
 
 if TYPE_CHECKING:
     import torch
@@ -52,29 +52,25 @@ class Number(click.ParamType):
 FRACTION = Number(0.0, 1.0)
 
 
-def model_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that name a model and its weights; upstream's, where it has them."""
-    options = (
-        click.option(
-            "-m", "--model-type", default="vit_h", show_default=True, help="As sweep's --model."
-        ),
-        click.option(
-            "--checkpoint",
-            default="checkpoints",
-            show_default=True,
-            help="A file of weights, a folder of official ones, or 'random'.",
-        ),
-        click.option(
-            "--image-size",
-            type=Number(16, 65_536),
-            default=1024,
-            show_default=True,
-            help="Pixels along an edge of the model's input, a multiple of 16.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+# The options that name a model and its weights; upstream's, where it has them.
+model_options = with_options(
+    click.option(
+        "-m", "--model-type", default="vit_h", show_default=True, help="As sweep's --model."
+    ),
+    click.option(
+        "--checkpoint",
+        default="checkpoints",
+        show_default=True,
+        help="A file of weights, a folder of official ones, or 'random'.",
+    ),
+    click.option(
+        "--image-size",
+        type=Number(16, 65_536),
+        default=1024,
+        show_default=True,
+        help="Pixels along an edge of the model's input, a multiple of 16.",
+    ),
+)
 
 
 @click.command()

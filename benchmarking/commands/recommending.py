@@ -85,14 +85,13 @@ def recommend(
     wanted = Requirements(model, gpu, image_size, latency, allowed_precisions(named, approximate))
     cases = case_frame(read_store(store_path, "all").records, store_specs(store_path))
     found = find(cases, wanted)
+    view = recommendation_view(found, wanted, cases)
     if form == "json":
         click.echo(json.dumps(answer(found), indent=1))
+    elif form == "md":
+        click.echo(markdown(view))
     else:
-        view = recommendation_view(found, wanted, cases)
-        if form == "md":
-            click.echo(markdown(view))
-        else:
-            print_table(view, out())
+        print_table(view, out())
     if not found.keeps_latency:
         sys.exit(EXIT_UNCLEAR)
 

@@ -12,9 +12,9 @@ import click
 from results.records.errors import printable
 
 from ..options.gate_options import Percent, checked_rule, rule_options
-from ..options.gate_sides import measured, source, typed, watcher
+from ..options.gate_sides import measured, source, watcher
 from ..options.sweep_options import SweepCommand, config_option, quick_option
-from ..options.terminal import EXIT_INVALID, out, store_option
+from ..options.terminal import EXIT_INVALID, out, store_option, typed
 
 if TYPE_CHECKING:
     from results.verdicts.decision import Rule

@@ -57,7 +57,7 @@ def show(view: str, store_path: Path, form: str, sweep_id: str | None) -> None:
     from results.hardware.specs import store_specs
 
     from ..views.printing import failure_lines, status_line
-    from ..views.showing import show_views
+    from ..views.views import show_views
 
     if view == "capacity" and sweep_id is None:
         sweep_id = "all"  # a search leaves several

@@ -9,6 +9,7 @@ import click
 
 from results.records.errors import UserError, printable
 
+from ..options.records import no_records
 from ..options.terminal import EXIT_INVALID, find_store, store_option
 
 
@@ -100,13 +101,11 @@ def repair(store_path: Path) -> None:
     opened = Store(store_path)
     if not opened.sweep_ids():
         raise no_records(store_path)
-    count = 0
+    ending = "Nothing to mend."
     for line in repair_store(opened):
         click.echo(printable(line))
-        count += 1
-    click.echo(
-        "See what there is now with: sam-bench store verify" if count else "Nothing to mend."
-    )
+        ending = "See what there is now with: sam-bench store verify"
+    click.echo(ending)
 
 
 @click.command()
@@ -137,7 +136,3 @@ def merge(stores: tuple[str, ...], output: str) -> None:
     )
     if merged.conflicts:
         sys.exit(EXIT_INVALID)
-
-
-def no_records(store_path: Path) -> UserError:
-    return UserError(f"'{store_path}' has no records: measure some with: sam-bench quickstart")

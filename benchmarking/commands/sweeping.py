@@ -11,7 +11,7 @@ import click
 
 from ..options.fleet_options import FleetChoice, fleet_options
 from ..options.sweep_options import SweepCommand, asked_sweep, config_option, quick_option
-from ..options.terminal import EXIT_FAILED_CASES, out, store_option
+from ..options.terminal import EXIT_FAILED_CASES, out, store_option, typed
 
 SHOWN_AFTER_A_SWEEP = ("cases", "components", "modules", "checks")
 MOST_SHOWN = 500  # cases, or lines on cases, after a sweep
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ..choices.sweep import Sweep
     from ..sweeping.estimate import Rates
+    from ..sweeping.runner import SweepOptions
 
 
 @click.command(cls=SweepCommand)
@@ -63,60 +64,46 @@ def sweep(
     Example:
       sam-bench sweep -m vit_b -b 1,2,4 -s 256 --attention reference,sdpa --quick
     """
+    from results.records.store import Store
+
+    from ..sweeping.runner import SweepOptions
+
     places = FleetChoice.taken_from(flags)
     asked, plan = asked_sweep(config, quick, flags)
     if trace and "kernels" not in plan.passes:
         plan = plan.model_copy(update={"passes": (*plan.passes, "kernels")})
-    run(
-        asked,
-        plan,
-        store_path,
-        fresh=fresh,
-        takes_over=take_over,
-        prunes=not no_prune,
-        probes_drift=not quick,
-        places=places,
-    )
+    options = SweepOptions(is_fresh=fresh, prunes=not no_prune, probes_drift=not quick)
+    run(asked, plan, Store(store_path, take_over), options, places)
 
 
 def run(
     asked: Sweep,
     plan: TimingPlan,
-    store_path: Path,
-    *,
-    fresh: bool = False,
-    takes_over: bool = False,
-    prunes: bool = True,
-    probes_drift: bool = True,
-    places: FleetChoice | None = None,
+    store: Store,
+    options: SweepOptions,
+    places: FleetChoice,
     environment: Environment | None = None,
 ) -> None:
     """Run a sweep, show its tables and what to do next; exit 5 where a case failed."""
-    from results.records.store import Store
-
     from ..choices.inputs import check_images
     from ..fleet.driver import run_on_fleet
     from ..machine.environment import probe_environment
     from ..sweeping.case_runner import LocalCaseRunner
     from ..sweeping.planning import why_not_resumed
-    from ..sweeping.runner import SweepContext, SweepOptions, run_sweep
+    from ..sweeping.runner import SweepContext, run_sweep
     from ..views.progress import make_watcher
 
     check_images(plan.images, asked.input)
     environment = environment or probe_environment()
-    places = places or FleetChoice()
     cases = places.cases(asked, plan, environment)
     if not cases:
         click.echo(f"Shard {places.shard} of this sweep has no cases: there are fewer than shards.")
         return
-    store = Store(store_path, takes_over)
     console = out()
-    command = shlex.join(["sam-bench", *sys.argv[1:]])
     fleet = places.find_fleet(cases, environment, store)
     case_runner = LocalCaseRunner() if fleet is None else None
-    setting = SweepContext(environment, store, case_runner, make_watcher(console), command)
-    options = SweepOptions(is_fresh=fresh, prunes=prunes, probes_drift=probes_drift)
-    note = None if fresh else why_not_resumed(store, setting.new_sweep(cases, plan))
+    setting = SweepContext(environment, store, case_runner, make_watcher(console), typed())
+    note = None if options.is_fresh else why_not_resumed(store, setting.new_sweep(cases, plan))
     if note is not None:
         click.echo(f"note: {note}", err=True)
     try:
@@ -126,7 +113,7 @@ def run(
             sweep_id = run_on_fleet(cases, plan, setting, fleet, options)
     except KeyboardInterrupt as stop:
         again = "The same command goes on where this one stopped"
-        raise KeyboardInterrupt(f"{again}{', without --fresh' * fresh}.") from stop
+        raise KeyboardInterrupt(f"{again}{', without --fresh' * options.is_fresh}.") from stop
     tell(store, sweep_id, len(cases), console)
 
 
@@ -136,7 +123,7 @@ def tell(store: Store, sweep_id: str, planned: int, console: Console) -> None:
     from results.records.schema import FAILED
 
     from ..views.printing import end_lines, failure_lines, note_lines, status_line
-    from ..views.showing import show_sentences, show_views
+    from ..views.views import show_sentences, show_views
 
     if planned > MOST_SHOWN:  # nobody reads so long tables, and so many records fill the memory
         every = store.iterate(sweep_id, [])
@@ -158,11 +145,8 @@ def tell(store: Store, sweep_id: str, planned: int, console: Console) -> None:
         )
     console.print(f"Records: {store.path / sweep_id}", highlight=False, soft_wrap=True)
     program = shlex.quote(sys.argv[0])  # as it was typed, so that the line can be typed too
-    console.print(
-        f"Next: {program} show modules, {program} sweep --help, {program} doctor",
-        highlight=False,
-        soft_wrap=True,
-    )
+    following = f"Next: {program} show modules, {program} sweep --help, {program} doctor"
+    console.print(following, highlight=False, soft_wrap=True)
     if any(record.status in FAILED for record in records):
         sys.exit(EXIT_FAILED_CASES)
 
@@ -255,8 +239,11 @@ def quickstart(store_path: Path, fresh: bool) -> None:
     Example:
       sam-bench quickstart
     """
+    from results.records.store import Store
+
     from ..choices.settings import parse_sweep
     from ..machine.environment import probe_environment
+    from ..sweeping.runner import SweepOptions
 
     environment = probe_environment()
     has_gpu = bool(environment.gpus)
@@ -272,4 +259,5 @@ def quickstart(store_path: Path, fresh: bool) -> None:
         for note in environment.notes:
             click.echo(f"note: {note}")
     asked, timing, _ = parse_sweep(settings, quick=True)
-    run(asked, timing, store_path, fresh=fresh, probes_drift=False, environment=environment)
+    options = SweepOptions(is_fresh=fresh, probes_drift=False)
+    run(asked, timing, Store(store_path), options, FleetChoice(), environment)

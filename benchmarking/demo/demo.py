@@ -50,7 +50,15 @@ def write_demo(store: Store, seed: int) -> int:
         store.write_sweep(sweep)
         for record in records:
             store.write_record(record)
-        store.write_end(end_of(sweep, records))
+        end = SweepEnd(
+            sweep_id=sweep.sweep_id,
+            ended_at=sweep.created_at,
+            planned=len(sweep.cases),
+            statuses=dict(Counter[str](record.status for record in records)),
+            wall_s=CASE_S * len(records),
+            measured_s=16.0 * len(records),
+        )
+        store.write_end(end)
         count += len(records)
     return count
 
@@ -106,28 +114,23 @@ def make_sweep(cases: Iterable[Case], gpu: SyntheticGpu, when: datetime, commit:
 
 
 def make_environment(gpu: SyntheticGpu, commit: int) -> Environment:
+    shown = Gpu(
+        index=0,
+        name=gpu.name,
+        uuid=f"made-up-{gpu.name}",
+        memory_bytes=gpu.memory_bytes,
+        compute_capability=gpu.capability,
+    )
     return Environment(
+        **dict.fromkeys(("os", "cpu", "torch", "python", "sam_bench"), "made up"),
         hostname="demo",
-        os="made up",
-        cpu="made up",
         cores=16,
         memory_bytes=128 * GIB,
-        gpus=(
-            Gpu(
-                index=0,
-                name=gpu.name,
-                uuid=f"made-up-{gpu.name}",
-                memory_bytes=gpu.memory_bytes,
-                compute_capability=gpu.capability,
-            ),
-        ),
+        gpus=(shown,),
         driver=None,
         cuda=None,
         cudnn=None,
-        torch="made up",
         torchvision=None,
-        python="made up",
-        sam_bench="made up",
         git_commit=hashlib.sha1(str(commit).encode(), usedforsecurity=False).hexdigest(),
         git_dirty=False,
         source_sha256="0" * 64,
@@ -144,10 +147,20 @@ def measure_all(
         smaller = [each for each in records if each.case.series_key == case.series_key]
         status, message = fate(case, gpu, smaller)
         if status != "ok":
-            record = make_record(sweep, case, status=status, stage="latency", message=message)
-        else:
-            record = good_record(sweep, case, gpu, factors.get(case.model, 1.0), random, smaller)
-        records.append(record)
+            records.append(
+                make_record(sweep, case, status=status, stage="latency", message=message)
+            )
+            continue
+        clock_hz = gpu.clock_hz * (1 - gpu.clock_drop * case.batch_size / max(BATCHES))
+        record = make_record(
+            sweep,
+            case,
+            status="ok",
+            measurement=measure(case, gpu, clock_hz, factors.get(case.model, 1.0), random),
+            telemetry=watch(gpu, clock_hz, gpu.clock_drop > 0, peak_bytes(case)),
+        )
+        good = [each for each in smaller if each.status == "ok"]
+        records.append(judged(record, judge(Evidence(record, good))))
     return records
 
 
@@ -163,28 +176,6 @@ def fate(case: Case, gpu: SyntheticGpu, smaller: list[Record]) -> tuple[Status, 
     return "ok", None
 
 
-def good_record(
-    sweep: SweepFile,
-    case: Case,
-    gpu: SyntheticGpu,
-    factor: float,
-    random: np.random.Generator,
-    smaller: list[Record],
-) -> Record:
-    """A case that was measured, with its self-checks."""
-    drop = gpu.clock_drop * case.batch_size / max(BATCHES)
-    clock_hz = gpu.clock_hz * (1 - drop)
-    record = make_record(
-        sweep,
-        case,
-        status="ok",
-        measurement=measure(case, gpu, clock_hz, factor, random),
-        telemetry=watch(gpu, clock_hz, gpu.clock_drop > 0, peak_bytes(case)),
-    )
-    good = [each for each in smaller if each.status == "ok"]
-    return judged(record, judge(Evidence(record, good)))
-
-
 def make_record(sweep: SweepFile, case: Case, **outcome: Any) -> Record:
     began = datetime.fromisoformat(sweep.created_at)
     started_at = began + sweep.cases.index(case) * timedelta(seconds=CASE_S)
@@ -194,15 +185,4 @@ def make_record(sweep: SweepFile, case: Case, **outcome: Any) -> Record:
         wall_s=CASE_S,
         is_synthetic=True,
         **outcome,
-    )
-
-
-def end_of(sweep: SweepFile, records: list[Record]) -> SweepEnd:
-    return SweepEnd(
-        sweep_id=sweep.sweep_id,
-        ended_at=sweep.created_at,
-        planned=len(sweep.cases),
-        statuses=dict(Counter[str](record.status for record in records)),
-        wall_s=CASE_S * len(records),
-        measured_s=16.0 * len(records),
     )

@@ -166,12 +166,7 @@ def measure(
             "energy": Energy(joules=joules, window_s=forwards * forward_s, forwards=forwards),
         },
         parameters=weights_bytes // formats_of(case).weight,
-        output=Output(
-            shape=output_shape(case),
-            dtype=dtype,
-            finite=True,
-            sha256="0" * 64,
-        ),
+        output=Output(shape=output_shape(case), dtype=dtype, finite=True, sha256="0" * 64),
         timer_test_s=(0.01, 0.02, 0.04),
         weights="made up",
         input_source="made up",
@@ -191,7 +186,10 @@ def part_of(
     last = name.rpartition(".")[2]
     moved = PASSES_OVER_TOKENS[last] * work.image_bytes * case.batch_size + work.weight_bytes
     if last == "attn":
-        moved += case.batch_size * PASSES_OVER_SCORES[case.attention] * attended_bytes(name, case)
+        attended = scores_bytes(case, tokens_of(case))
+        if int(name.split(".")[1]) not in find_model(case.model).config.global_blocks:
+            attended = attended * 196 // tokens_of(case)  # windows have few
+        moved += case.batch_size * PASSES_OVER_SCORES[case.attention] * attended
     peak = find_spec(gpu.name)
     assert peak is not None
     rate = peak.flops_per_s[case.precision] * COMPUTE_SHARE[case.precision]
@@ -201,13 +199,6 @@ def part_of(
     return SyntheticModule(
         name, in_batch(work, case, int(moved)), max(compute_s, memory_s, launch_s), launch_s
     )
-
-
-def attended_bytes(name: str, case: Case) -> int:
-    """Of the scores of one layer and image; windows have few."""
-    length = tokens_of(case)
-    is_global = int(name.split(".")[1]) in find_model(case.model).config.global_blocks
-    return scores_bytes(case, length) if is_global else scores_bytes(case, length) * 196 // length
 
 
 def in_batch(work: ModuleWork, case: Case, moved_bytes: int) -> Work:

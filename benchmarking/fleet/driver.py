@@ -48,7 +48,7 @@ def run_on_fleet(
     """
     check_needs(cases, [slot.gpu for slot in fleet.slots()], fleet.where)
     sweep = setting.sweep_for(cases, plan, options.is_fresh)
-    with setting.holding(sweep, fleet):
+    with setting.holding(sweep, fleet.close):
         FleetRun(sweep, setting, options, fleet).measure_all(cases)
     return sweep.sweep_id
 
@@ -109,7 +109,12 @@ class FleetRun:
             if self.can_go_on():
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since > PATIENCE_S:
-                self.give_up()
+                there = counted([slot.gpu for slot in self.fleet.slots()])
+                raise SweepError(
+                    f"No GPU takes the {len(self.scheduler) + len(self.running)} jobs that are "
+                    f"left (they need {', '.join(self.needs())}; {self.fleet.where} there is now: "
+                    f"{there}). What was measured is kept: the same command goes on with the rest."
+                )
             for job_id, event in self.fleet.events(POLL_S):
                 self.handle(job_id, event)
 
@@ -133,25 +138,14 @@ class FleetRun:
             if slot is None or job is None:
                 return
             self.running[job.job_id] = RunningJob(job, slot)
-            self.fleet.start(self.task(job), slot)
-
-    def task(self, job: Job) -> Task:
-        own = self.sweep.model_copy(update={"cases": job.cases})
-        return Task(
-            job_id=job.job_id,
-            sweep=own,
-            known_ids=tuple(self.known_ids[job.cases[0].worker_key]),
-            store=str(self.store.path.absolute()),  # a node's own folder is another
-            options=self.options,
-        )
-
-    def give_up(self) -> None:
-        there = [slot.gpu for slot in self.fleet.slots()]
-        raise SweepError(
-            f"No GPU takes the {len(self.scheduler) + len(self.running)} jobs that are left (they "
-            f"need {', '.join(self.needs())}; {self.fleet.where} there is now: {counted(there)}). "
-            f"What was measured is kept: the same command goes on with the rest."
-        )
+            task = Task(
+                job_id=job.job_id,
+                sweep=self.sweep.model_copy(update={"cases": job.cases}),
+                known_ids=tuple(self.known_ids[job.cases[0].worker_key]),
+                store=str(self.store.path.absolute()),  # a node's own folder is another
+                options=self.options,
+            )
+            self.fleet.start(task, slot)
 
     def handle(self, job_id: int, event: Event) -> None:
         job = self.running.get(job_id)

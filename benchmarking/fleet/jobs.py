@@ -201,8 +201,12 @@ def run_task(task: Task, tell: Tell, case_runner: CaseRunner) -> None:
     sweep = task.sweep.model_copy(update={"environment": environment})
     with ExitStack() as stack:
         unshared = None
-        store = shared_store(task)
-        if store is None:
+        try:
+            store = Store(task.store)
+            is_there = exists(store.path / sweep.sweep_id / "sweep.json")
+        except (AddressError, UnreachableError):  # without the service's package, key, or network
+            is_there = False
+        if not is_there:
             store = unshared = Store(Path(stack.enter_context(TemporaryDirectory())))
         watcher = EventForwarder(tell, unshared)
         setting = SweepContext(environment, store, case_runner, watcher, sweep.command)
@@ -213,16 +217,6 @@ def run_task(task: Task, tell: Tell, case_runner: CaseRunner) -> None:
             if record.case_id in run.records:
                 tell(CaseEnded(record, is_stored=True))
         run.measure_each(case for case in sweep.cases if case.case_id not in run.records)
-
-
-def shared_store(task: Task) -> Store | None:
-    """The sweep's store; None where this machine does not reach it."""
-    try:
-        store = Store(task.store)
-        is_there = exists(store.path / task.sweep.sweep_id / "sweep.json")
-    except (AddressError, UnreachableError):  # without the service's package, key, or network
-        return None
-    return store if is_there else None
 
 
 def check_machine(task: Task, there: Environment) -> None:

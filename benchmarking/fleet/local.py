@@ -59,9 +59,14 @@ class LocalFleet:
 
     def start(self, task: Task, slot: Slot) -> None:
         gpu = self.gpus.get(slot.place)
-        visible = visible_name(gpu) if gpu is not None else None
+        visible, environment = None, self.environment
+        if gpu is not None:  # the machine as a process sees it that is bound to one GPU
+            visible = visible_name(gpu)
+            only = (gpu.model_copy(update={"index": 0}),)
+            environment = environment.model_copy(
+                update={"gpus": only, "cuda_visible_devices": visible}
+            )
         case_runner = Stoppable(self.make_case_runner(visible))
-        environment = self.environment if gpu is None else seeing(self.environment, gpu)
         own = replace(task, environment=environment, gpu=visible)
         thread = threading.Thread(target=self._run, args=(own, case_runner), daemon=True)
         self._busy[task.job_id] = slot.place, case_runner, thread
@@ -96,13 +101,3 @@ def visible_name(gpu: Gpu) -> str:
     if gpu.uuid.startswith(("GPU-", "MIG-")):
         return gpu.uuid
     return f"{'MIG' if 'MIG' in gpu.name.split() else 'GPU'}-{gpu.uuid}"
-
-
-def seeing(environment: Environment, gpu: Gpu) -> Environment:
-    """A machine as a process sees it that is bound to one GPU."""
-    return environment.model_copy(
-        update={
-            "gpus": (gpu.model_copy(update={"index": 0}),),
-            "cuda_visible_devices": visible_name(gpu),
-        }
-    )

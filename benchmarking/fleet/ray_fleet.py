@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from results.records.environment import Environment
 from results.records.errors import one_line
 
 from ..choices.sweep import CPU
-from ..errors import SweepError, quoted
+from ..errors import SweepError, import_extra, quoted
 from .jobs import Event, JobEnded, JobPlaced, JobRefused, Slot, Stoppable, Task, run_to_end
 
 KIND = "ray.io/accelerator-type"
@@ -47,7 +47,7 @@ class RayFleet:
     """
 
     def __init__(self, address: str | None = None, adapt: Adapt | None = None) -> None:
-        self.ray, self.adapt = import_ray(), adapt
+        self.ray, self.adapt = import_extra("ray", "ray", "Ray"), adapt
         self.address = address or os.environ.get("RAY_ADDRESS") or "auto"
         self.connect()
         self.where = f"in the Ray cluster at {self.ray.get_runtime_context().gcs_address}"
@@ -71,12 +71,18 @@ class RayFleet:
                 f"{quoted(self.address)}: Ray's client can't follow a sweep."
             )
         try:
-            check_answer(self.address)  # since Ray itself asks for minutes
-            with own_sigterm():
+            host, separator, port = self.address.rpartition(":")
+            if separator and port.isdecimal():  # asked first, since Ray itself asks for minutes
+                socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
+            before = signal.getsignal(signal.SIGTERM)  # Ray ends the process in its own way
+            try:
                 self.ray.init(
                     address=self.address, log_to_driver=False, logging_level="ERROR",
                     ignore_reinit_error=True,
                 )  # fmt: skip
+            finally:
+                if threading.current_thread() is threading.main_thread():
+                    signal.signal(signal.SIGTERM, before)
         except (OSError, ValueError, RuntimeError, OverflowError) as error:
             raise SweepError(
                 f"There is no Ray cluster at {self.address} ({one_line(error)}): start one with: "
@@ -100,14 +106,7 @@ class RayFleet:
 
     def free(self) -> list[Slot]:
         """Ray gives a task any GPU of its kind: so many are free of each as are not taken."""
-        taken = Counter(self._slots.values())
-        free = []
-        for slot in self.slots():
-            if taken[slot]:
-                taken[slot] -= 1
-            else:
-                free.append(slot)
-        return free
+        return list((Counter(self.slots()) - Counter(self._slots.values())).elements())
 
     def start(self, task: Task, slot: Slot) -> None:
         # No CPU, which a node may have set none aside of: such a job would be waited for.
@@ -146,17 +145,14 @@ class RayFleet:
     def _without_a_node(self) -> list[tuple[int, Event]]:
         """Tasks whose kind of GPU has left the cluster before they got one: Ray waits on."""
         kinds = {slot.gpu for slot in self.slots()}
-        stuck = [
-            (events, self._slots[job_id].gpu)
-            for events, job_id in self._streams.items()
-            if job_id not in self._arrived and self._slots[job_id].gpu not in kinds
-        ]
-        for events, _ in stuck:
-            self.ray.cancel(events)
-        return [
-            (self._forget(events), JobEnded(lost=f"no node with {kind or CPU} is left"))
-            for events, kind in stuck
-        ]
+        stuck: list[tuple[int, Event]] = []
+        for events, job_id in list(self._streams.items()):
+            kind = self._slots[job_id].gpu
+            if job_id not in self._arrived and kind not in kinds:
+                self.ray.cancel(events)
+                lost = JobEnded(lost=f"no node with {kind or CPU} is left")
+                stuck.append((self._forget(events), lost))
+        return stuck
 
     def _without_last_words(self) -> list[tuple[int, Event]]:
         """Tasks that have ended and say nothing more: Ray can lose the rest of a stream.
@@ -227,32 +223,6 @@ def slots_of(node: dict[str, Any]) -> list[Slot]:
 
 def place_of(node: dict[str, Any]) -> str:
     return f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})"
-
-
-def check_answer(address: str) -> None:
-    """OSError where nothing listens at "host:port"."""
-    host, separator, port = address.rpartition(":")
-    if separator and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
-
-
-@contextmanager
-def own_sigterm() -> Iterator[None]:
-    """Keep what SIGTERM does here: Ray ends the process in its own way."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
-
-
-def import_ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise SweepError("--fleet ray needs Ray: pip install 'sam-encoder-bench[ray]'.") from error
-    return ray
 
 
 def stream(

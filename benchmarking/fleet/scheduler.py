@@ -186,21 +186,16 @@ def shard(cases: Sequence[Case], plan: TimingPlan, number: int, count: int) -> l
     for need, shards in apportion(total_s, most, count).items():
         if number <= first + shards:
             fair_s = total_s[need] / shards
-            packs = pack(pieces(by_need[need], seconds_of, fair_s), seconds_of, shards)
+            # The cases of a group that is longer than a shard should be are each on their own.
+            parts = [
+                part
+                for own in worker_groups(by_need[need])
+                for part in ([own] if seconds_of(own) <= fair_s else [(case,) for case in own])
+            ]
+            packs = pack(parts, seconds_of, shards)
             return in_order(cases, packs[number - first - 1])
         first += shards
     return []  # more shards than cases
-
-
-def pieces(
-    cases: Iterable[Case], seconds_of: Callable[[Iterable[Case]], float], fair_s: float
-) -> list[tuple[Case, ...]]:
-    """Families; the cases of one that is longer than a shard should be, each on its own."""
-    return [
-        piece
-        for own in worker_groups(cases)
-        for piece in ([own] if seconds_of(own) <= fair_s else [(case,) for case in own])
-    ]
 
 
 def pack(

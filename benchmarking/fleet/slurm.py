@@ -6,6 +6,7 @@ import getpass
 import io
 import subprocess
 import time
+from collections import Counter
 from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -14,11 +15,10 @@ from typing import Any
 
 from results.records.case import ANY
 from results.records.errors import one_line
-from results.records.schema import Record
 from results.records.store import Store
 
 from ..choices.sweep import CPU
-from ..errors import SweepError, quoted
+from ..errors import SweepError, import_extra, quoted
 from ..signals import terminable
 from .jobs import CaseBegan, CaseEnded, Event, JobEnded, Slot, Task, run_to_end
 
@@ -91,9 +91,9 @@ class SlurmFleet:
         self.needs, self.store, self.options = needs, store, options
         self.where = "in Slurm's queue"
         folder = store.path / LOGS if isinstance(store.path, Path) else Path(LOGS)
-        self.submitit = import_submitit()
+        submitit = import_extra("submitit", "slurm", "submitit")
         try:
-            self.executor = self.submitit.AutoExecutor(folder=folder.absolute(), cluster=cluster)
+            self.executor = submitit.AutoExecutor(folder=folder.absolute(), cluster=cluster)
         except (RuntimeError, OSError) as error:
             raise SweepError(
                 f"There is no Slurm here ({one_line(error)}): type this on a machine that has "
@@ -111,12 +111,8 @@ class SlurmFleet:
         return [slot_of(need) for need in self.needs for _ in range(self.options.jobs)]
 
     def free(self) -> list[Slot]:
-        taken = [job.slot for job in self._jobs.values()]
-        return [
-            slot_of(need)
-            for need in self.needs
-            for _ in range(self.options.jobs - taken.count(slot_of(need)))
-        ]
+        taken = Counter(job.slot for job in self._jobs.values())
+        return list((Counter(self.slots()) - taken).elements())
 
     def start(self, task: Task, slot: Slot) -> None:
         ids = [case.case_id for case in task.sweep.cases]
@@ -195,7 +191,12 @@ class SlurmFleet:
             if case.case_id in job.told:
                 continue
             found = self.store.read_cases(sweep.sweep_id, [case.case_id])
-            new = [each for each in found if is_new(each, job)]
+            # One that was interrupted is no end, since Slurm may start the job again.
+            new = [
+                each
+                for each in found
+                if each.status != "interrupted" and each.started_at != job.old.get(each.case_id)
+            ]
             if not new:
                 break
             job.told.add(case.case_id)
@@ -205,7 +206,8 @@ class SlurmFleet:
     def last_words(self, job: SlurmJob) -> list[Event]:
         error = job.batch_job.exception()
         if error is None:
-            return [event for event in job.batch_job.result() if not is_told(event, job)]
+            # Without what the store told before; what it did not show may be there all the same.
+            return [each for each in job.batch_job.result() if case_id_of(each) not in job.told]
         lost = JobEnded(lost=f"Slurm's job {job.batch_job.job_id}: {one_line(error)}")
         # Which case it was at it can't tell any more: the first that has no record, if it began.
         at = (case for case in job.task.sweep.cases if case.case_id not in job.told)
@@ -220,18 +222,6 @@ class SlurmFleet:
 
 def slot_of(need: str) -> Slot:
     return Slot(None if need == CPU else need, need)
-
-
-def is_new(record: Record, job: SlurmJob) -> bool:
-    """Whether a job has made it; one that was interrupted is no end, since Slurm may start the job
-    again.
-    """
-    return record.status != "interrupted" and record.started_at != job.old.get(record.case_id)
-
-
-def is_told(event: Event, job: SlurmJob) -> bool:
-    """Whether the store told it before; what it did not show yet may be there all the same."""
-    return case_id_of(event) in job.told
 
 
 def case_id_of(event: Event) -> str | None:
@@ -253,13 +243,3 @@ def collect(task: Task) -> list[Event]:
         for event in told
         if not isinstance(event, CaseBegan) or event.case.case_id not in ended
     ]
-
-
-def import_submitit() -> Any:
-    try:
-        import submitit
-    except ImportError as error:
-        raise SweepError(
-            "--fleet slurm needs submitit: pip install 'sam-encoder-bench[slurm]'."
-        ) from error
-    return submitit

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -45,7 +44,7 @@ from results.verdicts.gate_runs import (
 from results.verdicts.gates import GATES, Acceptance, Cell, GateFile, Pair, Side, gate_path
 
 from ..errors import SweepError
-from ..sweeping.planning import utc_now
+from ..sweeping.planning import new_id, utc_now
 
 # Of a launch, unless something else is named: more forwards of one process would tell no more.
 QUICK_SETTINGS = {"passes": "latency,modules"}
@@ -191,7 +190,7 @@ class Gate:
         self.notes: tuple[str, ...] = ()
         self.failures = 0  # of launches, since the last whole pair
         self.gate = GateFile(
-            gate_id=new_gate_id(store),
+            gate_id=new_id("gate", {path.name for path in (store.path / GATES).glob("*")}),
             created_at=utc_now(),
             command=command,
             seed=options.seed,
@@ -227,8 +226,7 @@ class Gate:
             self.watcher.look_ends(self.gate, None if settled else following)
             if settled:
                 break
-        self.gate = self.gate.model_copy(update={"is_finished": True})
-        self.write()
+        self.keep(self.gate.model_copy(update={"is_finished": True}))
         return self.gate
 
     def measure_pair(self) -> None:
@@ -298,7 +296,7 @@ class Gate:
 
     def ratios(self) -> tuple[np.ndarray, np.ndarray | None]:
         in_cycles = log_ratios(self.cells, self.launches, cycles)
-        is_known = bool(np.isfinite(in_cycles).any())
+        is_known = np.isfinite(in_cycles).any()
         return log_ratios(self.cells, self.launches), in_cycles if is_known else None
 
     def current(self, is_last: bool = False) -> GateFile:
@@ -322,7 +320,13 @@ class Gate:
         device = environment.device_name(cell.head.device) if environment is not None else ""
         context: dict[str, object] = {"sees": self.options.sees.get((device, cell.label))}
         if cell.verdict == "REGRESSED":
-            context["accepted"] = accepted_by(self.options.accepted, cell)
+            # The newest word on a cell that covers how much slower it became.
+            covering = (
+                each
+                for each in reversed(self.options.accepted)
+                if each.case == cell.label and cell.ratio is not None and cell.ratio <= each.up_to
+            )
+            context["accepted"] = next(covering, None)
             if is_last:
                 kinds = self.kinds(self.cells[row])
                 context["modules"] = module_changes(self.cells[row], self.launches, kinds)
@@ -339,27 +343,7 @@ class Gate:
 
     def keep(self, gate: GateFile) -> None:
         self.gate = gate
-        self.write()
-
-    def write(self) -> None:
         write_whole(self.folder / "gate.json", to_json(self.gate))
-
-
-def accepted_by(acceptances: Sequence[Acceptance], cell: Cell) -> Acceptance | None:
-    """The newest word on a cell that covers how much slower it became."""
-    covering = [
-        each
-        for each in acceptances
-        if each.case == cell.label and cell.ratio is not None and cell.ratio <= each.up_to
-    ]
-    return covering[-1] if covering else None
-
-
-def new_gate_id(store: Store) -> str:
-    stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-gate"
-    taken = {path.name for path in (store.path / GATES).glob("*")}
-    names = (stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3)))
-    return next(name for name in names if name not in taken)
 
 
 EXIT_CODES: dict[Verdict, int] = {

@@ -7,8 +7,10 @@ import os
 import shutil
 import tempfile
 import time
+import timeit
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -56,8 +58,9 @@ def examine(store_path: Path, calibrates: bool = False) -> list[Diagnosis]:
             findings += [found for device in devices for found in check_roofs(device, store_path)]
     except ProbeError as error:
         findings.append(Diagnosis("torch", False, str(error)))
-    for check in (check_clock, check_images_decode, check_load):
-        findings.append(check())
+    # Other work on the machine makes times longer.
+    busy = f"{psutil.cpu_percent(interval=0.5):.0f} % of the CPU is in use by others just now"
+    findings += [check_clock(), check_images_decode(), Diagnosis("load", True, busy)]
     findings.append(check_store(store_path))
     return findings
 
@@ -79,14 +82,8 @@ def describe(environment: Environment) -> Iterator[Diagnosis]:
 
 def check_clock(sleep: Callable[[float], None] = time.sleep) -> Diagnosis:
     """The clock must tell known delays apart in proportion."""
-    measured = []
-    for delay in DELAYS_S:
-        tries = []
-        for _ in range(3):
-            begin = time.perf_counter()
-            sleep(delay)
-            tries.append(time.perf_counter() - begin)
-        measured.append(min(tries))
+    tries = partial(timeit.repeat, timer=time.perf_counter, repeat=3, number=1)
+    measured = [min(tries(partial(sleep, delay))) for delay in DELAYS_S]
     slopes = [seconds / delay for seconds, delay in zip(measured, DELAYS_S, strict=True)]
     is_fine = max(abs(slope - 1) for slope in slopes) <= LINEAR
     shown = ", ".join(f"{seconds * 1e3:.1f}" for seconds in measured)
@@ -154,12 +151,6 @@ def check_images_decode() -> Diagnosis:
     return Diagnosis("photographs", not photographs.unreadable, photographs.source)
 
 
-def check_load() -> Diagnosis:
-    """Other work on the machine makes times longer; say so."""
-    busy = psutil.cpu_percent(interval=0.5)
-    return Diagnosis("load", True, f"{busy:.0f} % of the CPU is in use by others just now")
-
-
 def check_address(store_path: Path) -> Diagnosis:
     """A store elsewhere must take a file and give it back."""
     probe = store_path / f".doctor-{os.getpid()}.json"
@@ -184,8 +175,6 @@ def check_store(store_path: Path) -> Diagnosis:
             write_whole(Path(scratch) / "probe.json", "{}\n")
         free = shutil.disk_usage(folder).free
     except (OSError, StoreError) as error:
-        reason = one_line(error)
-        return Diagnosis("store", False, f"'{store_path}' can't be written: {reason}")
-    return Diagnosis(
-        "store", free >= LEAST_FREE_BYTES, f"'{store_path}', {free / 2**30:.0f} GiB free"
-    )
+        return Diagnosis("store", False, f"'{store_path}' can't be written: {one_line(error)}")
+    detail = f"'{store_path}', {free / 2**30:.0f} GiB free"
+    return Diagnosis("store", free >= LEAST_FREE_BYTES, detail)

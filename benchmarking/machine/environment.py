@@ -8,10 +8,12 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -151,12 +153,9 @@ def os_name() -> str:
 
 def cpu_name() -> str:
     """The processor's marketing name, which Python's platform module does not tell on Linux."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
+    with suppress(OSError):
+        if found := re.search(r"^model name.*?:(.*)", Path("/proc/cpuinfo").read_text(), re.M):
+            return found[1].strip()
     return platform.processor() or platform.machine()
 
 

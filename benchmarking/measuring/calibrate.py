@@ -34,11 +34,7 @@ CACHE = Path("/sys/devices/system/cpu/cpu0/cache")
 def calibrate(device: torch.device) -> MeasuredRoofs:
     """Ask the most of a device."""
     environment = describe_environment()
-    gpu = environment.find_gpu(str(device))
-    capability = None
-    if gpu is not None:
-        major, _, minor = gpu.compute_capability.partition(".")
-        capability = (int(major), int(minor))
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
     clock = clock_for(device)
     precisions = [
         name for name in PRECISIONS if why_unsupported(name, device.type, capability) is None

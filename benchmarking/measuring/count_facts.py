@@ -40,10 +40,15 @@ def count_facts(cases: Iterable[Case]) -> dict[str, dict[str, Facts]]:
 def facts_of(case: Case) -> Facts:
     """Of a forward of one image, whatever the case's batch size."""
     case = case.model_copy(update={"batch_size": 1})
-    encoder, dtype = meta_encoder(case)
+    family = family_of(case.model)
+    options = BuildOptions(
+        image_size=case.image_size, attention=chosen_attention(case), seed=SEED, is_meta=True
+    )
+    model = family.build(find_model(case.model), options).model
+    encoder, dtype = family.encoder(model), apply_precision(model, case.precision, family)
     images = torch.empty(1, 3, case.image_size, case.image_size, device="meta", dtype=dtype)
     with torch.inference_mode(), CountedOperations() as counted:
-        shape = family_of(case.model).embed(encoder(images)).shape
+        shape = family.embed(encoder(images)).shape
     work = known_work(case).get(ENCODER) or count_work({ENCODER: encoder}, images)[ENCODER]
     weights = list(encoder.parameters())
     return Facts(
@@ -56,16 +61,6 @@ def facts_of(case: Case) -> Facts:
         graph_breaks=count_breaks(encoder, images),
         output=output_sums(case.model, case.image_size, case.attention),
     )
-
-
-def meta_encoder(case: Case) -> tuple[nn.Module, torch.dtype]:
-    """Of a case, on the meta device, where nothing is computed; and the type of its images."""
-    family = family_of(case.model)
-    options = BuildOptions(
-        image_size=case.image_size, attention=chosen_attention(case), seed=SEED, is_meta=True
-    )
-    model = family.build(find_model(case.model), options).model
-    return family.encoder(model), apply_precision(model, case.precision, family)
 
 
 class CountedOperations(TorchDispatchMode):
@@ -116,11 +111,7 @@ def output_sums(model: str, image_size: int, attention: str) -> tuple[float, ...
 def main() -> None:
     """Facts of the cases that the argument holds as JSON, one for each variant."""
     found = count_facts(Case.model_validate(each) for each in json.loads(sys.argv[1]))
-    told = {
-        model: {variant: facts.model_dump(mode="json") for variant, facts in variants.items()}
-        for model, variants in found.items()
-    }
-    print(json.dumps(told))
+    print(json.dumps(found, default=lambda facts: facts.model_dump(mode="json")))
 
 
 if __name__ == "__main__":

@@ -62,15 +62,14 @@ def find_function(path: str) -> Callable[..., Any]:
             f"--encoder {path}: {module_name} must be a module that can be imported from here: "
             f"{type(error).__name__}: {one_line(error)}"
         ) from error
-    function = getattr(module, name, None)
+    function: Callable[..., Any] | None = getattr(module, name, None)
     if not callable(function):
         own = [each for each, value in vars(module).items() if inspect.isfunction(value)]
         raise SweepError(
             f"--encoder {path}: {module_name} has no function {quoted(name)}; it has: "
             f"{', '.join(own) or 'none'}."
         )
-    found: Callable[..., Any] = function
-    return found
+    return function
 
 
 def first_tensor(output: Any) -> Tensor:
@@ -88,15 +87,13 @@ def first_tensor(output: Any) -> Tensor:
 
 def without_weights(module: nn.Module) -> nn.Module:
     """A copy on the meta device; the weights themselves are never copied."""
-    tensors = (*module.parameters(), *module.buffers())
-    stand_ins: dict[int, Any] = {id(tensor): on_meta(tensor) for tensor in tensors}
+    stand_ins: dict[int, Any] = {}
+    for tensor in (*module.parameters(), *module.buffers()):
+        bare = tensor.detach().to("meta")
+        is_parameter = isinstance(tensor, nn.Parameter)
+        stand_ins[id(tensor)] = nn.Parameter(bare, requires_grad=False) if is_parameter else bare
     copy = deepcopy(module, stand_ins)
     for each in copy.modules():  # a compiled forward is still of the true module
         if hasattr(vars(each).get("forward"), "_torchdynamo_orig_callable"):
             del each.forward
     return copy
-
-
-def on_meta(tensor: Tensor) -> Tensor:
-    copy = tensor.detach().to("meta")
-    return nn.Parameter(copy, requires_grad=False) if isinstance(tensor, nn.Parameter) else copy

@@ -15,10 +15,7 @@ def classify(error: Exception) -> tuple[Status, str]:
     text = str(error).strip() or repr(error)
     line = f"{type(error).__name__}: {text.splitlines()[0][:300]}"
     is_full = any(phrase in text.lower() for phrase in OUT_OF_MEMORY)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    is_known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    if is_known or (isinstance(error, RuntimeError) and is_full):
         return "oom", line
-    if isinstance(error, RuntimeError) and is_full:
-        return "oom", line
-    if "CUDA error" in text:
-        return "cuda_error", line
-    return "crashed", line
+    return "cuda_error" if "CUDA error" in text else "crashed", line

@@ -62,21 +62,15 @@ def plan_jobs(source: Path, folder: Path, *, as_json: bool) -> list[MaskJob]:
             f"--input must be an image or a folder of images, and there is no '{source}'."
         )
     images = list_images(source) if source.is_dir() else [source]
-    return [
-        MaskJob(image, folder / (name + ".json" * as_json), as_json)
-        for image, name in zip(images, clear_names(images), strict=True)
-    ]
-
-
-def clear_names(images: Sequence[Path]) -> list[str]:
-    """Each image's name, without its suffix where no other image could be meant."""
     stems = Counter(image.stem for image in images)
     # 'a.png.jpg' stays as it is beside 'a.png', and '..png', whose stem is a folder, in any case.
     unclear = {image.name for image in images} | {".", ".."}
-    return [
-        image.stem if stems[image.stem] == 1 and image.stem not in unclear else image.name
-        for image in images
-    ]
+    jobs = []
+    for image in images:
+        is_clear = stems[image.stem] == 1 and image.stem not in unclear
+        name = image.stem if is_clear else image.name
+        jobs.append(MaskJob(image, folder / (name + ".json" * as_json), as_json))
+    return jobs
 
 
 def make_masks(
@@ -145,7 +139,9 @@ def write_pngs(job: MaskJob, masks: Sequence[MaskRecord], size: tuple[int, int])
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
             writer.writerows(metadata_row(index, mask) for index, mask in enumerate(masks))
-        replace_folder(folder, job.output)
+        if job.output.exists():
+            job.output.rename(folder.with_name("replaced"))  # at once, so that no half of it stays
+        folder.rename(job.output)
 
 
 def metadata_row(index: int, mask: MaskRecord) -> list[object]:
@@ -153,13 +149,6 @@ def metadata_row(index: int, mask: MaskRecord) -> list[object]:
         index, mask["area"], *mask["bbox"], *mask["point_coords"][0], mask["predicted_iou"],
         mask["stability_score"], *mask["crop_box"],
     ]  # fmt: skip
-
-
-def replace_folder(new: Path, target: Path) -> None:
-    """Put a new folder in the place of an old one, which goes with what the new one lies in."""
-    if target.exists():
-        target.rename(new.with_name("replaced"))  # at once, so that no half of it stays
-    new.rename(target)
 
 
 def write_json(job: MaskJob, masks: Sequence[MaskRecord], size: tuple[int, int]) -> None:

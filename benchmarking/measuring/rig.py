@@ -89,6 +89,10 @@ def build_rig(case: Case, plan: TimingPlan) -> Rig:
         limit_memory(device, plan.memory_limit_bytes)
     family, attention = family_of(case.model), chosen_attention(case)
     built = build_model(case, plan, attention)
+    notes = dict(built.notes)
+    if attention != case.attention:  # what a name such as 'auto' stands for in this case
+        window, of_global = (attention.split(BOTH) * 2)[:2]
+        notes["attention"] = f"{window} in window blocks, {of_global} in global blocks"
     clock = clock_for(device)
     dtype = apply_precision(built.model, case.precision, family)
     built.model.to(device)
@@ -101,13 +105,17 @@ def build_rig(case: Case, plan: TimingPlan) -> Rig:
         encoder=encoder,
         preprocess=family.preprocessor(case.image_size, device),
         run_encoder=run_encoder,
-        encode=run_encoder if family.embedding is None else compose(family.embed, run_encoder),
+        encode=(
+            run_encoder
+            if family.embedding is None
+            else lambda images: family.embed(run_encoder(images))
+        ),
         device=device,
         dtype=dtype,
         clock=clock,
         meter=meter_for(device),
         weights=built.weights,
-        notes={**built.notes, **attention_note(case.attention, attention)},
+        notes=notes,
         timer_test_s=time_known_delays(clock, device),
     )
 
@@ -151,14 +159,6 @@ def build_model(case: Case, plan: TimingPlan, attention: str) -> Built:
     return family.build(find_model(case.model), options)
 
 
-def attention_note(asked: str, chosen: str) -> dict[str, str]:
-    """What a name such as 'auto' stands for in this case."""
-    if asked == chosen:
-        return {}
-    window, of_global = (chosen.split(BOTH) * 2)[:2]
-    return {"attention": f"{window} in window blocks, {of_global} in global blocks"}
-
-
 def load_the_rest(family: Family) -> None:
     """Load what is loaded late otherwise: under a limit that could fail half-way, and hang."""
     import torch._dynamo  # noqa: F401
@@ -181,9 +181,3 @@ def limit_memory(device: torch.device, limit_bytes: int) -> None:
     most = held + limit_bytes
     soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-
-
-def compose(
-    outer: Callable[[Any], Tensor], inner: Callable[[Tensor], Any]
-) -> Callable[[Tensor], Tensor]:
-    return lambda images: outer(inner(images))

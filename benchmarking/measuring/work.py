@@ -47,15 +47,13 @@ def case_work(
     modules = {name: timed.module for name, timed in found.items()}
     shape = (case.batch_size, 3, case.image_size, case.image_size)
     counted = count_work(modules, torch.empty(shape, device="meta", dtype=dtype))
-    if case.execution != "eager":  # which moves less than operations one by one, if it fuses them
-        counted = {
-            name: work.model_copy(update={"moved_bytes": None}) for name, work in counted.items()
-        }
     known = known_work(case)
+    # An execution that fuses operations moves less than they do one by one.
+    is_eager = case.execution == "eager"
     return {
-        name: known[name].model_copy(update={"moved_bytes": work.moved_bytes})
-        if name in known
-        else work
+        name: known.get(name, work).model_copy(
+            update={"moved_bytes": work.moved_bytes if is_eager else None}
+        )
         for name, work in counted.items()
     }
 

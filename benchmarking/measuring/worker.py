@@ -30,11 +30,17 @@ PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
 
 
 def main() -> None:
-    die_with_parent()
-    offer_to_oom_killer()
+    parent = os.getppid()
+    # Linux is to end this process when the sweep's dies, however it dies.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died in between
+        os._exit(1)
+    with suppress(OSError):  # where memory runs out, this process is to go and no other
+        Path("/proc/self/oom_score_adj").write_text("1000")
     # A compilation is measured cold: the seconds of a cache hit say nothing.
     os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
-    voice = AnswerWriter(take_stdout())
+    voice = AnswerWriter(os.fdopen(os.dup(1), "w", encoding="utf-8"))
+    os.dup2(2, 1)  # everything else that prints to stdout is sent to stderr
     with voice.beating():
         serve(voice.say)
 
@@ -137,27 +143,6 @@ def failure(error: Exception, stage: str, wall_s: float) -> Refusal | Outcome:
     traceback.print_exception(error)
     status, message = classify(error)
     return Outcome(status=status, stage=stage, message=message, wall_s=wall_s)
-
-
-def die_with_parent() -> None:
-    """Ask Linux to end this process when the sweep's dies, however it dies."""
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died in between
-        os._exit(1)
-
-
-def offer_to_oom_killer() -> None:
-    """Where memory runs out, this process is to go and no other: the sweep records it."""
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-
-
-def take_stdout() -> TextIO:
-    """Keep stdout for answers, and send everything else that prints there to stderr."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return answers
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from results.records.errors import UserError
+
+from .terminal import with_options
 
 if TYPE_CHECKING:
     from results.records.case import Case
@@ -19,63 +21,57 @@ if TYPE_CHECKING:
     from ..choices.sweep import Sweep
     from ..fleet.jobs import Fleet
 
-Command = Callable[..., None]
 FLEET = ("fleet", "parallel", "shard", "ray_address")
 SLURM = ("partition", "gres", "constraint", "jobs", "minutes", "cpus", "memory_gb")
 FLEET_FLAGS = (*FLEET, *(f"slurm_{name}" for name in SLURM))
 
 
-def fleet_options(command: Command) -> Command:
-    """Where the cases run."""
-    for option in reversed(
-        (
-            click.option(
-                "--fleet", default="local", show_default=True,
-                help="Who runs the cases: local, ray or slurm.",
-            ),
-            click.option(
-                "--parallel", type=click.Choice(["gpus", "1"]),
-                help="On this machine: a worker on each GPU, or one at a time, since cases side by "
-                "side share CPU, PCIe and power.  [default: gpus with --gpu, else 1]",
-            ),
-            click.option(
-                "--shard", metavar="I/N",
-                help="Only the I-th of N parts of the sweep, of about the same time each; the same "
-                "on every machine. See sam-bench merge.",
-            ),
-            click.option(
-                "--ray-address", metavar="HOST:PORT",
-                help="Of the Ray cluster.  [default: RAY_ADDRESS, else that of this machine]",
-            ),
-            click.option("--slurm-partition", metavar="NAME", help="That Slurm is asked for."),
-            click.option(
-                "--slurm-gres", metavar="TEXT",
-                help="How Slurm is asked for a kind of GPU.  [default: gpu:{kind}:1]",
-            ),
-            click.option(
-                "--slurm-constraint", metavar="TEXT",
-                help="The same by a node's feature, such as {kind}.",
-            ),
-            click.option(
-                "--slurm-jobs", type=click.IntRange(1, 10_000),
-                help="Of each kind in Slurm's queue at once, at most.  [default: 16]",
-            ),
-            click.option(
-                "--slurm-cpus", type=click.IntRange(1, 1_000),
-                help="Cores that Slurm gives a job.  [default: 8]",
-            ),
-            click.option(
-                "--slurm-memory-gb", type=click.IntRange(1, 10_000),
-                help="Memory that Slurm gives a job.  [default: 64]",
-            ),
-            click.option(
-                "--slurm-minutes", type=click.IntRange(1, 100_000),
-                help="That Slurm gives a job.  [default: 240]",
-            ),
-        )
-    ):  # fmt: skip
-        command = option(command)
-    return command
+# Where the cases run.
+fleet_options = with_options(
+    click.option(
+        "--fleet", default="local", show_default=True,
+        help="Who runs the cases: local, ray or slurm.",
+    ),
+    click.option(
+        "--parallel", type=click.Choice(["gpus", "1"]),
+        help="On this machine: a worker on each GPU, or one at a time, since cases side by "
+        "side share CPU, PCIe and power.  [default: gpus with --gpu, else 1]",
+    ),
+    click.option(
+        "--shard", metavar="I/N",
+        help="Only the I-th of N parts of the sweep, of about the same time each; the same "
+        "on every machine. See sam-bench merge.",
+    ),
+    click.option(
+        "--ray-address", metavar="HOST:PORT",
+        help="Of the Ray cluster.  [default: RAY_ADDRESS, else that of this machine]",
+    ),
+    click.option("--slurm-partition", metavar="NAME", help="That Slurm is asked for."),
+    click.option(
+        "--slurm-gres", metavar="TEXT",
+        help="How Slurm is asked for a kind of GPU.  [default: gpu:{kind}:1]",
+    ),
+    click.option(
+        "--slurm-constraint", metavar="TEXT",
+        help="The same by a node's feature, such as {kind}.",
+    ),
+    click.option(
+        "--slurm-jobs", type=click.IntRange(1, 10_000),
+        help="Of each kind in Slurm's queue at once, at most.  [default: 16]",
+    ),
+    click.option(
+        "--slurm-cpus", type=click.IntRange(1, 1_000),
+        help="Cores that Slurm gives a job.  [default: 8]",
+    ),
+    click.option(
+        "--slurm-memory-gb", type=click.IntRange(1, 10_000),
+        help="Memory that Slurm gives a job.  [default: 64]",
+    ),
+    click.option(
+        "--slurm-minutes", type=click.IntRange(1, 100_000),
+        help="That Slurm gives a job.  [default: 240]",
+    ),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

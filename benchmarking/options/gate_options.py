@@ -11,6 +11,8 @@ import click
 
 from results.records.errors import UserError
 
+from .terminal import with_options
+
 if TYPE_CHECKING:
     from results.verdicts.decision import Rule
 
@@ -54,44 +56,36 @@ class PairCounts(click.ParamType):
         )
 
 
-def rule_options(command: Any) -> Any:
-    """When a change counts."""
-    for option in reversed(
-        (
-            click.option(
-                "--smallest", type=Percent(), default="3%", show_default=True,
-                help="Least change that is reported.",
-            ),
-            click.option(
-                "--margin", type=Percent(), default="1%", show_default=True,
-                help="Change that nobody minds: what is tested is a larger one.",
-            ),
-            click.option(
-                "--pairs", type=PairCounts(), default="10,20,30", show_default=True,
-                help="After how many pairs it is looked whether enough is known.",
-            ),
-            click.option(
-                "--order-seed", type=click.IntRange(0, 2**32 - 1), default=0,
-                show_default=True, help="Of the order within pairs.",
-            ),
-        )
-    ):  # fmt: skip
-        command = option(command)
-    return command
+# When a change counts.
+rule_options = with_options(
+    click.option(
+        "--smallest", type=Percent(), default="3%", show_default=True,
+        help="Least change that is reported.",
+    ),
+    click.option(
+        "--margin", type=Percent(), default="1%", show_default=True,
+        help="Change that nobody minds: what is tested is a larger one.",
+    ),
+    click.option(
+        "--pairs", type=PairCounts(), default="10,20,30", show_default=True,
+        help="After how many pairs it is looked whether enough is known.",
+    ),
+    click.option(
+        "--order-seed", type=click.IntRange(0, 2**32 - 1), default=0,
+        show_default=True, help="Of the order within pairs.",
+    ),
+)  # fmt: skip
 
 
-def output_options(command: Any) -> Any:
-    """Where a verdict is written, besides the terminal."""
-    for form, what in (
-        ("junit", "JUnit's XML"), ("json", "JSON"), ("markdown", "Markdown for a pull request"),
-    ):  # fmt: skip
-        command = click.option(
-            f"--{form}",
-            f"{form}_path",
-            type=click.Path(dir_okay=False, path_type=Path),
-            help=f"File for {what}.",
-        )(command)
-    return command
+new_file = click.Path(dir_okay=False, path_type=Path)
+# Where a verdict is written, besides the terminal.
+output_options = with_options(
+    click.option(
+        "--markdown", "markdown_path", type=new_file, help="File for Markdown for a pull request."
+    ),
+    click.option("--json", "json_path", type=new_file, help="File for JSON."),
+    click.option("--junit", "junit_path", type=new_file, help="File for JUnit's XML."),
+)
 
 
 def checked_rule(margin: float, smallest: float, pairs: tuple[int, ...]) -> Rule:
@@ -132,8 +126,10 @@ baselines_option = click.option(
 )
 
 
-def check_name(name: str, pattern: str) -> None:
-    if not re.fullmatch(pattern.strip("^$"), name) or name == "accepted":
+def check_name(name: str) -> None:
+    from results.verdicts.baselines import NAME
+
+    if not re.fullmatch(NAME.strip("^$"), name) or name == "accepted":
         raise UserError(
             "A baseline's name must be of letters, digits, - and _, and not 'accepted', got "
             f"{name[:60]!a}."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -70,10 +69,6 @@ def sweep_words(settings: dict[str, Any]) -> tuple[str, ...]:
     # Cases side by side would share CPU, PCIe bus and power.
     parallel = ["--parallel", "1"] if "gpu" in in_file | given else []
     return tuple(["--quick"] * is_quick + flags + parallel)
-
-
-def typed() -> str:
-    return shlex.join(["sam-bench", *sys.argv[1:]])
 
 
 def watcher(form: str) -> GateWatcher:

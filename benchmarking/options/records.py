@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 MOST_PROBLEMS = 20  # files passed over, that are named
 
 
+def no_records(store_path: Path) -> UserError:
+    return UserError(f"'{store_path}' has no records: measure some with: sam-bench quickstart")
+
+
 def read_store(store_path: Path, sweep_id: str | None) -> Contents:
     """Records of one sweep (the newest where None) or all; files passed over are named."""
     from results.answers.limits import with_roofs
@@ -23,7 +27,7 @@ def read_store(store_path: Path, sweep_id: str | None) -> Contents:
     store = Store(store_path)
     ids = store.sweep_ids()
     if not ids:
-        raise UserError(f"'{store_path}' has no records: measure some with: sam-bench quickstart")
+        raise no_records(store_path)
     if sweep_id is not None and sweep_id not in ("all", *ids):
         raise UserError(
             f"No sweep {quoted(sweep_id)} in '{store_path}'.{suggestion(sweep_id, ids)}"

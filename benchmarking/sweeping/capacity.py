@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from results.answers.capacity import FITTING, capacity_key
 from results.records.case import Case
@@ -46,7 +47,10 @@ def find_largest(fits: Callable[[int], bool], most: int, known: SearchHints = Se
         known: Tried first; each that no longer holds costs a call more.
     """
     low, high = 0, most + 1  # fits, and does not fit
-    for size in guesses(known, most):
+    sizes = [known.fitting, known.not_fitting]
+    if known.fitting is not None and known.not_fitting is not None:
+        sizes[1] = max(known.not_fitting, known.fitting + 1)  # one on the edge may be both
+    for size in (min(size, most) for size in sizes if size):
         if low < size < high:
             low, high = (size, high) if fits(size) else (low, size)
     while high - low > 1:
@@ -67,14 +71,6 @@ def find_below(fits: Callable[[int], bool], high: int) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low
-
-
-def guesses(known: SearchHints, most: int) -> list[int]:
-    """The two neighbours that would end the search, if what is known still holds."""
-    sizes = [known.fitting, known.not_fitting]
-    if known.fitting is not None and known.not_fitting is not None:
-        sizes[1] = max(known.not_fitting, known.fitting + 1)  # one on the edge may be both
-    return [min(size, most) for size in sizes if size]
 
 
 def remembered(
@@ -109,11 +105,15 @@ def find_capacity(case: Case, plan: TimingPlan, setting: SweepContext, most: int
     """
     store = setting.store
     known = remembered(store.read().records, case, plan, setting.environment)
+    # As short as --quick, and only what a card shows.
+    energy = ("energy",) if PASSES["energy"].why_not(case) is None else ()
+    short = plan.model_copy(update={**QUICK, "passes": ("latency", "memory", *energy)})
     # Never that of an ordinary sweep, which would go on with it: it plans no case yet.
-    sweep = setting.new_sweep((), probe_plan(plan, case))
+    sweep = setting.new_sweep((), short)
     with setting.holding(sweep):
-        probing = CapacitySearch(case, SweepExecution(sweep, setting, SweepOptions(prunes=False)))
-        largest = find_largest(probing.fits, most, known)
+        run = SweepExecution(sweep, setting, SweepOptions(prunes=False))
+        run.watcher.begin(sweep, [])
+        largest = find_largest(partial(fits_alone, run, case), most, known)
     sweep_ids = [sweep.sweep_id]
 
     def fits_in_full(batch_size: int) -> bool:
@@ -128,34 +128,15 @@ def find_capacity(case: Case, plan: TimingPlan, setting: SweepContext, most: int
     return sweep_ids
 
 
-def probe_plan(plan: TimingPlan, case: Case) -> TimingPlan:
-    """As short as --quick, and only what a card shows."""
-    energy = ("energy",) if PASSES["energy"].why_not(case) is None else ()
-    return plan.model_copy(update={**QUICK, "passes": ("latency", "memory", *energy)})
-
-
-class CapacitySearch:
-    """One search: a sweep whose cases are planned as they are needed.
-
-    Args:
-        case: At any batch size.
-        run: Of the sweep.
-    """
-
-    def __init__(self, case: Case, run: SweepExecution) -> None:
-        self.case, self.run = case, run
-        run.watcher.begin(run.sweep, [])
-
-    def fits(self, batch_size: int) -> bool:
-        """Measure one batch size in a process of its own."""
-        case = self.case.model_copy(update={"batch_size": batch_size})
-        run = self.run
-        run.sweep = run.sweep.model_copy(update={"cases": (*run.sweep.cases, case)})
-        run.store.write_sweep(run.sweep)
-        run.watcher.case_begins(case)
-        record = run.measure(case)
-        run.case_runner.close()
-        run.keep(record)
-        if record.status not in (*FITTING, NOT_FITTING):
-            raise ProbeFailedError(record)
-        return record.status in FITTING
+def fits_alone(run: SweepExecution, case: Case, batch_size: int) -> bool:
+    """Measure one batch size in a process of its own; the sweep's cases are planned as needed."""
+    case = case.model_copy(update={"batch_size": batch_size})
+    run.sweep = run.sweep.model_copy(update={"cases": (*run.sweep.cases, case)})
+    run.store.write_sweep(run.sweep)
+    run.watcher.case_begins(case)
+    record = run.measure(case)
+    run.case_runner.close()
+    run.keep(record)
+    if record.status not in (*FITTING, NOT_FITTING):
+        raise ProbeFailedError(record)
+    return record.status in FITTING

@@ -16,7 +16,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -43,6 +42,7 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 MARK = "SAM_BENCH_WORKER"  # an environment variable that everything a worker starts inherits
 
 OnStage = Callable[[str], None]
+Failure = tuple[Status, str]  # why a worker gives no outcome
 
 
 class CaseRunner(Protocol):
@@ -108,24 +108,19 @@ class Worker:
         self._is_ready = False
         self._oom_kills = oom_kills()
         self._readers = [
-            threading.Thread(target=target, args=(stream,), daemon=True)
-            for target, stream in (
-                (self._read_lines, self.process.stdout),
-                (self._read_stderr, self.process.stderr),
+            threading.Thread(target=self._read, args=arguments, daemon=True)
+            for arguments in (
+                (self.process.stdout, MAX_ANSWER_CHARS, self._lines.put),
+                (self.process.stderr, 1024, self._stderr.extend),
             )
         ]
         for reader in self._readers:
             reader.start()
 
-    def _read_lines(self, stream: IO[str]) -> None:
+    def _read(self, stream: IO[str], most: int, keep: Callable[[str], None]) -> None:
         with stream:
-            while line := stream.readline(MAX_ANSWER_CHARS):
-                self._lines.put(line)
-
-    def _read_stderr(self, stream: IO[str]) -> None:
-        with stream:
-            while text := stream.readline(1024):
-                self._stderr.extend(text)
+            while text := stream.readline(most):
+                keep(text)
 
     def measure(self, request: Request, on_stage: OnStage) -> Outcome:
         """What becomes of a request, and who else measured on this machine meanwhile."""
@@ -141,7 +136,10 @@ class Worker:
         began = time.monotonic()
         stage = "start"
         patience = WaitClock()
-        self._send(request)
+        with suppress(OSError):  # a worker that is dead already is found out by its end
+            assert self.process.stdin is not None
+            self.process.stdin.write(request.model_dump_json() + "\n")
+            self.process.stdin.flush()
         while True:
             has_ended = self.process.poll() is not None  # before its last line is waited for
             line = self._next_line(POLL_S)
@@ -150,8 +148,8 @@ class Worker:
             try:
                 said = None if line is None else Answer.model_validate_json(line).said
             except ValidationError:
-                garbled = Failure("crashed", "the worker's answer can't be understood")
-                return garbled.outcome(stage, began)
+                garbled = "the worker's answer can't be understood"
+                return failed(("crashed", garbled), stage, began)
             if isinstance(said, Refusal):
                 raise SweepError(said.message)
             if isinstance(said, Outcome):
@@ -165,29 +163,28 @@ class Worker:
             failure = self._end() if has_ended and line is None else None
             failure = failure or self._impatience(request.plan, patience)
             if failure is not None:
-                return failure.outcome(stage, began)
-
-    def _send(self, request: Request) -> None:
-        with suppress(OSError):  # a worker that is dead already is found out by its end
-            assert self.process.stdin is not None
-            self.process.stdin.write(request.model_dump_json() + "\n")
-            self.process.stdin.flush()
+                return failed(failure, stage, began)
 
     def _impatience(self, plan: TimingPlan, patience: WaitClock) -> Failure | None:
         """Why a worker is not waited for any longer."""
         limit_s = plan.case_timeout_s if self._is_ready else START_TIMEOUT_S
         if patience.waited_s > limit_s:
-            return Failure("timeout", f"no outcome within {limit_s:g} s")
+            return "timeout", f"no outcome within {limit_s:g} s"
         if self._is_ready and patience.silence_s > SILENCE_LIMIT_S:
             limit = f"{SILENCE_LIMIT_S:g} s"
-            return Failure("timeout", f"the worker was not heard for {limit}: it hangs")
+            return "timeout", f"the worker was not heard for {limit}: it hangs"
         return None
 
     def _end(self) -> Failure:
         """Why a worker ended that has."""
         if self.process.returncode == -signal.SIGKILL and oom_kills() > self._oom_kills:
-            return Failure("oom", "the kernel killed the worker: the host's memory was full")
-        return Failure("crashed", describe_exit(self.process.returncode))
+            return "oom", "the kernel killed the worker: the host's memory was full"
+        code = self.process.returncode
+        if code < 0:
+            ended = f"was killed by signal {-code} ({signal.strsignal(-code)})"
+        else:
+            ended = f"ended with exit code {code} and without an outcome"
+        return "crashed", f"the worker {ended}"
 
     def stderr_tail(self) -> str | None:
         """The end of what the worker printed; all that it printed is read once it is closed."""
@@ -277,17 +274,9 @@ class CoTenantWatch:
         return tuple(self._seen.values())
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why a worker gives no outcome."""
-
-    status: Status
-    message: str
-
-    def outcome(self, stage: str, began: float) -> Outcome:
-        """What became of a case that began then."""
-        wall_s = time.monotonic() - began
-        return Outcome(status=self.status, stage=stage, message=self.message, wall_s=wall_s)
+def failed(failure: Failure, stage: str, began: float) -> Outcome:
+    status, message = failure
+    return Outcome(status=status, stage=stage, message=message, wall_s=time.monotonic() - began)
 
 
 def kill(processes: list[psutil.Process]) -> None:
@@ -313,10 +302,3 @@ def oom_kills() -> int:
             if line.startswith("oom_kill "):
                 return int(line.split()[1])
     return 0
-
-
-def describe_exit(code: int) -> str:
-    """An exit code for a person."""
-    if code < 0:
-        return f"the worker was killed by signal {-code} ({signal.strsignal(-code)})"
-    return f"the worker ended with exit code {code} and without an outcome"

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from results.answers.limits import LAUNCH_BOUND
-from results.records.case import Case
-from results.records.measurement import Output
 from results.records.schema import Check, Record, Verdict
 from results.records.telemetry import Telemetry
 from results.tables.stats import RESOLUTION_S, median_interval
@@ -61,29 +59,19 @@ class SelfCheck:
 
 def judge(evidence: Evidence) -> dict[str, Check]:
     """The findings of all checks that apply, by name."""
-    findings = {name: look(check, evidence) for name, check in CHECKS.items()}
-    return {
-        name: Check(
-            value=finding.value if is_finite(finding.value) else None,
-            limit=CHECKS[name].limit,
-            verdict=finding.verdict,
-            reason=finding.reason,
-        )
-        for name, finding in findings.items()
-        if finding is not None
-    }
-
-
-def look(check: SelfCheck, evidence: Evidence) -> Finding | None:
-    """What a check finds. A defect of its own must not cost the measurement that it looks at."""
-    try:
-        return check.judge(evidence)
-    except Exception as error:
-        return Finding(None, "unknown", f"the check itself failed: {error!r:.200}")
-
-
-def is_finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+    judged = {}
+    for name, check in CHECKS.items():
+        try:
+            finding = check.judge(evidence)
+        except Exception as error:  # a defect of its own must not cost the measurement
+            finding = Finding(None, "unknown", f"the check itself failed: {error!r:.200}")
+        if finding is not None:
+            is_finite = finding.value is not None and math.isfinite(finding.value)
+            value = finding.value if is_finite else None
+            judged[name] = Check(
+                value=value, limit=check.limit, verdict=finding.verdict, reason=finding.reason
+            )
+    return judged
 
 
 def check_output(evidence: Evidence) -> Finding | None:
@@ -91,7 +79,12 @@ def check_output(evidence: Evidence) -> Finding | None:
     if output is None:
         return None
     case = evidence.record.case
-    shape, dtype = expected_output(case, output)
+    # All but the batch is free if nothing is known.
+    shape, dtype = (case.batch_size, *output.shape[1:]), output.dtype
+    shape_of = family_of(case.model).embedding_shape
+    if shape_of is not None:
+        shape = shape_of(find_model(case.model).config, case.batch_size, case.image_size)
+        dtype = PRECISIONS[case.precision].dtype
     wrong = [
         text
         for text, is_wrong in (
@@ -102,15 +95,6 @@ def check_output(evidence: Evidence) -> Finding | None:
         if is_wrong
     ]
     return found(float(len(wrong)), "; ".join(wrong) or None, "invalid")
-
-
-def expected_output(case: Case, output: Output) -> tuple[tuple[int, ...], str]:
-    """Shape and type that an output must have; all but the batch is free if nothing is known."""
-    shape_of = family_of(case.model).embedding_shape
-    if shape_of is None:
-        return (case.batch_size, *output.shape[1:]), output.dtype
-    shape = shape_of(find_model(case.model).config, case.batch_size, case.image_size)
-    return shape, PRECISIONS[case.precision].dtype
 
 
 def check_batches(evidence: Evidence) -> Finding | None:
@@ -162,10 +146,10 @@ def judge_drift(record: Record, last: Sequence[float], telemetry: Telemetry | No
 def judge_accounting(planned: int, statuses: dict[str, int]) -> Check:
     """Every planned case is a record, and no other is."""
     missing = planned - sum(statuses.values())
-    counts = f"{planned} cases are planned, {planned - missing} have a record"
-    reason = None if missing == 0 else counts
-    verdict: Verdict = "pass" if reason is None else "invalid"
-    return Check(value=float(missing), limit="exactly 0", verdict=verdict, reason=reason)
+    if missing == 0:
+        return Check(value=0.0, limit="exactly 0", verdict="pass", reason=None)
+    reason = f"{planned} cases are planned, {planned - missing} have a record"
+    return Check(value=float(missing), limit="exactly 0", verdict="invalid", reason=reason)
 
 
 CHECKS: dict[str, SelfCheck] = {

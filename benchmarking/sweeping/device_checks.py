@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from results.answers.limits import spec_roof
 from results.hardware.specs import find_spec
-from results.records.measurement import Work
 
 from ..machine.telemetry import slowdowns
 from .evidence import Evidence, Finding, found
@@ -19,8 +16,15 @@ def check_physics(evidence: Evidence) -> Finding | None:
 
     By the maker's peaks: what was calibrated is no limit that nature sets.
     """
-    gpu, works = evidence.record.gpu, timed_works(evidence)
-    if gpu is None or not works:
+    gpu, measurement = evidence.record.gpu, evidence.measurement
+    works = {"the forward": (measurement.work, evidence.forward_s)}
+    works |= {name: (each.work, each.total_s) for name, each in (measurement.modules or {}).items()}
+    timed = {
+        name: (work, samples)
+        for name, (work, samples) in works.items()
+        if work is not None and len(samples) and np.median(samples) > 0
+    }
+    if gpu is None or not timed:
         return None
     if find_spec(gpu.name, evidence.peaks) is None:
         return Finding(None, "unknown", f"results/hardware/specs.py has no row for '{gpu.name}'")
@@ -30,24 +34,12 @@ def check_physics(evidence: Evidence) -> Finding | None:
         return Finding(None, "unknown", f"no peak of '{gpu.name}' in {precision} is known")
     shares = {
         name: roof.floor_s(work.flops, work.least_bytes) / float(np.median(samples))
-        for name, (work, samples) in works.items()
+        for name, (work, samples) in timed.items()
     }
     nearest = max(shares, key=lambda name: shares[name])
     is_possible = shares[nearest] <= 1
     reason = None if is_possible else f"{nearest} was faster than the hardware can be"
     return found(shares[nearest], reason, "invalid")
-
-
-def timed_works(evidence: Evidence) -> dict[str, tuple[Work, Sequence[float]]]:
-    """What the forward and each module had to do, and their samples."""
-    measurement = evidence.measurement
-    found = {"the forward": (measurement.work, evidence.forward_s)}
-    found |= {name: (each.work, each.total_s) for name, each in (measurement.modules or {}).items()}
-    return {
-        name: (work, samples)
-        for name, (work, samples) in found.items()
-        if work is not None and len(samples) and np.median(samples) > 0
-    }
 
 
 def check_clocks(evidence: Evidence) -> Finding | None:

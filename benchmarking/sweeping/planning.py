@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.machinery import PathFinder
@@ -76,7 +76,7 @@ def new_sweep(
     """A sweep that the store does not hold yet."""
     definition = definition_sha256(cases, plan, environment)
     return SweepFile(
-        sweep_id=new_sweep_id(store, definition),
+        sweep_id=new_id(definition[:DEFINITION_DIGITS], store.sweep_ids()),
         definition_sha256=definition,
         command=command,
         created_at=utc_now(),
@@ -99,7 +99,12 @@ def definition_sha256(cases: Sequence[Case], plan: TimingPlan, environment: Envi
         *(encoder_source(case.model) for case in cases if is_encoder_path(case.model)),
         plan.images,
     ]
-    files = [describe_path(Path(path)) for path in dict.fromkeys(paths) if path is not None]
+    files = []
+    for path in (Path(each) for each in dict.fromkeys(paths) if each is not None):
+        # Folders in it are left out: the store may be one. So are links that lead nowhere.
+        inside = filter(Path.is_file, sorted(path.iterdir()) if path.is_dir() else [path])
+        stats = [(str(each.resolve()), each.stat()) for each in inside]
+        files.append([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
     content = [[case.model_dump() for case in cases], plan.model_dump(), machine, files]
     canonical = json.dumps(content, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
@@ -115,20 +120,9 @@ def encoder_source(path: str) -> str | None:
     return found.origin if found is not None and found.has_location else None
 
 
-def describe_path(path: Path) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of a file, or of the files of a folder.
-
-    Folders in it are left out: the store may be one. So are links that lead nowhere.
-    """
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    stats = [(file, file.stat()) for file in files if file.is_file()]
-    return [(str(file.resolve()), stat.st_size, stat.st_mtime_ns) for file, stat in stats]
-
-
-def new_sweep_id(store: Store, definition: str) -> str:
-    """The time, so that ids sort by age, and a little of the definition."""
-    stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{definition[:DEFINITION_DIGITS]}"
-    taken = set(store.sweep_ids())
+def new_id(ending: str, taken: Collection[str]) -> str:
+    """The time, so that ids sort by age, and an ending; with a number if that is taken."""
+    stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{ending}"
     candidates = (stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3)))
     return next(candidate for candidate in candidates if candidate not in taken)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,12 +29,6 @@ from .protocol import Outcome
 ATTEMPTS = 3  # at a case whose GPU is throttled
 RECOVERY_S = 30.0  # between two
 FEWEST_FOR_DRIFT = 3  # cases; in a shorter sweep a drift shows in the repeated command
-
-
-class Closable(Protocol):
-    """What measures, here or elsewhere."""
-
-    def close(self) -> None: ...
 
 
 class Watcher(Protocol):
@@ -77,19 +71,18 @@ class SweepContext:
         return sweep if is_fresh else resumed_sweep(self.store, sweep) or sweep
 
     @contextmanager
-    def holding(self, sweep: SweepFile, fleet: Closable | None = None) -> Iterator[None]:
+    def holding(self, sweep: SweepFile, close: Callable[[], None] | None = None) -> Iterator[None]:
         """Keep others from a sweep; whatever happens, nothing of it runs on afterwards."""
-        measures = fleet or self.case_runner
-        assert measures is not None
-        with self.store.lock(sweep.sweep_id):
+        if close is None:
+            assert self.case_runner is not None
+            close = self.case_runner.close
+        with ExitStack() as stack:
+            stack.enter_context(self.store.lock(sweep.sweep_id))
             self.store.write_sweep(sweep)
-            try:
-                yield
-            finally:
-                try:  # the watcher first: a second Ctrl-C may come while the worker closes
-                    self.watcher.end()
-                finally:
-                    measures.close()
+            stack.callback(close)
+            # The watcher first: a second Ctrl-C may come while the worker closes.
+            stack.callback(self.watcher.end)
+            yield
 
 
 @dataclass(frozen=True)
@@ -252,7 +245,8 @@ class SweepExecution:
         probe: Attempt | None = None
         checks: dict[str, Check] = {}
         if first is not None and self.options.probes_drift and len(done) >= FEWEST_FOR_DRIFT:
-            probe = self.measure_again(first.case)
+            latency_only = self.sweep.plan.model_copy(update={"passes": ("latency",)})
+            probe = self.attempt(first.case, latency_only, lambda _: self.stage("drift probe"))
             if probe.forward_s is not None:
                 checks["drift"] = judge_drift(first, probe.forward_s, probe.telemetry)
                 first = judged(first, checks)
@@ -270,11 +264,6 @@ class SweepExecution:
             drift_telemetry=probe.telemetry if probe is not None else None,
         )
         self.store.write_end(end)
-
-    def measure_again(self, case: Case) -> Attempt:
-        """The latency of a case that was measured before."""
-        plan = self.sweep.plan.model_copy(update={"passes": ("latency",)})
-        return self.attempt(case, plan, lambda stage: self.stage("drift probe"))
 
 
 @dataclass(frozen=True)
@@ -301,21 +290,18 @@ def judged(record: Record, checks: dict[str, Check]) -> Record:
     """A record with checks; invalid where one of them is."""
     record = record.model_copy(update={"checks": record.checks | checks})
     failed = [
-        f"{name}: {check.reason}" for name, check in checks.items() if check.verdict == "invalid"
+        f"{name}: {each.reason}" for name, each in checks.items() if each.verdict == "invalid"
     ]
     if not failed or record.status not in ("ok", "invalid"):
         return record
-    return record.model_copy(
-        update={"status": "invalid", "stage": "self-checks", "message": "; ".join(failed)}
-    )
+    invalid = {"status": "invalid", "stage": "self-checks", "message": "; ".join(failed)}
+    return record.model_copy(update=invalid)
 
 
 def measured_s(record: Record) -> float:
     """Seconds of timed and warm-up work that a record holds."""
-    measurement = record.measurement
-    if measurement is None:
-        return 0.0
-    return sum(result.timed_s() for result in measurement.passes.values())
+    passes = record.measurement.passes if record.measurement is not None else {}
+    return sum(result.timed_s() for result in passes.values())
 
 
 def has_good_latency(record: Record) -> bool:
@@ -347,12 +333,9 @@ def not_measured(status: Status, message: str) -> Outcome:
 
 def smallest_oom(records: Iterable[Record]) -> dict[tuple[Hashable, ...], int]:
     """The smallest batch size of each group that did not fit."""
-    smallest: dict[tuple[Hashable, ...], int] = {}
-    for record in records:
-        if does_not_fit(record):
-            known = smallest.get(record.case.series_key, record.case.batch_size)
-            smallest[record.case.series_key] = min(known, record.case.batch_size)
-    return smallest
+    too_large = [record.case for record in records if does_not_fit(record)]
+    too_large.sort(key=lambda case: case.batch_size, reverse=True)
+    return {case.series_key: case.batch_size for case in too_large}  # the smallest wins, as last
 
 
 def retried(options: SweepOptions) -> tuple[Status, ...]:

@@ -11,7 +11,7 @@ from results.records.errors import printable
 from results.tables import markdown
 from results.tables.metrics import METRICS
 from results.verdicts.decision import Verdict
-from results.verdicts.gates import Cell, GateFile, ModuleChange, Side
+from results.verdicts.gates import Cell, GateFile, Side
 
 from ..gate.gate import EXIT_CODES
 from .printing import TextTable, text_headings
@@ -38,11 +38,12 @@ MEANING: dict[Verdict, str] = {
 def gate_view(gate: GateFile) -> TextTable:
     """A row a cell, what needs a look first."""
     worst = sorted(gate.cells, key=lambda cell: ORDER[cell.verdict])
-    view = TextTable(
-        f"{gate.base.label} against {gate.head.label}: {headline(gate)}",
-        HEADINGS,
-        [row(cell) for cell in worst],
-        caption=caption(gate),
+    title, rule = f"{gate.base.label} against {gate.head.label}: {headline(gate)}", gate.rule
+    view = TextTable(title, HEADINGS, [row(cell) for cell in worst])
+    view.caption = (
+        f"{len(gate.pairs)} pairs of launches, seed {gate.seed}; a change counts from "
+        f"{rule.smallest:.1%}, tested against {rule.margin:.1%}; sees: the least change that this "
+        "machine can see, where selftest has told"
     )
     for cell in worst:
         view.sentences += [f"{cell.label}: {told}" for told in remarks(cell)]
@@ -62,29 +63,15 @@ def headline(gate: GateFile) -> str:
     return told + (f", {accepted} slower as accepted" if accepted else "")
 
 
-def caption(gate: GateFile) -> str:
-    rule = gate.rule
-    return (
-        f"{len(gate.pairs)} pairs of launches, seed {gate.seed}; a change counts from "
-        f"{rule.smallest:.1%}, tested against {rule.margin:.1%}; sees: the least change that this "
-        "machine can see, where selftest has told"
-    )
-
-
 def row(cell: Cell) -> list[str]:
-    show = METRICS["median_s"].show
+    times = (math.nan if each is None else each for each in (cell.base_s, cell.head_s))
     bounds = (cell.ratio_low, cell.ratio_high)
     interval = f"{percent(bounds[0])} .. {percent(bounds[1])}" if None not in bounds else "-"
     seen = "-" if cell.sees is None else f"{cell.sees:.1%}"
     return [
         cell.verdict + (" (accepted)" if cell.accepted else ""), cell.label,
-        show(nan_if_none(cell.base_s)), show(nan_if_none(cell.head_s)), percent(cell.ratio),
-        interval, str(cell.pairs), seen,
+        *map(METRICS["median_s"].show, times), percent(cell.ratio), interval, str(cell.pairs), seen,
     ]  # fmt: skip
-
-
-def nan_if_none(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 def percent(ratio: float | None) -> str:
@@ -101,15 +88,13 @@ def remarks(cell: Cell) -> list[str]:
     if cell.is_output_same is False:
         told.append("the two compute different outputs")
     if cell.modules:
-        told.append("lost in " + ", ".join(map(lost, cell.modules)))
+        show = METRICS["median_s"].show
+        lost = (
+            f"{each.module} ({each.kind}) {show(each.lost_s)} ms {percent(each.ratio)} %"
+            for each in cell.modules
+        )
+        told.append(f"lost in {', '.join(lost)}")
     return told
-
-
-def lost(module: ModuleChange) -> str:
-    return (
-        f"{module.module} ({module.kind}) {METRICS['median_s'].show(module.lost_s)} ms "
-        f"{percent(module.ratio)} %"
-    )
 
 
 def comment(gate: GateFile) -> str:
@@ -117,16 +102,18 @@ def comment(gate: GateFile) -> str:
     attention = [cell for cell in gate.cells if cell.verdict != "OK"]
     attention.sort(key=lambda cell: (ORDER[cell.verdict], -(cell.ratio or 0)))
     fine = [cell for cell in gate.cells if cell.verdict == "OK"]
-    head = "\n".join(
-        [
-            f"### sam-bench: {markdown.cell(headline(gate))}",
-            "",
-            f"{named(gate.base)} against {named(gate.head)}, "
-            f"{markdown.cell(machine(gate))}, {len(gate.pairs)} pairs of launches.",
-            "",
-        ]
+    machine, environment = "an unknown machine", gate.environment
+    if environment is not None:
+        name = ", ".join(gpu.name for gpu in environment.gpus) or environment.cpu
+        machine = f"{name}, torch {environment.torch}"
+    head = (
+        f"### sam-bench: {markdown.cell(headline(gate))}\n\n"
+        f"{named(gate.base)} against {named(gate.head)}, "
+        f"{markdown.cell(machine)}, {len(gate.pairs)} pairs of launches.\n"
     )
-    foot = "\n".join(["", *(f"- {markdown.cell(note)}" for note in gate.notes), "", legend(gate)])
+    found = {cell.verdict for cell in gate.cells}
+    legend = "; ".join(f"{verdict}: {MEANING[verdict]}" for verdict in ORDER if verdict in found)
+    foot = "\n".join(["", *(f"- {markdown.cell(note)}" for note in gate.notes), "", legend])
     room = MOST_COMMENT_BYTES - len((head + foot).encode()) - 1000  # for what frames the tables
     parts, room = [], max(room, 0)
     are_fine = "1 cell is OK" if len(fine) == 1 else f"{len(fine)} cells are OK"
@@ -137,7 +124,9 @@ def comment(gate: GateFile) -> str:
         room -= len(text.encode())
         left_out = f"\n{shown} of {len(cells)} shown.\n" if shown < len(cells) else ""
         body = f"{text}{left_out}"
-        parts.append(folded(title, body) if title else body)
+        if title:
+            body = f"<details><summary>{title}</summary>\n\n{body}\n</details>\n"
+        parts.append(body)
     return cut("\n".join([head, *parts, foot]).strip() + "\n")
 
 
@@ -158,34 +147,16 @@ def fitted(cells: Sequence[Cell], room: int) -> tuple[str, int]:
     return "\n".join([*lines, "", *below]) + "\n", shown
 
 
-def folded(title: str, body: str) -> str:
-    return f"<details><summary>{title}</summary>\n\n{body}\n</details>\n"
-
-
 def named(side: Side) -> str:
     short = f" ({side.commit[:SHORT_COMMIT]})" if side.commit else ""
     return markdown.cell(f"{side.label}{short}")
-
-
-def machine(gate: GateFile) -> str:
-    environment = gate.environment
-    if environment is None:
-        return "an unknown machine"
-    name = ", ".join(gpu.name for gpu in environment.gpus) or environment.cpu
-    return f"{name}, torch {environment.torch}"
-
-
-def legend(gate: GateFile) -> str:
-    found = dict.fromkeys(cell.verdict for cell in gate.cells)
-    return "; ".join(f"{verdict}: {MEANING[verdict]}" for verdict in ORDER if verdict in found)
 
 
 def cut(text: str) -> str:
     """Never more bytes than are taken, also where single labels are endless; what would drive a
     terminal is left out of it.
     """
-    taken = "\n" + markdown.INVISIBLE
-    text = printable(text, keep=taken)
+    text = printable(text, keep="\n" + markdown.INVISIBLE)
     content = text.encode()
     if len(content) <= MOST_COMMENT_BYTES:
         return text
@@ -194,6 +165,7 @@ def cut(text: str) -> str:
 
 
 FAILING = ("REGRESSED", "FAILED", "DIFFERS")
+UNCLEAR = ("NOT_COMPARABLE", "CLOCK_DRIVEN", "INCONCLUSIVE")
 Finding = tuple[str, str, str]  # a name, a verdict, and what is to say of it
 
 
@@ -201,7 +173,7 @@ def junit(suite: str, findings: Iterable[Finding]) -> str:
     """JUnit's XML: a test case a finding, failed where its verdict would fail a gate."""
     findings = list(findings)
     failed = [verdict for _, verdict, _ in findings if verdict in FAILING]
-    unclear = [verdict for _, verdict, _ in findings if is_unclear(verdict)]
+    unclear = [verdict for _, verdict, _ in findings if verdict in UNCLEAR]
     root = ElementTree.Element(
         "testsuite", name=suite, tests=str(len(findings)), failures=str(len(failed)), errors="0",
         skipped=str(len(unclear)),
@@ -211,14 +183,10 @@ def junit(suite: str, findings: Iterable[Finding]) -> str:
         text = printable(told)
         if verdict in FAILING:
             ElementTree.SubElement(case, "failure", message=f"{verdict}: {text}")
-        elif is_unclear(verdict):
+        elif verdict in UNCLEAR:
             ElementTree.SubElement(case, "skipped", message=f"{verdict}: {text}")
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
-
-
-def is_unclear(verdict: str) -> bool:
-    return verdict in ("NOT_COMPARABLE", "CLOCK_DRIVEN", "INCONCLUSIVE")
 
 
 def gate_findings(gate: GateFile) -> list[Finding]:

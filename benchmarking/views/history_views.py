@@ -22,17 +22,10 @@ def history_view(rows: pd.DataFrame) -> TextTable:
     now_s = rows.groupby("series")["image_s"].last()
     for row in steps.to_dict("records"):
         own = [str(row[name]) for name in (*devices, *axes)]
-        commit = row["git_commit"] if isinstance(row["git_commit"], str) else "-"  # none is NaN
-        view.rows.append(
-            [
-                *own,
-                str(row["started_at"])[:16],
-                commit[:12],
-                f"{(row['step'] - 1) * 100:+.1f}",
-                str(sessions[row["series"]]),
-                METRICS["image_s"].show(now_s[row["series"]]),
-            ]
-        )
+        commit = row["git_commit"][:12] if isinstance(row["git_commit"], str) else "-"  # or NaN
+        since, step = str(row["started_at"])[:16], f"{(row['step'] - 1) * 100:+.1f}"
+        now = METRICS["image_s"].show(now_s[row["series"]])
+        view.rows.append([*own, since, commit, step, str(sessions[row["series"]]), now])
     stayed = len(sessions) - steps["series"].nunique()
     view.caption = f"{len(sessions)} cells were measured more than once, {stayed} have no step"
     return view

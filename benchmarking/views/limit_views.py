@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from results.answers.capacity import KNEE
 from results.records.case import AXES, PLACE_AXES, SERIES_AXES, case_label
@@ -11,9 +13,6 @@ from results.records.measurement import ENCODER
 from results.tables.metrics import METRICS
 
 from .printing import TextTable, text_headings, two_lines, varying_axes
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LIMIT_METRICS = ("image_s", "flops_per_s", "mfu", "mfu_measured")
 KIND_HEADINGS = (
@@ -54,7 +53,7 @@ def limits_views(frame: pd.DataFrame) -> list[TextTable]:
                 *(METRICS[name].show(row[name]) for name in shown),
                 METRICS["floor_s"].show(floor_s),
                 METRICS["floor_times"].show(row["image_s"] / floor_s if floor_s else float("nan")),
-                text(row["bound_by"]) or "-",
+                row["bound_by"] if pd.notna(row["bound_by"]) else "-",
             ]
         )
     good = cases[cases["status"] == "ok"]
@@ -69,21 +68,12 @@ def limits_views(frame: pd.DataFrame) -> list[TextTable]:
 def image_floor_s(row: Row) -> float:
     """By what the device reached; or else by what its maker says; NaN where neither is known."""
     measured = row["floor_measured_s"]
-    floor_s = measured if is_number(measured) else row["floor_s"]
-    return float(floor_s) / row["batch_size"] if is_number(floor_s) else float("nan")
-
-
-def text(value: object) -> str:
-    """A cell's text; none where it is missing, which pandas may have made a NaN."""
-    return value if isinstance(value, str) else ""
+    floor_s: float = measured if pd.notna(measured) else row["floor_s"]
+    return floor_s / row["batch_size"] if pd.notna(floor_s) else float("nan")
 
 
 def device_of(row: Row) -> str:
-    return text(row["gpu"]) or text(row["cpu"])
-
-
-def is_number(value: float | None) -> bool:
-    return value is not None and value == value
+    return str(row["gpu"] if pd.notna(row["gpu"]) else row["cpu"])
 
 
 def modules_of(frame: pd.DataFrame, case: Row) -> pd.DataFrame:
@@ -96,16 +86,15 @@ def kind_view(modules: pd.DataFrame, case: Row) -> TextTable:
     """A row a kind of module of one case."""
     own = case_label(case, NAMED_AXES)
     view = TextTable(f"By part: {own} on {device_of(case)}", KIND_HEADINGS)
-    mfu_name = "mfu_measured" if is_number(case["mfu_measured"]) else "mfu"
+    mfu_name: str = "mfu_measured" if pd.notna(case["mfu_measured"]) else "mfu"
     for kind, group in modules.groupby("kind", sort=False):
         total_s, flops = group["total_s"].sum(), group["flops"].sum(min_count=1)
-        mfu = (group[mfu_name] * group["total_s"]).sum(min_count=1) / total_s
-        values = {
+        values: dict[str, float] = {
             "share": group["share"].sum(),
             "flops": flops,
             "moved_bytes": group["moved_bytes"].sum(min_count=1),
             "flops_per_s": flops / total_s,
-            mfu_name: mfu,
+            mfu_name: (group[mfu_name] * group["total_s"]).sum(min_count=1) / total_s,
         }
         cells = [METRICS[name].show(value) for name, value in values.items()]
         view.rows.append([str(kind), str(len(group)), *cells, main_bound(group)])
@@ -127,19 +116,19 @@ def limit_sentence(row: Row, modules: pd.DataFrame) -> str:
         f"{show(row['image_s'])} ms"
     )
     floor_s = image_floor_s(row)
-    if not is_number(floor_s) or not floor_s or not row["least_flops"]:
+    if pd.isna(floor_s) or not floor_s or not row["least_flops"]:
         return f"{begin}. What this device can do is not known: sam-bench doctor --calibrate."
-    is_measured = is_number(row["mfu_measured"])
-    mfu = row["mfu_measured"] if is_measured else row["mfu"]
+    is_measured = bool(pd.notna(row["mfu_measured"]))
+    mfu: float = row["mfu_measured" if is_measured else "mfu"]
     gflop = METRICS["least_flops"].show(row["least_flops"] / batch)
     flops_per_s = row["least_flops"] / row["total_s"] / mfu
-    rate, basis = METRICS["flops_per_s"].show(flops_per_s), "as its maker says"
-    work = f"{gflop} GFLOP at {rate} TFLOP/s"
+    basis = "measured here" if is_measured else "as its maker says"
+    work = f"{gflop} GFLOP at {METRICS['flops_per_s'].show(flops_per_s)} TFLOP/s"
     if row["least_flops"] / flops_per_s < 0.99 * floor_s * batch:  # memory takes longer
         work = f"the {METRICS['least_bytes'].show(row['least_bytes'])} MiB that a forward must move"
     sentence = (
         f"{begin}, {row['image_s'] / floor_s:.2f} times the best possible, {show(floor_s)} ms for "
-        f"{work} ({'measured here' if is_measured else basis}). {BOUND_SENTENCES[row['bound_by']]}"
+        f"{work} ({basis}). {BOUND_SENTENCES[row['bound_by']]}"
     )
     if modules.empty:
         return sentence
@@ -164,11 +153,10 @@ def batching_views(frame: pd.DataFrame) -> list[TextTable]:
     """A table for each set of cases that differ in the batch size alone, a row a step."""
     axes = ["sweep_id", *SERIES_AXES]
     varying = [axis for axis in axes if frame[axis].nunique() > 1]
-    views = []
-    for _, series in frame.groupby(axes, sort=False, dropna=False):
-        own = ", ".join(f"{axis} {series[axis].iloc[0]}" for axis in varying)
-        views.append(batching_view(series, own))
-    return views
+    return [
+        batching_view(series, ", ".join(f"{axis} {series[axis].iloc[0]}" for axis in varying))
+        for _, series in frame.groupby(axes, sort=False, dropna=False)
+    ]
 
 
 def batching_view(series: pd.DataFrame, own: str) -> TextTable:
@@ -215,21 +203,19 @@ def batching_sentence(series: pd.DataFrame) -> str:
     best_s = min(image_s.values())
     enough = next(size for size, each_s in image_s.items() if each_s * KNEE <= best_s)
     show = METRICS["image_s"].show
+    held = series[series["from_batch"] == first].groupby("cause")["before_s"].sum()
+    cause, share = str(held.idxmax()), float(held.max() / held.sum())
     return " ".join(
         [
             f"{case['model']} at {case['image_size']} px in {case['precision']}, "
             f"{case['attention']}, {case['execution']}, {case['input']} on {case['device']}:",
             f"from batch {first} to {last} an image takes {show(first_s)} -> {show(last_s)} ms.",
             f"{how_much(first_s / last_s)}, {first_s / last_s:.2f} times as many images a second;",
-            f"batch {enough} is within {percent(1 - KNEE)} of the best.",
+            f"batch {enough} is within {(1 - KNEE) * 100:.0f} % of the best.",
             *cause_sentences(series, max(WORTH_TELLING * abs(first_s - last_s), NOISE * first_s)),
-            held_sentence(series[series["from_batch"] == first], first),
+            f"At batch {first}, {share * 100:.0f} % of the time {HELD_BY[cause]}.",
         ]
     )
-
-
-def percent(share: float) -> str:
-    return f"{share * 100:.0f} %"
 
 
 def how_much(gain: float) -> str:
@@ -249,13 +235,6 @@ def cause_sentences(series: pd.DataFrame, least_s: float) -> list[str]:
         if abs(each) >= least_s
     ]
     return [f"Of an image, {', '.join(told)}."] if told else []
-
-
-def held_sentence(step: pd.DataFrame, batch: int) -> str:
-    """What most of the time at the smallest batch is held back by."""
-    held = step.groupby("cause")["before_s"].sum()
-    cause, share = str(held.idxmax()), float(held.max() / held.sum())
-    return f"At batch {batch}, {percent(share)} of the time {HELD_BY[cause]}."
 
 
 CAUSE_NAMES = {
@@ -288,34 +267,28 @@ def capacity_view(row: Row) -> TextTable:
         [*text_headings("what"), "batch", *text_headings("figure")],
     )
     gib, rate = METRICS["fixed_bytes"].show, METRICS["images_per_s"].show
-    limit = row["memory_limit_bytes"]
-    is_limited = f" of {gib(limit)} GiB" if is_number(limit) else ""
-    not_fitting = row["smallest_oom"]
-    fitting = (
-        f"{not_fitting:.0f} did not fit{is_limited}"
-        if is_number(not_fitting)
-        else "nothing larger was tried that did not fit"
-    )
+    fitting = "nothing larger was tried that did not fit"
+    if pd.notna(row["smallest_oom"]):
+        limit = row["memory_limit_bytes"]
+        is_limited = f" of {gib(limit)} GiB" if pd.notna(limit) else ""
+        fitting = f"{row['smallest_oom']:.0f} did not fit{is_limited}"
+    enough = f"enough, within {(1 - KNEE) * 100:.0f} %"
     figures = [
         ("largest that fits", "largest_batch", fitting),
         ("best throughput", "best_batch", f"{rate(row['best_images_per_s'])} images/s"),
-        (
-            f"enough, within {percent(1 - KNEE)}",
-            "knee_batch",
-            f"{rate(row['knee_images_per_s'])} images/s",
-        ),
+        (enough, "knee_batch", f"{rate(row['knee_images_per_s'])} images/s"),
     ]
-    if is_number(row["latency_budget_s"]):
+    if pd.notna(row["latency_budget_s"]):
         budget = METRICS["median_s"].show(row["latency_budget_s"])
         within = f"{rate(row['budget_images_per_s'])} images/s"
-        found = is_number(row["budget_batch"])
+        found = pd.notna(row["budget_batch"])
         figures.append((f"within {budget} ms", "budget_batch", within if found else "none is"))
-    if is_number(row["image_joules"]):
+    if pd.notna(row["image_joules"]):
         joules = f"{METRICS['image_joules'].show(row['image_joules'])} J an image, whole board"
         figures.append(("least energy", "joules_batch", joules))
     for what, batch, figure in figures:
-        view.rows.append([what, f"{row[batch]:.0f}" if is_number(row[batch]) else "-", figure])
-    if is_number(row["image_bytes"]):
+        view.rows.append([what, f"{row[batch]:.0f}" if pd.notna(row[batch]) else "-", figure])
+    if pd.notna(row["image_bytes"]):
         memory = f"{gib(row['fixed_bytes'])} GiB + {gib(row['image_bytes'])} GiB an image"
         view.rows.append(["memory, fitted", "", memory])
     view.rows.append(["self-checks", "", f"{row['warnings']} warn"])

@@ -54,8 +54,7 @@ def print_table(view: TextTable, console: Console) -> None:
         caption_justify="left",
     )
     for heading in view.headings:
-        is_text = isinstance(heading, TextHeading)
-        justify: Literal["left", "right"] = "left" if is_text else "right"
+        justify: Literal["left", "right"] = "left" if isinstance(heading, TextHeading) else "right"
         # Folded where the terminal is narrow: a cut number would be a wrong one.
         table.add_column(escape(heading), justify=justify, overflow="fold")
     for row_index, row in enumerate(view.rows):
@@ -89,16 +88,10 @@ def varying_axes(frame: pd.DataFrame) -> tuple[list[TextHeading], str]:
     first = frame.iloc[0]
     told = (axis for axis in AXES if axis not in varying and first[axis] is not None)
     fixed = (f"{axis} {first[axis]}" for axis in told)
-    return varying, f"in all rows: {', '.join(fixed)}; {check_line(frame)}"
-
-
-def check_line(frame: pd.DataFrame) -> str:
-    """How many self-checks the cases of a frame have passed."""
     cases = frame.drop_duplicates(["sweep_id", "case_id"])
-    total, warned, invalid = (
-        int(cases[name].sum()) for name in ("checks", "warnings", "invalid_checks")
-    )
-    return f"self-checks: {total} made, {warned} warn, {invalid} invalid"
+    total, warned, invalid = cases[["checks", "warnings", "invalid_checks"]].sum().astype(int)
+    checks = f"self-checks: {total} made, {warned} warn, {invalid} invalid"
+    return varying, f"in all rows: {', '.join(fixed)}; {checks}"
 
 
 def failure_lines(records: Sequence[Record]) -> list[str]:
@@ -127,10 +120,8 @@ def end_lines(end: SweepEnd | None) -> list[str]:
         return []
     lines = []
     if end.measured_s > 0:
-        lines.append(
-            f"It took {end.wall_s:.0f} s, {end.wall_s / end.measured_s:.2f} times its timed and "
-            "warm-up work."
-        )
+        times = f"{end.wall_s / end.measured_s:.2f} times its timed and warm-up work"
+        lines.append(f"It took {end.wall_s:.0f} s, {times}.")
     lines += [
         printable(f"self-check {name}: {check.verdict}: {check.reason}")
         for name, check in end.checks.items()

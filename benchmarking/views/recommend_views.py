@@ -43,19 +43,16 @@ def recommendation_view(
     headings = [*text_headings("what"), "recommended"] + ["runner-up"] * (other is not None)
     view = TextTable(f"{wanted.model} at {wanted.image_size} px on {device}", headings)
     for name in SHOWN:
-        cells = [cell(name, each) for each in (row, other) if each is not None]
+        metric = METRICS.get(name)
+        show = metric.show if metric else str
+        cells = [show(each[name]) for each in (row, other) if each is not None]
         if any(text not in ("-", "nan") for text in cells):
-            metric = METRICS.get(name)
             view.rows.append([metric.heading if metric else name, *cells])
     view.sentences = list(sentences(found, wanted))
     missing = not_measured(row, wanted, cases)
     if missing:
         view.sentences.append(f"Not measured on this device: {', '.join(missing)}.")
     return view
-
-
-def cell(name: str, row: Row) -> str:
-    return METRICS[name].show(row[name]) if name in METRICS else str(row[name])
 
 
 def sentences(found: Recommendation, wanted: Requirements) -> Iterator[str]:
@@ -94,7 +91,8 @@ def not_measured(row: Row, wanted: Requirements, cases: pd.DataFrame) -> list[st
         "precision": [
             name
             for name in wanted.precisions
-            if (kind == "cuda" or on_cpu(name)) and why_no_eight_bits(name, family) is None
+            if (kind == "cuda" or PRECISIONS[name].on_cpu)
+            and why_no_eight_bits(name, family) is None
         ],
         "attention": [
             name for name in family.attention if family.why_no_attention(name, kind, dtype) is None
@@ -108,7 +106,3 @@ def not_measured(row: Row, wanted: Requirements, cases: pd.DataFrame) -> list[st
     }
     known = {axis: {part for name in there[axis] for part in name.split(BOTH)} for axis in able}
     return [name for axis, names in able.items() for name in names if name not in known[axis]]
-
-
-def on_cpu(precision: str) -> bool:
-    return PRECISIONS[precision].on_cpu

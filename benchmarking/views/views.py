@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import click
 import pandas as pd
+from rich.console import Console
 
 from results.answers.batching import batching_frame
 from results.answers.capacity import capacity_frame
+from results.hardware.specs import Spec
 from results.records.case import AXES, Case
 from results.records.environment import Environment
+from results.records.errors import printable
 from results.records.measurement import ENCODER
 from results.records.plan import MASK_GENERATOR, PROMPTS
+from results.records.schema import Record
 from results.tables.frames import (
     CASE_COLUMNS,
     case_frame,
@@ -26,7 +32,7 @@ from results.tables.metrics import METRICS, number_metric
 from results.tables.pass_columns import pass_columns
 
 from .limit_views import batching_views, capacity_views, limits_views
-from .printing import TextTable, text_headings, two_lines, varying_axes
+from .printing import TextTable, markdown, print_table, text_headings, two_lines, varying_axes
 
 CASE_METRICS = (
     "image_s", "images_per_s", "flops_per_s", "mfu", "mfu_measured", "peak_bytes",
@@ -58,15 +64,12 @@ def case_views(frame: pd.DataFrame) -> list[TextTable]:
     )
     for row in frame.to_dict("records"):
         own = [str(row[axis]) for axis in axes]
-        times = [METRICS["median_s"].show(row["median_s"]), interval(row["low_s"], row["high_s"])]
+        low_s, high_s = (METRICS["low_s"].show(row[name]) for name in ("low_s", "high_s"))
+        interval = f"{low_s} .. {high_s}" if row["low_s"] == row["low_s"] else "-"  # or NaN
+        times = [METRICS["median_s"].show(row["median_s"]), interval]
         others = [number_metric(name).show(row[name]) for name in shown]
         view.rows.append([*own, row["status"], *times, *others])
     return [view]
-
-
-def interval(low_s: float, high_s: float) -> str:
-    metric = METRICS["low_s"]
-    return "-" if low_s != low_s else f"{metric.show(low_s)} .. {metric.show(high_s)}"
 
 
 def component_views(frame: pd.DataFrame) -> list[TextTable]:
@@ -92,40 +95,39 @@ def component_views(frame: pd.DataFrame) -> list[TextTable]:
 
 
 def module_views(frame: pd.DataFrame) -> list[TextTable]:
-    """A table for each set of cases that differ in the batch size alone, a row a module."""
+    """A table for each set of cases that differ in the batch size alone.
+
+    A row a module, a column a batch size, and each module's share at the largest.
+    """
     if frame.empty:
         return []
     axes, shared = varying_axes(frame)
     others = [axis for axis in axes if axis != "batch_size"]
     groups = frame.groupby(others, sort=False, dropna=False) if others else [((), frame)]
-    return [module_view(group, others, values, shared) for values, group in groups]
-
-
-def module_view(
-    group: pd.DataFrame, axes: Sequence[str], values: tuple[object, ...], caption: str
-) -> TextTable:
-    """A row a module, a column a batch size, and each module's share at the largest."""
-    batches = sorted(group["batch_size"].unique())
-    own = ", ".join(f"{axis} {value}" for axis, value in zip(axes, values, strict=True))
-    batch_headings = [f"batch {batch}\n[ms/image]" for batch in batches]
-    view = TextTable(
-        "Time by module" + (f": {own}" if own else ""),
-        [*text_headings("module", "kind"), *batch_headings, f"share at {batches[-1]}\n[%]"],
-        caption=caption,
-    )
-    for module, rows in group.groupby("module", sort=False):
-        by_batch = rows.drop_duplicates("batch_size", keep="last").set_index("batch_size")
-        per_image = by_batch["total_s"].reindex(batches) / batches
-        share = by_batch["share"].get(batches[-1], float("nan"))
-        times = [METRICS["total_s"].show(seconds) for seconds in per_image]
-        too_short = by_batch["is_resolved"].reindex(batches).eq(False)
-        for column in (index for index, is_short in enumerate(too_short) if is_short):
-            view.faint.add((len(view.rows), column + 2))
-            times[column] = f"({times[column]})"
-        view.rows.append([str(module), rows.iloc[0]["kind"], *times, METRICS["share"].show(share)])
-    if view.faint:
-        view.caption = f"{view.caption}; {IN_PARENTHESES}"
-    return view
+    views = []
+    for values, group in groups:
+        batches = sorted(group["batch_size"].unique())
+        own = ", ".join(f"{axis} {value}" for axis, value in zip(others, values, strict=True))
+        batch_headings = [f"batch {batch}\n[ms/image]" for batch in batches]
+        view = TextTable(
+            "Time by module" + (f": {own}" if own else ""),
+            [*text_headings("module", "kind"), *batch_headings, f"share at {batches[-1]}\n[%]"],
+            caption=shared,
+        )
+        for module, rows in group.groupby("module", sort=False):
+            by_batch = rows.drop_duplicates("batch_size", keep="last").set_index("batch_size")
+            per_image = by_batch["total_s"].reindex(batches) / batches
+            shown_share = METRICS["share"].show(by_batch["share"].get(batches[-1], float("nan")))
+            times = [METRICS["total_s"].show(seconds) for seconds in per_image]
+            too_short = by_batch["is_resolved"].reindex(batches).eq(False)
+            for column in (index for index, is_short in enumerate(too_short) if is_short):
+                view.faint.add((len(view.rows), column + 2))
+                times[column] = f"({times[column]})"
+            view.rows.append([str(module), rows.iloc[0]["kind"], *times, shown_share])
+        if view.faint:
+            view.caption = f"{view.caption}; {IN_PARENTHESES}"
+        views.append(view)
+    return views
 
 
 def check_views(frame: pd.DataFrame) -> list[TextTable]:
@@ -154,7 +156,10 @@ def kernel_views(frame: pd.DataFrame) -> list[TextTable]:
         longest = kinds.sort_values("total_s", ascending=False)
         for row in longest.head(MOST_KERNELS).reset_index().to_dict("records"):
             shown = (METRICS[name].show(row[name]) for name in ("calls", "total_s", "share"))
-            view.rows.append([row["kind"], shortened(row["kernel"]), *shown])
+            name = row["kernel"]
+            if len(name) > LONGEST_KERNEL:  # the arguments of its templates fill lines
+                name = f"{name[: LONGEST_KERNEL - 3]}..."
+            view.rows.append([row["kind"], name, *shown])
         rest = longest.iloc[MOST_KERNELS:]
         view.caption = (
             f"{shared}; {len(rest)} more take {METRICS['share'].show(rest['share'].sum())} %; "
@@ -165,11 +170,6 @@ def kernel_views(frame: pd.DataFrame) -> list[TextTable]:
             view.sentences = [f"Together they fill {busy} % of a forward without the profiler."]
         views.append(view)
     return views
-
-
-def shortened(name: str) -> str:
-    """A kernel's name without the arguments of its templates, which fill lines."""
-    return name if len(name) <= LONGEST_KERNEL else f"{name[: LONGEST_KERNEL - 3]}..."
 
 
 @dataclass(frozen=True)
@@ -185,26 +185,51 @@ class View:
     summary: str
 
 
+def of_records(frame: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
+    return lambda records, peaks: frame(records)
+
+
 VIEWS: dict[str, View] = {
     "cases": View(case_frame, case_views, "latency, throughput and memory of each case"),
-    "components": View(
-        lambda records, peaks: component_frame(records),
-        component_views,
-        "the pipeline's components",
-    ),
+    "components": View(of_records(component_frame), component_views, "the pipeline's components"),
     "modules": View(module_frame, module_views, "the encoder's modules"),
-    "checks": View(
-        lambda records, peaks: check_frame(records), check_views, "self-checks that did not pass"
-    ),
-    "kernels": View(
-        lambda records, peaks: kernel_frame(records), kernel_views, "kernels of traced cases"
-    ),
-    "capacity": View(
-        lambda records, peaks: capacity_frame(records), capacity_views, "which batch size is best"
-    ),
+    "checks": View(of_records(check_frame), check_views, "self-checks that did not pass"),
+    "kernels": View(of_records(kernel_frame), kernel_views, "kernels of traced cases"),
+    "capacity": View(of_records(capacity_frame), capacity_views, "which batch size is best"),
     "limits": View(limits_frame, limits_views, "how far from what the hardware can do, and why"),
     "batching": View(batching_frame, batching_views, "what a larger batch changed, and why"),
 }
+
+
+def show_views(
+    records: list[Record],
+    peaks: dict[str, Spec],
+    names: tuple[str, ...],
+    form: str,
+    console: Console,
+) -> None:
+    for name in names:
+        frame = VIEWS[name].frame(records, peaks)
+        if form == "csv":
+            click.echo(frame.to_csv(index=False), nl=False)
+        elif form == "json":
+            rows = json.loads(frame.to_json(orient="records", double_precision=15))
+            click.echo(json.dumps(rows, indent=1))
+        elif form == "md":
+            click.echo("\n\n".join(markdown(view) for view in VIEWS[name].views(frame)))
+        elif len(frame):
+            for view in VIEWS[name].views(frame):
+                print_table(view, console)
+
+
+def show_sentences(
+    records: list[Record], peaks: dict[str, Spec], names: tuple[str, ...], console: Console
+) -> None:
+    """What views say in words, without their tables."""
+    for name in names:
+        for view in VIEWS[name].views(VIEWS[name].frame(records, peaks)):
+            for sentence in view.sentences:
+                console.print(printable(sentence), markup=False, highlight=False, soft_wrap=True)
 
 
 def plan_view(

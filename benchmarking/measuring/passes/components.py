@@ -11,17 +11,14 @@ from typing import TYPE_CHECKING
 
 from results.records.case import Case
 from results.records.measurement import ENCODER, Pipeline
-from results.records.plan import TimingPlan
 from sam.family import PromptedImage
 
 from ...choices.families import family_of
 from ...choices.inputs import Photograph, decode_image
-from .bench import Bench, in_turn_s
+from .bench import Bench
 from .pipelines import Stopwatch, batch_of, by_name
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ..rig import Rig
 
 OVERHEAD = 1.2  # of the whole pipeline over the image encoder alone
@@ -56,7 +53,11 @@ def run_pipeline(rig: Rig, images: Sequence[Photograph]) -> dict[str, float]:
     watch.begin("host_to_device_copy")
     copied = copy_to_device(rig, resized)
     # With the images: a copy between the later parts would wait for what the device still does.
-    prepared = pipeline.prepare(rig.model, prompted(images, resized), rig.device)
+    prompted = [
+        PromptedImage(image.pixels.shape[:2], (each.shape[-2], each.shape[-1]), image.prompts)
+        for image, each in zip(images, resized, strict=True)
+    ]
+    prepared = pipeline.prepare(rig.model, prompted, rig.device)
     watch.begin("preprocess")
     normalised = normalise(rig, copied).to(rig.dtype)
     watch.begin(ENCODER)
@@ -65,19 +66,6 @@ def run_pipeline(rig: Rig, images: Sequence[Photograph]) -> dict[str, float]:
     return watch.seconds()
 
 
-def prompted(images: Sequence[Photograph], resized: Sequence[Tensor]) -> list[PromptedImage]:
-    """What the pipeline needs to know of each image."""
-    found = []
-    for image, each in zip(images, resized, strict=True):
-        (height, width), (input_height, input_width) = image.pixels.shape[:2], each.shape[-2:]
-        found.append(PromptedImage((height, width), (input_height, input_width), image.prompts))
-    return found
-
-
 def why_not(case: Case) -> str | None:
     family = family_of(case.model)
     return family.no_masks if family.prompts is None else None
-
-
-def seconds(case: Case, plan: TimingPlan, forward_s: float) -> float:
-    return OVERHEAD * in_turn_s(plan, forward_s)

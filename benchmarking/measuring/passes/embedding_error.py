@@ -94,7 +94,3 @@ def first_image(bench: Bench) -> Tensor:
         return noise_batches(1, case.image_size, bench.plan.seed, rig.device, torch.float32)[0]
     resized = resize_images(rig, [bench.photographs.images[0].pixels])
     return normalise(rig, copy_to_device(rig, resized))
-
-
-def seconds(case: Case, plan: TimingPlan, forward_s: float) -> float:
-    return forward_s

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 
-from results.records.case import Case
 from results.records.measurement import Energy
-from results.records.plan import TimingPlan
 
 from .bench import Bench
 
+WHY_NOT = "NVML counts the energy of GPUs alone"
 WINDOW_S = 5.0  # the counter moves some ten times a second
 
 
@@ -32,11 +31,3 @@ def run(bench: Bench) -> Energy | None:
         bench.notes["energy"] = gauge.missing.get("energy_joules", "NVML does not tell")
         return None
     return Energy(joules=max(0.0, after - before), window_s=window_s, forwards=forwards)
-
-
-def why_not(case: Case) -> str | None:
-    return None if case.device.startswith("cuda") else "NVML counts the energy of GPUs alone"
-
-
-def seconds(case: Case, plan: TimingPlan, forward_s: float) -> float:
-    return WINDOW_S

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from results.records.case import Case
-from results.records.measurement import ENCODER, Work
-from results.records.plan import TimingPlan
+from results.records.measurement import Work
 
 from .bench import Bench
-
-
-def run(bench: Bench) -> Work | None:
-    return try_work(bench).get(ENCODER)
 
 
 def try_work(bench: Bench) -> dict[str, Work]:
@@ -29,7 +23,3 @@ def try_work(bench: Bench) -> dict[str, Work]:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         bench.notes["flops"] = f"this encoder does not run on the meta device: {reason}"
         return {}
-
-
-def seconds(case: Case, plan: TimingPlan, forward_s: float) -> float:
-    return 0.0  # counting takes a moment, whatever a forward takes

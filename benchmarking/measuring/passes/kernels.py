@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from results.records.case import Case
 from results.records.measurement import ENCODER, Kernels, KernelTime
-from results.records.plan import TimingPlan
 
 from ...choices.execution import EXECUTIONS, timed_modules
 from ...choices.modules import TimedModule
 from .bench import Bench
-
-if TYPE_CHECKING:
-    from torch import nn
 
 FORWARDS = 3
 MARK = "module "  # what a module's range in the profile begins with
@@ -43,7 +39,10 @@ def run(bench: Bench) -> Kernels:
         for index in range(FORWARDS):
             rig.encode(batches[index % len(batches)])
         rig.clock.synchronize()
-    rig.trace = chrome_trace(profiler)
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder, "trace.json.gz")
+        profiler.export_chrome_trace(str(trace))  # as chrome://tracing and Perfetto read it
+        rig.trace = trace.read_bytes()
     times = kernel_times(profiler.events(), found, rig.device.type)
     return Kernels(forwards=FORWARDS, times=times)
 
@@ -54,44 +53,22 @@ def why_not(case: Case) -> str | None:
     return None
 
 
-def seconds(case: Case, plan: TimingPlan, forward_s: float) -> float:
-    return (FORWARDS + 1) * forward_s
-
-
-@contextmanager
-def annotated(found: Mapping[str, TimedModule]) -> Iterator[None]:
+def annotated(found: Mapping[str, TimedModule]) -> AbstractContextManager[object]:
     """Mark each module's calls as a range in the profile."""
     from torch.profiler import record_function
 
-    handles: list[Any] = []
-    ranges: list[Any] = []
+    from hooks.calls import CallHooks
 
-    def hook(name: str, module: nn.Module) -> None:
-        def enter(module: nn.Module, inputs: Any) -> None:
-            ranges.append(record_function(MARK + name))
-            ranges[-1].__enter__()
+    class Ranges(CallHooks[Any]):
+        def _begin(self, name: str) -> Any:
+            marked = record_function(MARK + name)
+            marked.__enter__()
+            return marked
 
-        def leave(module: nn.Module, inputs: Any, output: Any) -> None:
-            ranges.pop().__exit__(None, None, None)
+        def _end(self, name: str, has_failed: bool) -> None:
+            self._open.pop().__exit__(None, None, None)
 
-        handles.append(module.register_forward_pre_hook(enter, prepend=True))
-        handles.append(module.register_forward_hook(leave, always_call=True))
-
-    try:
-        for name, timed in found.items():
-            hook(name, timed.module)
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def chrome_trace(profiler: Any) -> bytes:
-    """As chrome://tracing and Perfetto read it, gzipped."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "trace.json.gz")
-        profiler.export_chrome_trace(str(path))
-        return path.read_bytes()
+    return Ranges({name: timed.module for name, timed in found.items()})
 
 
 def kernel_times(

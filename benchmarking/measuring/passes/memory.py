@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from results.records.case import Case
 from results.records.measurement import Memory
-from results.records.plan import TimingPlan
 
-from ...choices.execution import EXECUTIONS
 from .bench import Bench
 
 
@@ -39,11 +36,3 @@ def run(bench: Bench) -> Memory:
         rise_bytes=max(0, peak - held),
         **measured,
     )
-
-
-def why_not(case: Case) -> str | None:
-    return EXECUTIONS[case.execution].hides_memory(case.device.partition(":")[0])
-
-
-def seconds(case: Case, plan: TimingPlan, forward_s: float) -> float:
-    return forward_s

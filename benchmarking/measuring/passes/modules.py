@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from results.records.case import Case
 from results.records.measurement import ENCODER, Modules, ModuleTiming
-from results.records.plan import TimingPlan
 
 from ...choices.execution import EXECUTIONS, timed_modules
-from .bench import Bench, in_turn_s
+from .bench import Bench
 from .flops import try_work
 
 if TYPE_CHECKING:
@@ -34,7 +32,9 @@ def run(bench: Bench) -> Modules:
     peaks, rises = memory.peak_bytes(), memory.rise_bytes()
     total_s, self_s, plain_s = time_in_turn(bench, ForwardTimer(modules, rig.clock))
     works, parents = try_work(bench), containing(modules)
-    note_hidden(bench)
+    plan, hidden = bench.plan, EXECUTIONS[bench.case.execution].hides_parts
+    if hidden is not None and (plan.module_depth > 1 or plan.module_pattern is not None):
+        bench.notes["modules"] = f"nothing within a block was timed: {hidden}"
     return Modules(
         timings={
             name: ModuleTiming(
@@ -92,23 +92,9 @@ def containing(modules: Mapping[str, nn.Module]) -> dict[str, str | None]:
     return parents
 
 
-def note_hidden(bench: Bench) -> None:
-    plan, hidden = bench.plan, EXECUTIONS[bench.case.execution].hides_parts
-    if hidden is not None and (plan.module_depth > 1 or plan.module_pattern is not None):
-        bench.notes["modules"] = f"nothing within a block was timed: {hidden}"
-
-
 def by_forward(calls_s: Sequence[float], forwards: int) -> tuple[float, ...]:
     """The calls of a module, added up where a forward makes several."""
     count = len(calls_s) // forwards
     if count <= 1 or len(calls_s) % forwards:
         return tuple(calls_s)
     return tuple(sum(calls_s[start : start + count]) for start in range(0, len(calls_s), count))
-
-
-def why_not(case: Case) -> str | None:
-    return EXECUTIONS[case.execution].hides_modules
-
-
-def seconds(case: Case, plan: TimingPlan, forward_s: float) -> float:
-    return in_turn_s(plan, forward_s)

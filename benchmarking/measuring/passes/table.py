@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from results.records.case import Case
 from results.records.measurement import (
+    ENCODER,
     EmbeddingError,
     Energy,
     Kernels,
@@ -24,6 +25,7 @@ from results.records.measurement import (
 )
 from results.records.plan import TimingPlan
 
+from ...choices.execution import EXECUTIONS
 from . import (
     components,
     embedding_error,
@@ -35,12 +37,7 @@ from . import (
     memory,
     modules,
 )
-from .bench import Bench
-
-
-def always(case: Case) -> str | None:
-    """The answer of a pass that every case can have."""
-    return None
+from .bench import Bench, in_turn_s
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,8 @@ class Pass:
     result: What a measurement stores under the pass's name. Tables show the numbers of a model of
         its own in columns named after the pass.
     run: Measures; None if there is nothing to store. Adds notes to those of the bench.
-    seconds: About how long it takes on a case whose forward takes so many seconds.
+    seconds: About how long it takes on a case whose forward takes so many seconds; as long as a
+        forward, if nothing else is said.
     why_not: Why it can't run on a case, or None if it can.
     on_request: Whether it runs only if it is named.
     needs_gradients: Whether it runs outside of torch's inference mode.
@@ -60,8 +58,8 @@ class Pass:
     summary: str
     result: type[BaseModel]
     run: Callable[[Bench], BaseModel | None]
-    seconds: Callable[[Case, TimingPlan, float], float]
-    why_not: Callable[[Case], str | None] = always
+    seconds: Callable[[Case, TimingPlan, float], float] = lambda case, plan, forward_s: forward_s
+    why_not: Callable[[Case], str | None] = lambda case: None
     on_request: bool = False
     needs_gradients: bool = False
 
@@ -70,19 +68,26 @@ PASSES: dict[str, Pass] = {
     "latency": Pass("whole forwards of the image encoder", Latency, latency.run, latency.seconds),
     "modules": Pass(
         "time, work and memory of each module",
-        Modules, modules.run, modules.seconds, modules.why_not,
+        Modules, modules.run, lambda case, plan, forward_s: in_turn_s(plan, forward_s),
+        lambda case: EXECUTIONS[case.execution].hides_modules,
     ),
     "memory": Pass(
-        "peak memory of a forward", Memory, memory.run, memory.seconds, memory.why_not
+        "peak memory of a forward", Memory, memory.run,
+        why_not=lambda case: EXECUTIONS[case.execution].hides_memory(case.device.partition(":")[0]),
     ),
-    "flops": Pass("FLOPs and bytes of a forward", Work, flops.run, flops.seconds),
+    "flops": Pass(  # counting takes a moment, whatever a forward takes
+        "FLOPs and bytes of a forward",
+        Work, lambda bench: flops.try_work(bench).get(ENCODER), lambda case, plan, forward_s: 0.0,
+    ),
     "embedding_error": Pass(
         "distance of the embeddings from upstream's in float32",
-        EmbeddingError, embedding_error.run, embedding_error.seconds,
+        EmbeddingError, embedding_error.run,
     ),
     "components": Pass(
         "stages of the pipeline from image files to masks",
-        Pipeline, components.run, components.seconds, components.why_not,
+        Pipeline, components.run,
+        lambda case, plan, forward_s: components.OVERHEAD * in_turn_s(plan, forward_s),
+        components.why_not,
     ),
     "mask_generator": Pass(
         "stages of the mask generator, which takes as long as a thousand prompts per image",
@@ -91,12 +96,14 @@ PASSES: dict[str, Pass] = {
     ),
     "energy": Pass(
         "energy of forwards, which keeps the GPU busy for five seconds more",
-        Energy, energy.run, energy.seconds, energy.why_not,
+        Energy, energy.run, lambda case, plan, forward_s: energy.WINDOW_S,
+        lambda case: None if case.device.startswith("cuda") else energy.WHY_NOT,
         on_request=True,
     ),
     "kernels": Pass(
         "kernels of each module, with a trace of some megabytes",
-        Kernels, kernels.run, kernels.seconds, kernels.why_not,
+        Kernels, kernels.run, lambda case, plan, forward_s: (kernels.FORWARDS + 1) * forward_s,
+        kernels.why_not,
         on_request=True,
     ),
 }  # fmt: skip
