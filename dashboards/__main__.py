@@ -19,20 +19,15 @@ EXIT_USAGE = 2
 PORT = 8050
 
 
-class ShownError(click.ClickException):
-    """A user's mistake on the terminal: one line, exit code 2."""
-
-    exit_code = EXIT_USAGE
-
-
-class Group(click.Group):
+class PagesGroup(click.Group):
     """Shows a user's mistakes in one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except UserError as error:
-            raise ShownError(str(error)) from error
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(EXIT_USAGE)
 
 
 def find_stores(
@@ -47,7 +42,7 @@ def find_stores(
 stores_argument = click.argument("stores", nargs=-1, callback=find_stores)
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=PagesGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Pictures of what stores of records hold."""
 

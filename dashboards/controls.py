@@ -12,7 +12,7 @@ from dash.development.base_component import Component
 from results.records.case import case_label
 
 from .data import Frames
-from .figures.layers import families
+from .figures.layers import series_names
 from .view import FILTERS, OPTIONS, ViewState
 
 PLENTY = 15  # of values, that one wants to search
@@ -84,8 +84,8 @@ def choices(name: str, frames: Frames) -> list[dict[str, str]]:
     """What an option can be, of what is shown: its value and its name."""
     if frames.is_empty:
         return []
-    if name in ("family", "against"):
-        labels = families(frames["modules"])
+    if name in ("series", "against"):
+        labels = series_names(frames["modules"])
     elif name in ("batch", "layer_batch"):
         labels = {value: value for value in values_of(frames["cases"], "batch_size")}
     elif name in ("before", "after"):

@@ -63,7 +63,7 @@ PAGES: dict[str, Page] = {
         "Layers",
         "Which layers take the time, and which of them a larger batch helps.",
         figures=("layers", "layer_bars"),
-        options=("family", "depth", "layer_batch", "against"),
+        options=("series", "depth", "layer_batch", "against"),
     ),
     "/memory": Page(
         "Memory",

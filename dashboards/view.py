@@ -112,7 +112,7 @@ FILTERS: dict[str, Filter] = {
 OPTIONS: dict[str, Option] = {
     "scale": Option("Scale", ("absolute", "share")),
     "batch": Option("Batch", is_number=True),
-    "family": Option("Series"),
+    "series": Option("Series"),
     "against": Option("Against"),
     "layer_batch": Option("Batch", is_number=True),
     "depth": Option("Depth", ("blocks", "parts")),

@@ -239,7 +239,7 @@ def modules(
 
 
 def kind_of(name: str, case: Case) -> str:
-    """As benchmarking.modules names it."""
+    """As benchmarking.choices.modules names it."""
     words = name.split(".")
     if words[0] != "blocks":
         return name

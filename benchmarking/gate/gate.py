@@ -1,7 +1,7 @@
 """The A/B gate: two sides launched in turn, pair after pair, until enough is known of every cell.
 
 A launch is a whole `sam-bench sweep` of one side in processes of its own, which leaves its records
-in a store of the gate's. What is decided of them is told in results.decision.
+in a store of the gate's. What is decided of them is in results.verdicts.decision.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def ask_referee(device: str) -> dict[str, float]:
     except (KeyError, TypeError, ValueError) as error:
         raise ProbeError(
             "No forward could be refereed: see what this prints: "
-            f"python -m benchmarking.referee {device}"
+            f"python -m benchmarking.measuring.reference_timer {device}"
         ) from error
 
 

@@ -74,12 +74,12 @@ FIGURES: dict[str, FigureSpec] = {
     "layers": FigureSpec(
         "modules", layers_figure, "each layer at each batch size",
         (*CASE, "module", "kind", "total_s", "self_s", "share", "n"),
-        options=("family", "against", "depth"),
+        options=("series", "against", "depth"),
     ),
     "layer_bars": FigureSpec(
         "modules", layer_bars_figure, "the layers at one batch size",
         (*CASE, "module", "kind", "total_s", "low_s", "high_s", "share", "n"),
-        options=("family", "layer_batch", "depth"),
+        options=("series", "layer_batch", "depth"),
     ),
     "memory": FigureSpec(
         "current", partial(scaling_figure, column="peak_bytes"), "what a batch needs",

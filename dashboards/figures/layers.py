@@ -29,41 +29,41 @@ OF_A_RUN = ["sweep_id", *SERIES_COLUMNS]
 
 def timed_runs(frame: pd.DataFrame) -> pd.DataFrame:
     """A row a record of a good case that tells of its modules, the newest last, with the set of
-    batch sizes that it belongs to: `family` is its name in addresses, whatever else is shown.
+    batch sizes that it belongs to: `series_id` is its name in addresses, whatever else is shown.
     """
     is_timed = (frame["status"] == "ok") & frame["total_s"].notna()
     is_first = is_timed & ~frame["record_id"].where(is_timed).duplicated()
     runs = with_device(frame[is_first]).sort_values("started_at", kind="stable")
     rows = runs[OF_A_RUN].itertuples(index=False)
     digests = [hashlib.sha256(repr(tuple(row)).encode()).hexdigest() for row in rows]
-    return runs.assign(family=[digest[:10] for digest in digests])
+    return runs.assign(series_id=[digest[:10] for digest in digests])
 
 
-def families(frame: pd.DataFrame) -> dict[str, str]:
+def series_names(frame: pd.DataFrame) -> dict[str, str]:
     """The sets of batch sizes whose layers can be shown, the newest first: a name for a person by
     that in addresses.
     """
-    runs = timed_runs(frame).drop_duplicates("family", keep="last")
+    runs = timed_runs(frame).drop_duplicates("series_id", keep="last")
     named = runs.assign(series=series_labels(runs, ("model", *LINE_AXES)))
     label = labels(named, ["series", *varying(named, ["sweep_id"])])
-    return dict(zip(named["family"][::-1], label[::-1], strict=True))
+    return dict(zip(named["series_id"][::-1], label[::-1], strict=True))
 
 
-def of_family(
-    frame: pd.DataFrame, runs: pd.DataFrame, family: str | None, depth: str
+def of_series(
+    frame: pd.DataFrame, runs: pd.DataFrame, series: str | None, depth: str
 ) -> pd.DataFrame:
-    """A family's modules, in milliseconds of an image; the newest where there is none of the name.
+    """The modules of a series, in milliseconds per image; of the newest if none has this name.
 
     Args:
         frame: Of modules.
         runs: As `timed_runs` tells them.
-        family: Of the runs.
+        series: Of the runs.
         depth: `blocks`, or the `parts` of blocks where they were timed.
     """
-    newest = None if runs.empty else runs["family"].iloc[-1]
-    own = runs[runs["family"] == (family if family in set(runs["family"]) else newest)]
+    newest = None if runs.empty else runs["series_id"].iloc[-1]
+    own = runs[runs["series_id"] == (series if series in set(runs["series_id"]) else newest)]
     modules = frame[frame["record_id"].isin(own["record_id"]) & frame["total_s"].notna()]
-    modules = modules.merge(own[["record_id", "family"]], on="record_id", sort=False)
+    modules = modules.merge(own[["record_id", "series_id"]], on="record_id", sort=False)
     modules = per_image(with_device(modules))
     is_outermost = modules["parent"] == ENCODER
     if depth == "parts" and not is_outermost.all():
@@ -101,14 +101,14 @@ def note_of(runs: pd.DataFrame, rows: pd.DataFrame, asked: str | None) -> str:
     """Which of all it is; and that it is another than was asked for."""
     if rows.empty:
         return ""
-    count, first = runs["family"].nunique(), rows.iloc[0]
+    count, first = runs["series_id"].nunique(), rows.iloc[0]
     told = f"sweep {safe(first['sweep_id'])}; 1 of {count} series shown"
-    is_other = asked and asked != first["family"]
+    is_other = asked and asked != first["series_id"]
     return f"not the series that was asked for, which is not here; {told}" if is_other else told
 
 
 def name_of(rows: pd.DataFrame) -> str:
-    """What of the family is shown, for the title."""
+    """Which series is shown, for the title."""
     if rows.empty:
         return ""
     first = rows.iloc[0]
@@ -117,7 +117,7 @@ def name_of(rows: pd.DataFrame) -> str:
 
 def layers_figure(
     frame: pd.DataFrame,
-    family: str | None = None,
+    series: str | None = None,
     against: str | None = None,
     depth: str = "blocks",
 ) -> go.Figure:
@@ -125,19 +125,19 @@ def layers_figure(
 
     Args:
         frame: Of modules.
-        family: Cases that differ in the batch size alone, by their name.
+        series: Cases that differ in the batch size alone, by their name.
         against: The same, that they are compared with.
         depth: `blocks`, or the `parts` of blocks where they were timed.
     """
     runs = timed_runs(frame)
-    rows = of_family(frame, runs, family, depth)
+    rows = of_series(frame, runs, series, depth)
     table = by_batch(rows, "image_ms")
     title, unit, bar = name_of(rows), "ms/image", "ms/image"
     colors: dict[str, Any] = {"colorscale": "Viridis"}
-    if against and against in set(runs["family"]):
-        other = by_batch(of_family(frame, runs, against, depth), "image_ms")
+    if against and against in set(runs["series_id"]):
+        other = by_batch(of_series(frame, runs, against, depth), "image_ms")
         table = (table / other.reindex(index=table.index, columns=table.columns) - 1) * 100
-        title += f", against {safe(families(frame)[against])}"
+        title += f", against {safe(series_names(frame)[against])}"
         unit, bar = "% of change", "%"
         colors = {"colorscale": "RdBu_r", "zmid": 0}
     figure = go.Figure()
@@ -164,7 +164,7 @@ def layers_figure(
     figure.update_yaxes(autorange="reversed", automargin=True, type="category")
     title = f"Batching speed per layer: {title} [{unit}]"
     height = 200 + 18 * len(table)
-    note = note_of(runs, rows, family)
+    note = note_of(runs, rows, series)
     return finish(figure, title, has_synthetic(rows), height, note)
 
 
@@ -178,7 +178,7 @@ def by_batch(rows: pd.DataFrame, column: str) -> pd.DataFrame:
 
 def layer_bars_figure(
     frame: pd.DataFrame,
-    family: str | None = None,
+    series: str | None = None,
     layer_batch: str | None = None,
     depth: str = "blocks",
 ) -> go.Figure:
@@ -186,12 +186,12 @@ def layer_bars_figure(
 
     Args:
         frame: Of modules.
-        family: Cases that differ in the batch size alone, by their name.
+        series: Cases that differ in the batch size alone, by their name.
         layer_batch: Size of the batch; the largest where there is none of it.
         depth: `blocks`, or the `parts` of blocks where they were timed.
     """
     runs = timed_runs(frame)
-    rows = of_family(frame, runs, family, depth)
+    rows = of_series(frame, runs, series, depth)
     sizes = sorted(rows["batch_size"].unique())
     asked = int(layer_batch or 0)
     chosen = asked if asked in sizes else max(sizes, default=0)
@@ -227,4 +227,4 @@ def layer_bars_figure(
     figure.update_xaxes(type="category", tickangle=-60, categoryorder="array", categoryarray=names)
     figure.update_yaxes(title="time of an image [ms]", rangemode="tozero")
     title = f"Layers at batch {chosen}: {name_of(rows)} [ms/image]"
-    return finish(figure, title, has_synthetic(rows), note=note_of(runs, rows, family))
+    return finish(figure, title, has_synthetic(rows), note=note_of(runs, rows, series))

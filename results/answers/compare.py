@@ -1,7 +1,7 @@
 """Two sets of cases side by side: which are the same, and how their times differ.
 
 What is here describes what was measured. With one launch a side nobody can tell a small change from
-what a process is dealt at its start, so a verdict has a question mark; `results.decision` judges.
+what a process is dealt at its start, so a verdict has a question mark; `results.verdicts.decision` judges.
 """
 
 from __future__ import annotations

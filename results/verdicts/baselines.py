@@ -1,7 +1,7 @@
 """Stored baselines: what a machine has measured of each case, session after session, kept in git.
 
 FOLDER/<name>.json holds a line a case; FOLDER/accepted.json a line for each regression that
-somebody has accepted; FOLDER/facts/ what needs no machine (see results.facts).
+somebody has accepted; FOLDER/facts/ what needs no machine (see results.verdicts.facts).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Attention of some heads and some queries at a time, so that their scores stay in a CPU's cache.
 
-Shapes as in sam.attend: q, k and v are (B', N, L, D), rel_h and rel_w (B', N, L, S).
+Shapes as in sam.attention.attend: q, k and v are (B', N, L, D), rel_h and rel_w (B', N, L, S).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ blocks). It reads queries, keys and values where they lie in the grid, so that n
 out, padded or joined; makes the bias of its queries itself, from the relative positions; and adds
 it to the scores while they are in registers.
 
-Shapes as in sam.attend. Source of the softmax over tiles: FlashAttention-2 (Dao 2023).
+Shapes as in sam.attention.attend. Source of the softmax over tiles: FlashAttention-2 (Dao 2023).
 """
 
 from __future__ import annotations

@@ -149,7 +149,7 @@ def known_size(length: Tensor, most: int) -> int:
 
 
 def stability(logits: Tensor, threshold: float) -> Tensor:
-    """As sam.masks.stability_scores, (1, masks, H, W) to (1, masks); ONNX sums no int16."""
+    """As sam.files.masks.stability_scores, (1, masks, H, W) to (1, masks); ONNX sums no int16."""
     inner, outer = (
         (logits > level).sum(dim=(-1, -2))
         for level in (threshold + STABILITY_OFFSET, threshold - STABILITY_OFFSET)

@@ -193,8 +193,8 @@ def test_a_referee_that_does_not_answer_is_told_in_one_line(referee_process, scr
 
     assert str(caught.value) == (
         f"No forward could be refereed ({reason}): see what this prints: "
-        "python -m benchmarking.referee cpu. If it is torch that can't be loaded, install it again "
-        "with pip."
+        "python -m benchmarking.measuring.reference_timer cpu. If it is torch that can't be "
+        "loaded, install it again with pip."
     )
 
 
@@ -205,7 +205,8 @@ def test_a_referee_that_answers_something_else_is_told_in_one_line(referee_proce
         ask_referee("cpu")
 
     assert str(caught.value) == (
-        "No forward could be refereed: see what this prints: python -m benchmarking.referee cpu"
+        "No forward could be refereed: see what this prints: "
+        "python -m benchmarking.measuring.reference_timer cpu"
     )
 
 

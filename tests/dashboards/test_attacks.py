@@ -223,7 +223,7 @@ def test_what_browsers_do_by_themselves_is_no_question(ours):
 def questions(pages):
     """One for each callback of the server."""
     named = {
-        "place": "above", "graph": "throughput", "option": "family", "table": "throughput",
+        "place": "above", "graph": "throughput", "option": "series", "table": "throughput",
         "rows": "latest", "file": "throughput",
     }  # fmt: skip
     for key, each in pages.app.callback_map.items():
@@ -353,7 +353,7 @@ def test_cells_of_a_table_are_text(name, hostile):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_link_of_a_table_keeps_what_an_address_says_in_quotes(text, hostile):
-    grids = hostile.ask("rows", "latest", search=f"?family={quote(text)}")
+    grids = hostile.ask("rows", "latest", search=f"?series={quote(text)}")
     for grid in (each["props"] for each in parts(grids) if each["type"] == "AgGrid"):
         for row in grid["rowData"]:
             assert re.fullmatch(r"\[open\]\(/run\?[\w.~%+=&-]+\)", row["run"])

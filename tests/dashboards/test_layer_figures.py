@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from dashboards.figures.layers import families
+from dashboards.figures.layers import series_names
 from results.records.measurement import ENCODER, Modules, ModuleTiming
 
 LAYERS = ("layers", "layer_bars")
@@ -25,7 +25,7 @@ def modules(frames):
 @pytest.fixture
 def names(modules):
     """Of the series, in addresses: the plainest, and the one with fused attention."""
-    by_label = {label: name for name, label in families(modules).items()}
+    by_label = {label: name for name, label in series_names(modules).items()}
     return by_label["NVIDIA L4 fp32 reference"], by_label["NVIDIA L4 bf16 sdpa"]
 
 
@@ -53,7 +53,7 @@ def names_of(figure):
 
 
 def test_series_are_named_by_what_tells_them_apart(modules):
-    assert sorted(families(modules).values()) == [
+    assert sorted(series_names(modules).values()) == [
         "NVIDIA L4 bf16 reference", "NVIDIA L4 bf16 sdpa", "NVIDIA L4 fp16 reference",
         "NVIDIA L4 fp32 reference", "NVIDIA L4 tf32 reference",
     ]  # fmt: skip
@@ -65,22 +65,22 @@ def test_series_of_several_sweeps_have_the_sweep_in_their_names_and_the_newest_i
     sweeps = sorted(again["sweep_id"].unique(), reverse=True)
 
     assert len(sweeps) == 5
-    assert list(families(again).values()) == [f"NVIDIA H200 {sweep_id}" for sweep_id in sweeps]
+    assert list(series_names(again).values()) == [f"NVIDIA H200 {sweep_id}" for sweep_id in sweeps]
 
 
 def test_one_series_alone_has_the_name_of_its_device(modules):
-    assert list(families(of(modules, **SDPA)).values()) == ["NVIDIA L4"]
+    assert list(series_names(of(modules, **SDPA)).values()) == ["NVIDIA L4"]
 
 
 def test_a_series_has_the_same_name_in_addresses_whatever_else_is_shown(frames, modules):
-    alone, some, every = map(families, (of(modules, **SDPA), modules, frames["modules"]))
+    alone, some, every = map(series_names, (of(modules, **SDPA), modules, frames["modules"]))
 
     assert set(alone) < set(some) < set(every)
     assert len(every) == 53  # of three sweeps of all cases, and of four of two
 
 
 def test_no_modules_are_no_series(modules):
-    assert families(modules.head(0)) == {}
+    assert series_names(modules.head(0)) == {}
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -88,7 +88,7 @@ def test_the_series_that_is_asked_for_is_shown(draw, modules, names, name):
     ours = set(of(modules, **SDPA)["record_id"])
     shown = {
         told
-        for trace in draw(name, modules, family=names[1]).data
+        for trace in draw(name, modules, series=names[1]).data
         for told in np.asarray(trace.customdata, dtype=object)[..., 0].ravel()
     }
 
@@ -97,23 +97,23 @@ def test_the_series_that_is_asked_for_is_shown(draw, modules, names, name):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.parametrize("family", [None, "", "there is no such series"])
-def test_without_a_series_of_that_name_the_first_is_shown(draw, modules, name, family):
-    first = draw(name, modules, family=next(iter(families(modules))))
+@pytest.mark.parametrize("series", [None, "", "there is no such series"])
+def test_without_a_series_of_that_name_the_first_is_shown(draw, modules, name, series):
+    first = draw(name, modules, series=next(iter(series_names(modules))))
 
-    assert shown_in(draw(name, modules, family=family)) == shown_in(first)
+    assert shown_in(draw(name, modules, series=series)) == shown_in(first)
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_note_says_that_it_is_not_the_series_that_was_asked_for(draw, modules, name):
-    told = draw(name, modules, family="there is no such series").layout.title.subtitle.text
+    told = draw(name, modules, series="there is no such series").layout.title.subtitle.text
 
     assert told.startswith("not the series that was asked for")
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_title_tells_the_series_and_a_note_how_many_there_are(draw, modules, names, name):
-    figure = draw(name, modules, family=names[1])
+    figure = draw(name, modules, series=names[1])
 
     assert "NVIDIA L4, vit_b 1024px bf16 sdpa eager" in figure.layout.title.text
     sweep_id = modules["sweep_id"].unique().item()
@@ -127,8 +127,8 @@ def test_the_title_tells_the_series_and_a_note_how_many_there_are(draw, modules,
 def test_a_heat_map_has_the_batch_sizes_in_their_order(draw, frames, is_reversed):
     frame = frames["modules"]
     axes = ["sweep_id", "model", "precision", "attention"]
-    family = frame[(frame[axes] == frame.iloc[0][axes]).all(axis=1)]
-    (heat,) = draw("layers", family.iloc[::-1] if is_reversed else family).data
+    series = frame[(frame[axes] == frame.iloc[0][axes]).all(axis=1)]
+    (heat,) = draw("layers", series.iloc[::-1] if is_reversed else series).data
 
     assert list(heat.x) == ["1", "4"]  # 32 is out of memory
 
@@ -161,7 +161,7 @@ def test_a_batch_size_that_a_module_was_not_measured_at_is_a_gap(draw, modules):
 
 def test_against_another_series_a_heat_map_shows_the_change_in_percent(draw, modules, names):
     plain, fused = names
-    figure = draw("layers", modules, family=fused, against=plain)
+    figure = draw("layers", modules, series=fused, against=plain)
     (heat,) = figure.data
     ours, others = of(modules, **SDPA), of(modules, precision="fp32", attention="reference")
 
@@ -178,7 +178,7 @@ def test_against_another_series_a_heat_map_shows_the_change_in_percent(draw, mod
 
 
 def test_against_itself_nothing_changes(draw, modules, names):
-    (heat,) = draw("layers", modules, family=names[0], against=names[0]).data
+    (heat,) = draw("layers", modules, series=names[0], against=names[0]).data
 
     assert np.array(heat.z) == pytest.approx(0)
 
@@ -186,7 +186,7 @@ def test_against_itself_nothing_changes(draw, modules, names):
 def test_what_the_other_series_was_not_measured_at_is_a_gap(draw, modules, names):
     plain, fused = names
     rows = modules[(modules["precision"] != "fp32") | (modules["batch_size"] == 1)]
-    (heat,) = draw("layers", rows, family=fused, against=plain).data
+    (heat,) = draw("layers", rows, series=fused, against=plain).data
     z = np.array(heat.z, dtype=float)
 
     assert np.isfinite(z[:, 0]).all()
@@ -195,17 +195,17 @@ def test_what_the_other_series_was_not_measured_at_is_a_gap(draw, modules, names
 
 @pytest.mark.parametrize("against", [None, "", "there is no such series"])
 def test_against_no_series_of_that_name_the_times_are_shown(draw, modules, names, against):
-    figure = draw("layers", modules, family=names[1], against=against)
+    figure = draw("layers", modules, series=names[1], against=against)
 
-    assert figure.to_json() == draw("layers", modules, family=names[1]).to_json()
+    assert figure.to_json() == draw("layers", modules, series=names[1]).to_json()
     assert figure.layout.title.text.endswith("[ms/image]")
 
 
 @pytest.mark.parametrize("text", ["<img src=x>", r"$\href{javascript:alert(1)}{x}$", "%{y}|"])
 def test_the_series_that_it_is_compared_with_is_text(draw, modules, text):
     rows = modules.assign(attention=modules["attention"] + text)
-    plain, *_, fused = families(rows)
-    title = draw("layers", rows, family=fused, against=plain).layout.title.text
+    plain, *_, fused = series_names(rows)
+    title = draw("layers", rows, series=fused, against=plain).layout.title.text
 
     assert "against" in title
     assert text not in title

@@ -21,7 +21,7 @@ from dashboards.pages import PAGES
             ],
         ),
         (
-            "/layers?family=none&against=none&depth=parts&layer_batch=many",
+            "/layers?series=none&against=none&depth=parts&layer_batch=many",
             ["Batch must be a whole number, got 'many'"],
         ),
         ("/compare?before=never&after=never&case=none", []),
