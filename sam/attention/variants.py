@@ -1,4 +1,4 @@
-"""Variants of attention by name, and which is the best known for a device: see sam.attention.attend.
+"""Variants of attention by name (see sam.attention.attend), and which is best for a device.
 
 A variant holds no parameters, so every variant loads the same weights. Nothing here loads torch, so
 that a command can list the variants at once.
