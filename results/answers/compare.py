@@ -1,7 +1,7 @@
 """Two sets of cases side by side: which are the same, and how their times differ.
 
-This describes what was measured. A single run per side can't tell a small change from what a process
-is dealt at its start, so a verdict has a question mark; `results.verdicts.decision` decides.
+This describes what was measured. A single run per side can't tell a small change from what a
+process is dealt at its start, so a verdict has a question mark: `verdicts.decision` decides.
 """
 
 from __future__ import annotations
