@@ -14,7 +14,7 @@ Role = Literal["work", "way", "place"]
 MISSING: Final = object()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Axis:
     """One dimension of a sweep, as the annotation of a field of Case.
 

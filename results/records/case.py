@@ -27,78 +27,45 @@ class Case(Strict):
     readable, and their ids stay the same.
     """
 
-    model: Annotated[
-        str,
-        Axis(
-            title="Model",
-            help="Models to measure.",
-            default=("vit_b",),
-            role="work",
-            short="-m",
-        ),
-    ]
+    model: Annotated[str, Axis("Model", "Models to measure.", ("vit_b",), role="work", short="-m")]
     batch_size: Annotated[
         int,
         Field(ge=1, le=1_000_000),
         Axis(
-            title="Batch size",
-            help="Images per forward pass. 1..64 doubles from the first number to the last.",
-            default=(1, 2, 4, 8),
-            role="work",
-            short="-b",
-            splits_worker=False,
-            splits_series=False,
+            "Batch size",
+            "Images per forward pass. 1..64 doubles from the first number to the last.",
+            (1, 2, 4, 8), role="work", short="-b", splits_worker=False, splits_series=False,
             shown="b{}".format,
         ),
-    ]
+    ]  # fmt: skip
     image_size: Annotated[
         int,
         Field(ge=16, le=65_536),
         Axis(
-            title="Image size",
-            help="Pixels along each edge of the input.",
-            default=(1024,),
-            role="work",
-            short="-s",
+            "Image size", "Pixels along each edge of the input.", (1024,), role="work", short="-s",
             shown="{}px".format,
         ),
-    ]
+    ]  # fmt: skip
     precision: Annotated[
-        str,
-        Axis(
-            title="Precision",
-            help="Number formats of weights and activations.",
-            default=("fp32",),
-            short="-p",
-        ),
+        str, Axis("Precision", "Number formats of weights and activations.", ("fp32",), short="-p")
     ]
     attention: Annotated[
-        str,
-        Axis(
-            title="Attention",
-            help="Implementations of the encoder's attention.",
-            default=("reference",),
-        ),
+        str, Axis("Attention", "Implementations of the encoder's attention.", ("reference",))
     ]
-    execution: Annotated[
-        str,
-        Axis(title="Execution", help="Ways to run the forward pass.", default=("eager",)),
-    ]
+    execution: Annotated[str, Axis("Execution", "Ways to run the forward pass.", ("eager",))]
     device: Annotated[
         str,
         Axis(
-            title="Device",
-            help="cpu, cuda or cuda:N. auto is the first GPU, or the CPU if there is none.",
-            default=("auto",),
-            role="place",
+            "Device", "cpu, cuda or cuda:N. auto is the first GPU, or the CPU if there is none.",
+            ("auto",), role="place",
         ),
-    ]
+    ]  # fmt: skip
     gpu: Annotated[
         str | None,
         Axis(
-            title="GPU",
-            help="GPU models such as L4,L40S,H200, or any, or cpu. Each case runs on a GPU of "
-            "this model, on any machine of the fleet. Use it instead of --device.",
+            "GPU",
+            "GPU models such as L4,L40S,H200, or any, or cpu. Each case runs on a GPU of this "
+            "model, on any machine of the fleet. Use it instead of --device.",
             role="place",
             shown=lambda value: "any GPU" if value == ANY else value,
         ),
@@ -106,23 +73,17 @@ class Case(Strict):
     input: Annotated[
         str,
         Axis(
-            title="Input",
-            help="Image source: images, sa1b or noise.",
-            default=("images",),
-            role="work",
+            "Input", "Image source: images, sa1b or noise.", ("images",), role="work",
             splits_worker=False,
         ),
-    ]
+    ]  # fmt: skip
     weights: Annotated[
         str,
         Axis(
-            title="Weights",
-            help="random, a checkpoint file, or a folder of official checkpoints.",
-            default=("random",),
-            role="work",
-            shown=lambda value: "" if value in ("random", OWN) else value,
+            "Weights", "random, a checkpoint file, or a folder of official checkpoints.",
+            ("random",), role="work", shown=lambda value: "" if value in ("random", OWN) else value,
         ),
-    ]
+    ]  # fmt: skip
 
     @property
     def case_id(self) -> str:
