@@ -42,7 +42,7 @@ def test_the_wheel_holds_every_package(package, unpacked_wheel):
 def test_the_wheel_holds_the_photographs(unpacked_wheel):
     code = (
         "from benchmarking.choices.inputs import read_input; "
-        "from results.records.plan import TimingPlan; "
+        "from results.records.case import TimingPlan; "
         "print(len(read_input('images', TimingPlan(), 64, None).images))"
     )
     answer = run_outside(unpacked_wheel, code)

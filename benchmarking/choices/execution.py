@@ -13,9 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from results.records.case import Case
+from results.records.case import Case, TimingPlan
 from results.records.measurement import ENCODER
-from results.records.plan import TimingPlan
 
 from .families import family_of
 from .modules import TimedModule, find_modules

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps
 
+from results.records.case import TimingPlan
 from results.records.errors import UserError
-from results.records.plan import TimingPlan
 
 if TYPE_CHECKING:
     import torch

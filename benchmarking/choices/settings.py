@@ -14,8 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import ValidationError
 
 from results.hardware.specs import find_gpu_model
-from results.records.case import ANY, Case
-from results.records.plan import TimingPlan
+from results.records.case import ANY, Case, TimingPlan
 
 from ..errors import SweepError, quoted, suggestion
 from ..measuring.passes.table import PASSES, default_passes, in_order

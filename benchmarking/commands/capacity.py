@@ -16,8 +16,7 @@ from ..options.terminal import EXIT_FAILED_CASES, out, store_option, typed
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from results.records.case import Case
-    from results.records.plan import TimingPlan
+    from results.records.case import Case, TimingPlan
     from results.records.schema import Record
 
     from ..sweeping.runner import SweepContext

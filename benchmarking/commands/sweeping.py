@@ -19,9 +19,8 @@ MOST_SHOWN = 500  # cases, or lines on cases, after a sweep
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from results.records.case import Case
+    from results.records.case import Case, TimingPlan
     from results.records.environment import Environment
-    from results.records.plan import TimingPlan
     from results.records.store import Store
 
     from ..choices.sweep import Sweep

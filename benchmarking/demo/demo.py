@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from results.records.case import Case
+from results.records.case import Case, TimingPlan
 from results.records.environment import Environment, Gpu
-from results.records.plan import TimingPlan
 from results.records.schema import Record, Status, SweepEnd, SweepFile
 from results.records.store import Store
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from results.hardware.specs import find_spec
 from results.records.case import Case
+from results.records.environment import Telemetry
 from results.records.measurement import (
     ENCODER,
     Energy,
@@ -24,7 +25,6 @@ from results.records.measurement import (
     Pipeline,
     Work,
 )
-from results.records.telemetry import Telemetry
 from sam.work import Formats, ModuleWork
 
 from ..choices.families import family_of, find_model

@@ -6,9 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
-from results.records.case import Case
+from results.records.case import Case, TimingPlan
 from results.records.environment import Environment
-from results.records.plan import TimingPlan
 from results.records.schema import Record, Status, SweepFile
 
 from ..errors import SweepError

@@ -10,10 +10,9 @@ from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from results.records.addresses import AddressError, UnreachableError, exists
-from results.records.case import Case
+from results.records.case import Case, TimingPlan
 from results.records.environment import Environment
 from results.records.errors import one_line
-from results.records.plan import TimingPlan
 from results.records.schema import Record, SweepFile
 from results.records.store import Store
 

@@ -8,8 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from results.hardware.specs import SPECS, fits, gpu_model_of
-from results.records.case import ANY, Case
-from results.records.plan import TimingPlan
+from results.records.case import ANY, Case, TimingPlan
 
 from ..choices.sweep import CPU
 from ..errors import SweepError, quoted, suggestion

@@ -18,10 +18,10 @@ from pydantic import ValidationError
 
 from results.answers.limits import reached_s
 from results.records.addresses import is_remote
+from results.records.case import TimingPlan
 from results.records.environment import Environment
 from results.records.errors import one_line
 from results.records.measurement import MeasuredRoofs
-from results.records.plan import TimingPlan
 from results.records.store import Store, StoreError, write_whole
 
 from ..choices.inputs import InputError, read_input

@@ -14,7 +14,7 @@ from typing import Any, Self
 import psutil
 import pynvml
 
-from results.records.telemetry import OtherProcess, Telemetry
+from results.records.environment import OtherProcess, Telemetry
 
 INTERVAL_S = 0.5  # NVML's own power readings change about ten times a second
 MEGA, MILLI = 1_000_000, 1e-3

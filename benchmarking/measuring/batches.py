@@ -10,8 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from results.records.case import Case
-from results.records.plan import TimingPlan
+from results.records.case import Case, TimingPlan
 
 from ..choices.inputs import Photographs, Pixels, noise_batches, photograph_batches
 from .rig import Rig

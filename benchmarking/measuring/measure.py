@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from results.records.case import Case
+from results.records.case import Case, TimingPlan
 from results.records.measurement import Measurement, Output, PassResult, to_result
-from results.records.plan import TimingPlan
 
 from ..choices.inputs import BUFFERS, read_input
 from ..machine import telemetry  # noqa: F401

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from hooks import Clock, MemoryMeter, clock_for, meter_for
-from results.records.case import Case
+from results.records.case import Case, TimingPlan
 from results.records.measurement import Work
-from results.records.plan import TimingPlan
 from sam.attention.variants import BOTH
 from sam.families import MODELS
 from sam.family import BuildOptions, Built, Family

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hooks import Clock
+from results.records.case import TimingPlan
 from results.records.measurement import Latency, StopReason
-from results.records.plan import TimingPlan
 from results.tables.stats import relative_half_width
 
 CHUNK_S = 0.2  # timed work between two synchronises

@@ -17,9 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from results.records.case import Case
+from results.records.case import Case, TimingPlan
 from results.records.measurement import ENCODER, Work
-from results.records.plan import TimingPlan
 from sam.work import Formats
 
 from ..choices.execution import timed_modules

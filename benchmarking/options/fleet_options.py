@@ -13,9 +13,8 @@ from results.records.errors import UserError
 from .terminal import with_options
 
 if TYPE_CHECKING:
-    from results.records.case import Case
+    from results.records.case import Case, TimingPlan
     from results.records.environment import Environment
-    from results.records.plan import TimingPlan
     from results.records.store import Store
 
     from ..choices.sweep import Sweep

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from results.records.plan import TimingPlan
+    from results.records.case import TimingPlan
 
     from ..choices.sweep import Sweep
 
@@ -34,8 +34,7 @@ class AxesCommand(SweepCommand):
 
 def sweep_flags(takes_plan: bool = True) -> list[click.Parameter]:
     """An option for each axis and field of the plan; benchmarking.choices.settings parses them."""
-    from results.records.case import AXES
-    from results.records.plan import TimingPlan
+    from results.records.case import AXES, TimingPlan
 
     from ..measuring.passes.table import default_passes, passes_help
 

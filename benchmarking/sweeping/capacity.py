@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from results.answers.capacity import FITTING, capacity_key
-from results.records.case import Case
+from results.records.case import Case, TimingPlan
 from results.records.environment import Environment
-from results.records.plan import TimingPlan
 from results.records.schema import Record
 
 from ..choices.sweep import QUICK

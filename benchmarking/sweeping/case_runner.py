@@ -22,10 +22,9 @@ from typing import IO, Protocol
 import psutil
 from pydantic import ValidationError
 
-from results.records.case import Case
-from results.records.plan import TimingPlan
+from results.records.case import Case, TimingPlan
+from results.records.environment import CoTenant
 from results.records.schema import Status
-from results.records.telemetry import CoTenant
 
 from ..errors import SweepError
 from .protocol import Answer, Outcome, Refusal, Request, Stage

@@ -6,8 +6,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
 from results.hardware.specs import find_spec
-from results.records.case import WAY_AXES, Case
-from results.records.plan import TimingPlan
+from results.records.case import WAY_AXES, Case, TimingPlan
 from results.records.schema import Record
 
 from ..choices.families import encoder_flops

@@ -12,16 +12,13 @@ from datetime import UTC, datetime
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from results.records.case import OWN, Case
+from results.records.case import OWN, Case, TimingPlan
 from results.records.environment import OF_ONE_MACHINE, Environment
-from results.records.plan import TimingPlan
 from results.records.reading import BrokenFileError, read_file
 from results.records.schema import SweepFile
 from results.records.store import DEFINITION_DIGITS, Store
 
 from ..choices.sweep import is_encoder_path
-
-MOST_CHANGES = 5  # that are named
 
 
 def resumed_sweep(store: Store, new: SweepFile) -> SweepFile | None:
@@ -58,7 +55,7 @@ def why_not_resumed(store: Store, new: SweepFile) -> str | None:
         names = [name for name, *_ in changes] or ["its weights, images or encoder"]
         return (
             f"Sweep {sweep.sweep_id} of the same cases is unfinished and not resumed, since these "
-            f"have changed: {', '.join(names[:MOST_CHANGES])}. A new sweep begins."
+            f"have changed: {', '.join(names[:5])}. A new sweep begins."
         )
     return None
 

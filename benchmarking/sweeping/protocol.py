@@ -10,12 +10,11 @@ from typing import Literal
 
 from pydantic import Base64Bytes
 
-from results.records.case import Case
+from results.records.case import Case, TimingPlan
+from results.records.environment import CoTenant
 from results.records.measurement import Measurement
-from results.records.plan import TimingPlan
 from results.records.quantities import Seconds, Strict
 from results.records.schema import Status
-from results.records.telemetry import CoTenant
 
 BEAT_S = 5.0  # between two beats
 

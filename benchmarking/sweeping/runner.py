@@ -11,13 +11,11 @@ from typing import Any, Protocol
 
 from results.answers.limits import with_roofs
 from results.hardware.specs import store_specs
-from results.records.case import Case
-from results.records.environment import Environment
-from results.records.plan import TimingPlan
+from results.records.case import Case, TimingPlan
+from results.records.environment import Environment, Telemetry
 from results.records.quantities import Samples
 from results.records.schema import RETRIED, Check, Record, Status, SweepEnd, SweepFile
 from results.records.store import Store
-from results.records.telemetry import Telemetry
 
 from ..choices.sweep import unsupported_reason
 from ..machine.telemetry import TelemetryWatch, slowdowns

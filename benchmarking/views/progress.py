@@ -20,9 +20,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from results.records.case import Case
+from results.records.case import Case, TimingPlan
 from results.records.errors import printable
-from results.records.plan import TimingPlan
 from results.records.schema import Record, SweepFile
 from results.tables.metrics import METRICS
 

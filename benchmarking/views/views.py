@@ -13,11 +13,10 @@ from rich.console import Console
 from results.answers.batching import batching_frame
 from results.answers.capacity import capacity_frame
 from results.hardware.specs import Spec
-from results.records.case import AXES, Case
+from results.records.case import AXES, MASK_GENERATOR, PROMPTS, Case
 from results.records.environment import Environment
 from results.records.errors import printable
 from results.records.measurement import ENCODER
-from results.records.plan import MASK_GENERATOR, PROMPTS
 from results.records.schema import Record
 from results.tables.frames import (
     CASE_COLUMNS,

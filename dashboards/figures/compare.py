@@ -10,7 +10,7 @@ from results.answers.compare import matched
 from results.records.case import AXES
 
 from ..theme import PALETTE, finish, safe
-from .series import has_synthetic, labels, point_data, varying
+from .series import has_synthetic, interval, labels, point_data, varying
 
 MOST_CASES, MOST_MODULES = 60, 20
 SLOWER, FASTER, SAME = PALETTE[3], PALETTE[2], "#8a8a8a"
@@ -38,11 +38,9 @@ def ratios_figure(frame: pd.DataFrame) -> go.Figure:
                     "color": colors,
                     "symbol": [SYMBOLS[color] for color in colors],  # never colour alone
                 },
-                error_x={
-                    "type": "data", "array": rows["ratio_high"] - rows["ratio"],
-                    "arrayminus": rows["ratio"] - rows["ratio_low"], "thickness": 1, "width": 3,
-                    "color": SAME,
-                },
+                error_x=interval(
+                    rows["ratio"], rows["ratio_low"], rows["ratio_high"], width=3, color=SAME
+                ),
                 customdata=point_data(
                     rows, rows["before_s"] * 1e3, rows["after_s"] * 1e3, rows["ratio_low"],
                     rows["ratio_high"],

@@ -13,6 +13,7 @@ from .series import (
     MOST_SERIES,
     SERIES_COLUMNS,
     has_synthetic,
+    interval,
     labels,
     note_of_rest,
     point_data,
@@ -61,10 +62,7 @@ def history_figure(frame: pd.DataFrame) -> go.Figure:
                     "dash": LINES[models.index(first["model"]) % len(LINES)],
                 },
                 marker={"symbol": marker_of(str(first["precision"])), "size": 7},
-                error_y={
-                    "type": "data", "array": values * (high - 1),
-                    "arrayminus": values * (1 - low), "thickness": 1, "width": 2,
-                },
+                error_y=interval(values, values * low, values * high),
                 customdata=point_data(
                     rows, commits, rows["n"], rows["torch"].map(safe), values * low, values * high
                 ),

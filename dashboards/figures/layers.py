@@ -17,6 +17,7 @@ from .series import (
     LINE_AXES,
     SERIES_COLUMNS,
     has_synthetic,
+    interval,
     labels,
     point_data,
     series_labels,
@@ -208,10 +209,7 @@ def layer_bars_figure(
                     "color": kind_color(str(kind)),
                     "pattern": {"shape": ["/" if short else "" for short in is_short]},
                 },
-                error_y={
-                    "type": "data", "array": own["high_ms"] - own["image_ms"],
-                    "arrayminus": own["image_ms"] - own["low_ms"], "thickness": 1, "width": 2,
-                },
+                error_y=interval(own["image_ms"], own["low_ms"], own["high_ms"]),
                 customdata=point_data(
                     own, own["percent"], own["n"], own["low_ms"], own["high_ms"],
                     is_short.map({True: "<br>too short for the timer to tell", False: ""}),

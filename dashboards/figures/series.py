@@ -141,5 +141,11 @@ def point_data(rows: pd.DataFrame, *columns: pd.Series) -> list[list[object]]:
     return [list(each) for each in zip(rows["record_id"], *columns, strict=True)]
 
 
+def interval(value: pd.Series, low: pd.Series, high: pd.Series, **more: Any) -> dict[str, Any]:
+    """Error bars from the ends of an interval."""
+    ends = {"array": high - value, "arrayminus": value - low}
+    return {"type": "data", "thickness": 1, "width": 2} | ends | more
+
+
 def has_synthetic(frame: pd.DataFrame) -> bool:
     return bool(frame["is_synthetic"].fillna(False).astype(bool).any())

@@ -11,9 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..records.case import SERIES_AXES, Case
+from ..records.case import SERIES_AXES, Case, TimingPlan
 from ..records.environment import Environment
-from ..records.plan import TimingPlan
 from ..records.schema import Record
 from ..tables.frames import case_frame, frame
 

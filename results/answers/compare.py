@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..records.case import AXES
+from ..records.case import AXES, TimingPlan
 from ..records.environment import Environment
-from ..records.plan import TimingPlan
 
 COMPARISON_COLUMNS = (
     *AXES, "record_id", "after_record_id", "before_s", "after_s", "ratio", "ratio_low",

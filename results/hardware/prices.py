@@ -70,11 +70,7 @@ def shipped_prices() -> dict[str, Price]:
 
 
 def store_prices(store: Path) -> dict[str, Price]:
-    """A person's own rows, from `prices.toml` in their store.
-
-    Raises:
-        PriceError: Where the file can't be used.
-    """
+    """Your own rows, from `prices.toml` in a store: see `read_prices`."""
     return read_prices(store / "prices.toml")
 
 

@@ -162,11 +162,7 @@ def find_gpu_model(text: str) -> str | None:
 
 
 def store_specs(store: Path) -> dict[str, Spec]:
-    """A person's own rows, from `hardware.toml` in their store.
-
-    Raises:
-        HardwareError: Where the file can't be used.
-    """
+    """Your own rows, from `hardware.toml` in a store: see `read_specs`."""
     return read_specs(store / "hardware.toml")
 
 

@@ -19,12 +19,10 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from .case import Case
-from .environment import Environment, Gpu
+from .case import Case, TimingPlan
+from .environment import CoTenant, Environment, Gpu, Telemetry
 from .measurement import MeasuredRoofs, Measurement
-from .plan import TimingPlan
 from .quantities import FILE_NAME, SCHEMA_VERSION, Count, Finite, Samples, Seconds, Strict
-from .telemetry import CoTenant, Telemetry
 
 Status = Literal[
     "ok",

@@ -23,9 +23,8 @@ from ..answers.limits import (
     roof_columns,
 )
 from ..hardware.specs import Spec
-from ..records.case import AXES
+from ..records.case import AXES, MASK_GENERATOR, PROMPTS
 from ..records.measurement import ENCODER, Measurement, innermost
-from ..records.plan import MASK_GENERATOR, PROMPTS
 from ..records.schema import Record
 from .pass_columns import pass_values
 from .stats import RESOLUTION_S, describe, summary

@@ -28,9 +28,8 @@ from benchmarking.sweeping.runner import Attempt, judged, make_record
 from benchmarking.views.printing import TextTable, markdown
 from results.answers.limits import with_roofs
 from results.hardware.specs import store_specs
-from results.records.case import OWN, Case
+from results.records.case import OWN, Case, TimingPlan
 from results.records.environment import Environment
-from results.records.plan import TimingPlan
 from results.records.schema import Record
 from results.records.store import Store
 from results.tables.frames import case_frame

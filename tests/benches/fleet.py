@@ -30,9 +30,8 @@ from benchmarking.fleet.scheduler import need_of
 from benchmarking.measuring.passes.table import default_passes
 from benchmarking.sweeping.estimate import WORKER_START_S, case_seconds
 from benchmarking.sweeping.runner import SweepContext, SweepOptions
-from results.records.case import ANY, Case
+from results.records.case import ANY, Case, TimingPlan
 from results.records.environment import Environment
-from results.records.plan import TimingPlan
 from results.records.schema import Record, SweepFile
 from results.records.store import Store
 from tests.benches.dashboard import write_store

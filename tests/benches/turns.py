@@ -26,9 +26,8 @@ from benchmarking.measuring.rig import Reference, Rig, build_rig
 from benchmarking.measuring.timing import Chunk, chunk_size, collected_garbage, timed_chunk, warm_up
 from benchmarking.measuring.worker import failure
 from benchmarking.sweeping.protocol import Outcome, Refusal
-from results.records.case import Case
+from results.records.case import Case, TimingPlan
 from results.records.measurement import Latency, Measurement, Memory, PassResult
-from results.records.plan import TimingPlan
 from sam.sam1.registry import build_sam_model
 
 OTHERS = {

@@ -31,10 +31,9 @@ from benchmarking.measuring.measure import measure_case
 from benchmarking.measuring.passes.table import default_passes
 from benchmarking.measuring.rig import build_rig
 from benchmarking.sweeping.case_runner import LocalCaseRunner
-from results.records.case import AXES, Case
+from results.records.case import AXES, Case, TimingPlan
 from results.records.environment import Environment, Gpu
 from results.records.measurement import Latency, Measurement, Modules, ModuleTiming, Pipeline
-from results.records.plan import TimingPlan
 from results.records.schema import Record, SweepFile
 from results.records.store import Store
 

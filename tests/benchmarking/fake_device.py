@@ -12,6 +12,7 @@ import pynvml
 from benchmarking.machine.telemetry import TelemetryWatch
 from benchmarking.measuring.timing import time_forwards
 from benchmarking.sweeping.protocol import Outcome
+from results.records.case import TimingPlan
 from results.records.measurement import (
     ENCODER,
     EmbeddingError,
@@ -21,7 +22,6 @@ from results.records.measurement import (
     Output,
     Work,
 )
-from results.records.plan import TimingPlan
 
 BEFORE = 3  # forwards that time_forwards makes before those that it keeps, as asked here
 

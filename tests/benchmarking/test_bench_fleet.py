@@ -15,7 +15,7 @@ import pytest
 from benchmarking.fleet import driver
 from benchmarking.fleet.jobs import Slot
 from benchmarking.sweeping.runner import SweepContext, SweepOptions
-from results.records.plan import TimingPlan
+from results.records.case import TimingPlan
 from results.records.store import Store
 from tests.benches import fleet
 

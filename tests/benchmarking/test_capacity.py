@@ -18,8 +18,8 @@ from benchmarking.sweeping.capacity import (
 from benchmarking.sweeping.runner import SweepContext
 from results.answers.capacity import capacity_frame
 from results.records.addresses import is_held
+from results.records.case import TimingPlan
 from results.records.measurement import Memory
-from results.records.plan import TimingPlan
 from results.records.repair import look_over
 from results.records.schema import FAILED
 from results.records.store import Store

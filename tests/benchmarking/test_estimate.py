@@ -20,9 +20,8 @@ from benchmarking.sweeping.estimate import (
     rate_key,
 )
 from results.hardware.specs import SPECS
-from results.records.case import OWN
+from results.records.case import OWN, TimingPlan
 from results.records.measurement import Work
-from results.records.plan import TimingPlan
 from sam.attention.variants import ATTENTION
 from sam.families import MODELS
 from sam.sam1.work import encoder_work

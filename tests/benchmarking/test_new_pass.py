@@ -22,9 +22,9 @@ from benchmarking.sweeping.runner import measured_s
 from dashboards.data import Data
 from dashboards.tables import TABLES, csv_text, shown_table
 from dashboards.view import ViewState
+from results.records.case import TimingPlan
 from results.records.measurement import OtherResult
 from results.records.merge import merge
-from results.records.plan import TimingPlan
 from results.records.store import Store
 from results.tables.frames import case_frame
 

@@ -20,7 +20,7 @@ from benchmarking.views.progress import (
     duration,
     make_watcher,
 )
-from results.records.plan import TimingPlan
+from results.records.case import TimingPlan
 from results.records.schema import STATUSES
 
 

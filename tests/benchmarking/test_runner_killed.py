@@ -23,7 +23,7 @@ from results.records.repair import look_over
 from results.records.environment import Environment
 from results.records.case import Case
 from results.records.measurement import Measurement
-from results.records.plan import TimingPlan
+from results.records.case import TimingPlan
 from results.records.store import Store
 
 cases, environment, folder, kills_wanted = json.load(sys.stdin)

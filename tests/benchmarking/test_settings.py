@@ -8,7 +8,7 @@ from benchmarking.choices.settings import parse_gpu_model, parse_sweep
 from benchmarking.choices.sweep import QUICK, VOCABULARY, Sweep
 from benchmarking.measuring.passes.table import PASSES, default_passes
 from results.hardware.specs import SPECS
-from results.records.plan import TimingPlan
+from results.records.case import TimingPlan
 
 
 def test_nothing_asked_is_the_default_sweep_and_plan():

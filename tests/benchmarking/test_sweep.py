@@ -18,8 +18,7 @@ from benchmarking.choices.sweep import (
     unsupported_reason,
 )
 from benchmarking.errors import quoted, suggestion
-from results.records.case import AXES, OWN, Case
-from results.records.plan import TimingPlan
+from results.records.case import AXES, OWN, Case, TimingPlan
 from sam.families import MODELS
 
 OFFICIAL = [name for name, config in MODELS.items() if config.checkpoint]

@@ -18,8 +18,8 @@ from benchmarking.machine.telemetry import (
     TelemetryWatch,
     slowdowns,
 )
+from results.records.environment import OtherProcess, Telemetry
 from results.records.store import Store
-from results.records.telemetry import OtherProcess, Telemetry
 
 # The quantities that fail with a call, by its name.
 CALLS = {

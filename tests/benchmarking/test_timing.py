@@ -18,7 +18,7 @@ from benchmarking.measuring.timing import (
     time_forwards,
     timed_chunk,
 )
-from results.records.plan import TimingPlan
+from results.records.case import TimingPlan
 
 # Seconds of forwards, over and over.
 PATTERNS = {

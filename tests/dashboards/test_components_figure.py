@@ -8,7 +8,7 @@ import pytest
 from dashboards.data import Data
 from dashboards.figures.components import MOST_BARS
 from dashboards.view import ViewState
-from results.records.plan import MASK_GENERATOR
+from results.records.case import MASK_GENERATOR
 from results.records.store import Store
 
 PARTS = (

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import fsspec
 import pytest
 
-from results.records.case import AXES, Case
+from results.records.case import AXES, Case, TimingPlan
 from results.records.environment import Environment, Gpu
 from results.records.measurement import (
     Latency,
@@ -25,7 +25,6 @@ from results.records.measurement import (
     Pipeline,
     Work,
 )
-from results.records.plan import TimingPlan
 from results.records.schema import Record, SweepFile
 from results.records.store import Store, to_json
 from results.tables.frames import case_frame

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from results.records.environment import Telemetry
 from results.records.measurement import (
     ENCODER,
     Latency,
@@ -18,7 +19,6 @@ from results.records.measurement import (
     ModuleTiming,
     Work,
 )
-from results.records.telemetry import Telemetry
 
 FULL_HZ = 2_000_000_000
 IDLE_HZ = 300_000_000  # before and after the work, when nobody should look

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from results.records.case import AXES
-from results.records.plan import TimingPlan
-from results.records.telemetry import Telemetry
+from results.records.case import AXES, TimingPlan
+from results.records.environment import Telemetry
 from results.verdicts.baselines import (
     Baseline,
     BaselineError,

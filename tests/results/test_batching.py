@@ -14,9 +14,9 @@ from results.answers.batching import (
     series_of,
 )
 from results.hardware.specs import Spec
+from results.records.environment import Telemetry
 from results.records.measurement import Modules
 from results.records.schema import STATUSES
-from results.records.telemetry import Telemetry
 from results.tables.frames import UNATTRIBUTED
 
 MS = 1e-3

@@ -12,8 +12,8 @@ from results.answers.capacity import (
     capacity_of_cases,
     knee,
 )
+from results.records.case import TimingPlan
 from results.records.measurement import Energy, Memory
-from results.records.plan import TimingPlan
 from results.records.schema import STATUSES, Check
 from results.tables.frames import case_frame
 

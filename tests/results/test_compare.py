@@ -18,9 +18,8 @@ from results.answers.compare import (
     module_changes,
     plan_changes,
 )
-from results.records.case import AXES
+from results.records.case import AXES, TimingPlan
 from results.records.environment import Gpu
-from results.records.plan import TimingPlan
 from results.records.schema import STATUSES
 from results.tables.frames import case_frame, module_frame
 

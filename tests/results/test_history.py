@@ -19,7 +19,7 @@ from results.answers.history import (
     history_frame,
     predict,
 )
-from results.records.plan import TimingPlan
+from results.records.case import TimingPlan
 from results.tables.frames import case_frame
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from results.records.case import AXES
+from results.records.environment import Telemetry
 from results.records.measurement import Modules, ModuleTiming
 from results.records.schema import STATUSES
 from results.records.store import StoreError
-from results.records.telemetry import Telemetry
 from results.verdicts.gate_runs import (
     CasePair,
     GateRun,

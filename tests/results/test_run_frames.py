@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from results.records.telemetry import Telemetry
+from results.records.environment import Telemetry
 from results.tables.frames import SAMPLE_COLUMNS, TELEMETRY_COLUMNS, sample_frame, telemetry_frame
 
 LOOKS = Telemetry(

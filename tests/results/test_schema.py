@@ -8,9 +8,8 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from results.records.case import AXES, Case
+from results.records.case import AXES, Case, TimingPlan
 from results.records.measurement import EmbeddingError, Pipeline
-from results.records.plan import TimingPlan
 from results.records.quantities import seven_digits
 from results.records.schema import Record
 

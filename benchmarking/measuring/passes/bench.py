@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from results.records.case import Case
-from results.records.plan import TimingPlan
+from results.records.case import Case, TimingPlan
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from results.records.case import Case
+from results.records.case import Case, TimingPlan
 from results.records.measurement import EmbeddingError
-from results.records.plan import TimingPlan
 
 from ...choices.families import family_of
 from ...choices.inputs import noise_batches

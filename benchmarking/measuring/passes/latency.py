@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from results.records.case import Case
+from results.records.case import Case, TimingPlan
 from results.records.measurement import Latency
-from results.records.plan import TimingPlan
 
 from .bench import Bench
 

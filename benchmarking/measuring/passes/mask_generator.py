@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from results.records.case import Case
+from results.records.case import Case, TimingPlan
 from results.records.measurement import Pipeline
-from results.records.plan import TimingPlan
 
 from ...choices.families import encoder_flops, family_of
 from ...choices.inputs import Pixels

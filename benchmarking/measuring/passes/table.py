@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from results.records.case import Case
+from results.records.case import Case, TimingPlan
 from results.records.measurement import (
     ENCODER,
     EmbeddingError,
@@ -23,7 +23,6 @@ from results.records.measurement import (
     Pipeline,
     Work,
 )
-from results.records.plan import TimingPlan
 
 from ...choices.execution import EXECUTIONS
 from . import (

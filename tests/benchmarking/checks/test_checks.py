@@ -18,9 +18,9 @@ from benchmarking.sweeping.checks import (
     judge_drift,
 )
 from benchmarking.sweeping.runner import judged
+from results.records.environment import CoTenant
 from results.records.measurement import Modules
 from results.records.schema import FAILED, Check, Record
-from results.records.telemetry import CoTenant
 
 THERMAL, POWER_CAP, IDLE = 0x20, 0x4, 0x1
 STRANGER = type("Process", (), {"pid": 4242, "usedGpuMemory": None})

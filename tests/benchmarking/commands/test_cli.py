@@ -15,8 +15,7 @@ from benchmarking.choices.sweep import Sweep
 from benchmarking.cli import main
 from benchmarking.measuring.passes.table import passes_help
 from benchmarking.options.sweep_options import SweepCommand, asked_sweep
-from results.records.case import AXES
-from results.records.plan import TimingPlan
+from results.records.case import AXES, TimingPlan
 
 GROUPS = {name: each for name, each in main.commands.items() if isinstance(each, click.Group)}
 # By the words that are typed.

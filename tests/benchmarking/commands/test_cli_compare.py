@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from results.records.plan import TimingPlan
+from results.records.case import TimingPlan
 from results.records.schema import SweepFile
 from results.records.store import Store
 from results.tables.markdown import INVISIBLE

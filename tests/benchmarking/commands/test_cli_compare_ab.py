@@ -10,7 +10,7 @@ import pytest
 
 from benchmarking.gate import gate as gate_file
 from benchmarking.gate.gate import Gate, GateRunError
-from results.records.plan import TimingPlan
+from results.records.case import TimingPlan
 from results.records.schema import SweepFile
 from results.records.store import Store
 from results.verdicts.gates import GateFile, read_gates

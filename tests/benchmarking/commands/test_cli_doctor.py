@@ -89,8 +89,8 @@ def test_every_gpu_is_calibrated_and_not_the_cpu(
     [
         ("raise SystemExit('a\\nwhy not')", "cpu could not be calibrated (why not): see what this"),
         ("", "cpu could not be calibrated (no message): see what this prints: python -m"),
-        ("print('{}')", "validation errors for Roofs"),
-        ("print('nonsense')", "validation error for Roofs"),
+        ("print('{}')", "validation errors for MeasuredRoofs"),
+        ("print('nonsense')", "validation error for MeasuredRoofs"),
     ],
 )
 def test_a_calibration_that_fails_is_a_fault_in_one_line(

@@ -225,7 +225,7 @@ from benchmarking.sweeping.runner import SweepContext, SweepOptions
 from benchmarking.views.progress import PlainWatcher
 from results.records.case import Case
 from results.records.environment import Environment, Gpu
-from results.records.plan import TimingPlan
+from results.records.case import TimingPlan
 from results.records.store import Store
 from rich.console import Console
 

@@ -19,8 +19,7 @@ from benchmarking.fleet.scheduler import (
 from benchmarking.measuring.passes.table import default_passes
 from benchmarking.sweeping.estimate import WORKER_START_S
 from results.hardware.specs import SPECS
-from results.records.case import ANY
-from results.records.plan import TimingPlan
+from results.records.case import ANY, TimingPlan
 
 PLAN = TimingPlan(passes=default_passes())
 H100, H200, L4, L40S = "NVIDIA H100 80GB HBM3", "NVIDIA H200", "NVIDIA L4", "NVIDIA L40S"

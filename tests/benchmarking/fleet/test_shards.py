@@ -13,8 +13,7 @@ import pytest
 from benchmarking.fleet.scheduler import apportion, need_of, parse_shard, shard, worker_groups
 from benchmarking.measuring.passes.table import default_passes
 from benchmarking.sweeping.estimate import WORKER_START_S, case_seconds
-from results.records.case import ANY, Case
-from results.records.plan import TimingPlan
+from results.records.case import ANY, Case, TimingPlan
 
 PLAN = TimingPlan(passes=default_passes())
 
@@ -201,7 +200,7 @@ ELSEWHERE = """
 import json, sys
 from benchmarking.fleet.scheduler import shard
 from results.records.case import Case
-from results.records.plan import TimingPlan
+from results.records.case import TimingPlan
 
 plan = TimingPlan.model_validate_json(sys.argv[1])
 cases = [Case(**fields) for fields in json.load(sys.stdin)]

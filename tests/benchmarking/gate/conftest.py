@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarking.gate.gate import Gate, GateOptions, SideSource
+from results.records.case import TimingPlan
 from results.records.measurement import Modules, ModuleTiming
-from results.records.plan import TimingPlan
 from results.records.schema import SweepFile
 from results.records.store import Store
 from results.verdicts.decision import Rule

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from benchmarking.gate.gate import EXIT_CODES, exit_code
-from results.records.telemetry import Telemetry
+from results.records.environment import Telemetry
 from results.verdicts.decision import Verdict
 from results.verdicts.gates import Acceptance
 
