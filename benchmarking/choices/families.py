@@ -61,10 +61,12 @@ def family_of(model_name: str) -> Family:
 
 def encoder_flops(case: Case) -> float:
     """FLOPs of one image in the encoder, as its family knows them; else a guess by area."""
-    family = family_of(case.model)
-    if family.work is None or not family.knows_attention(case.attention):
-        return GUESSED_FLOPS * (case.image_size / GUESSED_AT) ** 2
-    return known_flops(family.work, find_model(case.model).config, case.image_size, case.attention)
+    family, size = family_of(case.model), case.image_size
+    if family.work is None:
+        return GUESSED_FLOPS * (size / GUESSED_AT) ** 2
+    is_known = family.knows_attention(case.attention)
+    attention = case.attention if is_known else family.reference_attention
+    return known_flops(family.work, find_model(case.model).config, size, attention)
 
 
 @lru_cache(maxsize=4096)  # a sweep may have thousands of cases that differ in batch size only

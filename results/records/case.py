@@ -20,8 +20,6 @@ OWN = "own"
 # Pipelines whose components are timed: chosen prompts, and a grid of them over the whole image.
 PROMPTS, MASK_GENERATOR = "prompts", "mask_generator"
 
-Row = Mapping[Any, Any]  # of a frame, by column
-
 
 class Case(Strict):
     """One thing to measure; its fields are the identity of a result.
@@ -136,7 +134,7 @@ WAY_AXES = tuple(name for name, axis in AXES.items() if axis.role == "way")
 PLACE_AXES = tuple(name for name, axis in AXES.items() if axis.role == "place")
 
 
-def case_label(row: Row, axes: Iterable[str] = tuple(AXES)) -> str:
+def case_label(row: Mapping[Any, Any], axes: Iterable[str] = tuple(AXES)) -> str:
     """The values of a case's axes in one line, without what goes without saying.
 
     Args:

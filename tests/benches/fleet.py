@@ -101,7 +101,7 @@ class SimulatedFleet:
         """True seconds: of a case that any GPU may do, on the one that does it."""
         on_it = case.model_copy(update={"gpu": slot.gpu})
         factor = float(self.random.lognormal(0, SPREAD))
-        return case_seconds(on_it, self.plan, {}) * factor
+        return case_seconds(on_it, self.plan) * factor
 
     def record(self, sweep: SweepFile, case: Case) -> Record:
         update = {"case": case, "case_id": case.case_id, "sweep_id": sweep.sweep_id}

@@ -112,23 +112,23 @@ def test_too_many_losses_in_a_row_end_the_sweep(refused, statuses):
     assert statuses() == {}
 
 
-def test_where_one_family_is_always_lost_at_once_its_first_case_is_taken_for_the_cause(
+def test_if_one_worker_group_is_always_lost_its_first_case_is_taken_for_the_cause(
     run, make_case, measures, record_of, machine, store
 ):
     """As where its first case takes all the memory that Slurm gives: which case, it can't tell."""
     cases = [
         make_case(attention=name, gpu="any", device="cuda:0", batch_size=size)
-        for name in ("fold", *map(str, range(2 * MOST_LOSSES)))
+        for name in ("reference", *map(str, range(2 * MOST_LOSSES)))
         for size in (1, 2)
     ]
 
     def script(task, slot):
         first = task.sweep.cases[0]
-        is_lost = (first.attention, first.batch_size) == ("fold", 1)
+        is_lost = (first.attention, first.batch_size) == ("reference", 1)
         return (lost_at_once if is_lost else measures)(task, slot)
 
     fleet = run(script, cases=cases)
-    told = [each for each in store.read().records if each.case.attention == "fold"]
+    told = [each for each in store.read().records if each.case.attention == "reference"]
 
     assert {each.case.batch_size: each.status for each in told} == {1: "crashed", 2: "ok"}
     assert told[0].message == (

@@ -28,7 +28,7 @@ def test_a_launch_that_fails_in_the_first_pair_is_told_at_once(make_gate, sides)
     with pytest.raises(GateRunError, match="why"):
         gate.run()
 
-    assert len(gate.case_runner.made) <= 2
+    assert len(gate.measure.made) <= 2
 
 
 @pytest.mark.parametrize("side", [0, 1])
@@ -54,7 +54,7 @@ def test_three_failures_one_after_another_end_the_gate(make_gate):
     with pytest.raises(GateRunError, match="why"):
         gate.run()
 
-    assert len(gate.case_runner.made) == 2 * 3 + 3
+    assert len(gate.measure.made) == 2 * 3 + 3
 
 
 def test_a_head_that_fails_ever_again_ends_the_gate(make_gate):
@@ -62,7 +62,7 @@ def test_a_head_that_fails_ever_again_ends_the_gate(make_gate):
     with pytest.raises(GateRunError, match="why"):
         gate.run()
 
-    assert gate.case_runner.made.count("head") == 2 + 3
+    assert gate.measure.made.count("head") == 2 + 3
 
 
 def test_two_failures_one_after_another_do_not_end_the_gate(run_gate):
@@ -186,7 +186,7 @@ def test_sides_without_a_case_in_common_are_refused_after_one_pair(make_gate):
     with pytest.raises(GateError):
         gate.run()
 
-    assert len(gate.case_runner.made) == 2
+    assert len(gate.measure.made) == 2
 
 
 # Ctrl-C
