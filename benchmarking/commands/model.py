@@ -54,9 +54,7 @@ FRACTION = Number(0.0, 1.0)
 
 # The options that name a model and its weights; upstream's, where it has them.
 model_options = with_options(
-    click.option(
-        "-m", "--model-type", default="vit_h", show_default=True, help="As sweep's --model."
-    ),
+    click.option("-m", "--model-type", default="vit_h", show_default=True, help="Model to use."),
     click.option(
         "--checkpoint",
         default="checkpoints",

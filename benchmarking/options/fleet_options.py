@@ -1,4 +1,4 @@
-"""Where a sweep's cases run, as a person chooses it."""
+"""Options for where the cases of a sweep run."""
 
 from __future__ import annotations
 
@@ -29,53 +29,53 @@ FLEET_FLAGS = (*FLEET, *(f"slurm_{name}" for name in SLURM))
 fleet_options = with_options(
     click.option(
         "--fleet", default="local", show_default=True,
-        help="Who runs the cases: local, ray or slurm.",
+        help="Where to run the cases: local, ray or slurm.",
     ),
     click.option(
         "--parallel", type=click.Choice(["gpus", "1"]),
-        help="On this machine: a worker on each GPU, or one at a time, since cases side by "
-        "side share CPU, PCIe and power.  [default: gpus with --gpu, else 1]",
+        help="On this machine: one worker per GPU, or one at a time, since parallel cases "
+        "share CPU, PCIe bus and power.  [default: gpus with --gpu, else 1]",
     ),
     click.option(
         "--shard", metavar="I/N",
-        help="Only the I-th of N parts of the sweep, of about the same time each; the same "
-        "on every machine. See sam-bench merge.",
+        help="Run only the I-th of N parts of the sweep, each of about the same duration. "
+        "Parts are the same on every machine. See sam-bench merge.",
     ),
     click.option(
         "--ray-address", metavar="HOST:PORT",
-        help="Of the Ray cluster.  [default: RAY_ADDRESS, else that of this machine]",
+        help="Address of the Ray cluster.  [default: RAY_ADDRESS, else this machine's]",
     ),
-    click.option("--slurm-partition", metavar="NAME", help="That Slurm is asked for."),
+    click.option("--slurm-partition", metavar="NAME", help="Slurm partition to submit jobs to."),
     click.option(
         "--slurm-gres", metavar="TEXT",
-        help="How Slurm is asked for a kind of GPU.  [default: gpu:{kind}:1]",
+        help="Value for Slurm's --gres; {kind} is the GPU model.  [default: gpu:{kind}:1]",
     ),
     click.option(
         "--slurm-constraint", metavar="TEXT",
-        help="The same by a node's feature, such as {kind}.",
+        help="Value for Slurm's --constraint, a feature of nodes such as {kind}.",
     ),
     click.option(
         "--slurm-jobs", type=click.IntRange(1, 10_000),
-        help="Of each kind in Slurm's queue at once, at most.  [default: 16]",
+        help="Maximum number of queued jobs per GPU model.  [default: 16]",
     ),
     click.option(
         "--slurm-cpus", type=click.IntRange(1, 1_000),
-        help="Cores that Slurm gives a job.  [default: 8]",
+        help="CPU cores per job.  [default: 8]",
     ),
     click.option(
         "--slurm-memory-gb", type=click.IntRange(1, 10_000),
-        help="Memory that Slurm gives a job.  [default: 64]",
+        help="Memory per job, in GB.  [default: 64]",
     ),
     click.option(
         "--slurm-minutes", type=click.IntRange(1, 100_000),
-        help="That Slurm gives a job.  [default: 240]",
+        help="Time limit per job, in minutes.  [default: 240]",
     ),
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class FleetChoice:
-    """Where a person wants cases to run."""
+    """Where to run cases."""
 
     fleet: str = "local"
     parallel: str | None = None
