@@ -23,6 +23,8 @@ HELPS, HELPS_LITTLE = 1.5, 1.05  # times as many images a second
 WORTH_TELLING = 0.05  # of a change, before a cause of it is named
 NOISE = 0.01  # of an image's time, that no machine tells
 
+# Cases that differ in one of these do not do the same: none of them is the best of the other.
+WORK_AXES = [axis for axis in SERIES_AXES if AXES[axis].role == "work"]
 # What names a case beside its device.
 NAMED_AXES = tuple(axis for axis in AXES if axis not in PLACE_AXES)
 
@@ -58,7 +60,7 @@ def limits_views(frame: pd.DataFrame) -> list[TextTable]:
         )
     good = cases[cases["status"] == "ok"]
     where = good["gpu"].where(good["gpu"].notna(), good["cpu"])
-    models = good.groupby(["model", "precision", "image_size", where], sort=False)["image_s"]
+    models = good.groupby([*WORK_AXES, "precision", where], sort=False)["image_s"]
     best = good.loc[models.idxmin()].to_dict("records")
     kinds = [kind_view(modules_of(frame, row), row) for row in best]
     view.sentences = [limit_sentence(row, modules_of(frame, row)) for row in best]
